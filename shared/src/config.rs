@@ -1,0 +1,112 @@
+//! Every environment variable of the functions, once. `infra/template.yaml` sets exactly those that
+//! a function uses; a test compares the two.
+
+use crate::error::{Code, Error, Result};
+use crate::store::Table;
+use std::collections::BTreeMap;
+
+/// One environment variable.
+pub struct Variable {
+    pub name: &'static str,
+    pub meaning: &'static str,
+}
+
+/// All variables with their meaning.
+pub const VARIABLES: &[Variable] = &[
+    Variable { name: "PUBLIC_URL", meaning: "Base URL under which clients and browsers reach the API" },
+    Variable { name: "TABLE_RECORDS", meaning: "Name of the table of merchants, events and records" },
+    Variable { name: "TABLE_OUTBOX", meaning: "Name of the table of events not yet on the bus" },
+    Variable { name: "TABLE_CONNECTIONS", meaning: "Name of the table of connections and connect links" },
+    Variable { name: "TABLE_LEDGER", meaning: "Name of the table of what stands at which provider" },
+    Variable { name: "TABLE_WEBHOOKS", meaning: "Name of the table of endpoints and deliveries" },
+    Variable { name: "BUS_NAME", meaning: "Name of the EventBridge bus" },
+    Variable { name: "QUEUE_WEBHOOK_DELIVER_URL", meaning: "URL of the queue of deliveries to be made" },
+    Variable { name: "SECRET_PLATFORM", meaning: "Secret that holds the platform key" },
+    Variable { name: "SECRET_VAULT", meaning: "Secret that holds the root key of the vault" },
+    Variable { name: "SECRET_QUICKBOOKS", meaning: "Secret that holds QuickBooks' client id and secret" },
+    Variable { name: "QUICKBOOKS_ENVIRONMENT", meaning: "production, sandbox, or the base URL of a stand-in" },
+    Variable { name: "NET_ALLOW_LOOPBACK", meaning: "true lets outbound calls reach loopback; only the local stack sets it" },
+];
+
+/// The configuration of one function: what its environment holds. What is absent is an error only
+/// for the function that asks for it.
+#[derive(Debug, Clone, Default)]
+pub struct Config {
+    values: BTreeMap<&'static str, String>,
+}
+
+impl Config {
+    /// Reads the environment of this process.
+    #[expect(clippy::disallowed_methods, reason = "this is the one place that reads variables")]
+    pub fn from_environment() -> Config {
+        let read = |variable: &Variable| Some((variable.name, std::env::var(variable.name).ok()?));
+        Config { values: VARIABLES.iter().filter_map(read).collect() }
+    }
+
+    /// A configuration made by hand, for tests: names must be those of [`VARIABLES`].
+    pub fn of(values: &[(&str, &str)]) -> Config {
+        let known = |name: &str| VARIABLES.iter().find(|v| v.name == name).map(|v| v.name);
+        let values = values.iter().map(|(name, value)| {
+            let name = known(name).unwrap_or_else(|| panic!("{name} is no variable"));
+            (name, (*value).to_owned())
+        });
+        Config { values: values.collect() }
+    }
+
+    fn need(&self, name: &str) -> Result<&str> {
+        self.values.get(name).map(String::as_str).filter(|value| !value.is_empty()).ok_or_else(
+            || {
+                Error::new(Code::Internal, "the function is not set up for this")
+                    .because(format!("environment variable {name} is not set"))
+            },
+        )
+    }
+
+    /// Without a trailing slash.
+    pub fn public_url(&self) -> Result<&str> {
+        Ok(self.need("PUBLIC_URL")?.trim_end_matches('/'))
+    }
+
+    pub fn bus_name(&self) -> Result<&str> {
+        self.need("BUS_NAME")
+    }
+
+    pub fn webhook_deliver_queue(&self) -> Result<&str> {
+        self.need("QUEUE_WEBHOOK_DELIVER_URL")
+    }
+
+    pub fn platform_secret(&self) -> Result<&str> {
+        self.need("SECRET_PLATFORM")
+    }
+
+    pub fn vault_secret(&self) -> Result<&str> {
+        self.need("SECRET_VAULT")
+    }
+
+    /// The secret that holds the OAuth client of `provider`.
+    pub fn provider_secret(&self, provider: &str) -> Result<&str> {
+        self.need(&format!("SECRET_{}", provider.to_ascii_uppercase()))
+    }
+
+    /// Where `provider` is: `production`, `sandbox`, or the base URL of a stand-in.
+    pub fn provider_environment(&self, provider: &str) -> Result<&str> {
+        self.need(&format!("{}_ENVIRONMENT", provider.to_ascii_uppercase()))
+    }
+
+    pub fn allow_loopback(&self) -> bool {
+        self.values.get("NET_ALLOW_LOOPBACK").is_some_and(|value| value == "true")
+    }
+
+    /// The names of the tables that this function knows.
+    pub fn tables(&self) -> BTreeMap<Table, String> {
+        let all = [
+            (Table::Records, "TABLE_RECORDS"),
+            (Table::Outbox, "TABLE_OUTBOX"),
+            (Table::Connections, "TABLE_CONNECTIONS"),
+            (Table::Ledger, "TABLE_LEDGER"),
+            (Table::Webhooks, "TABLE_WEBHOOKS"),
+        ];
+        let known = |(table, name)| Some((table, self.values.get(name)?.clone()));
+        all.into_iter().filter_map(known).collect()
+    }
+}

@@ -1,0 +1,63 @@
+//! Everything that a function reaches, behind objects, passed by reference.
+
+use crate::bus::Bus;
+use crate::config::Config;
+use crate::net::Net;
+use crate::queue::Queue;
+use crate::secrets::Secrets;
+use crate::store::Store;
+use chrono::{DateTime, Utc};
+use rand::RngCore;
+use std::sync::Arc;
+use uuid::Uuid;
+
+/// Time and randomness, so that a simulation can hold both.
+pub trait Clock: Send + Sync {
+    fn now(&self) -> DateTime<Utc>;
+    /// Fills `bytes` with random bytes fit for keys.
+    fn random(&self, bytes: &mut [u8]);
+}
+
+/// The clock and the random numbers of the operating system.
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    #[expect(clippy::disallowed_methods, reason = "this is the one clock")]
+    fn now(&self) -> DateTime<Utc> {
+        Utc::now()
+    }
+
+    fn random(&self, bytes: &mut [u8]) {
+        rand::rng().fill_bytes(bytes);
+    }
+}
+
+pub struct Ctx {
+    pub config: Config,
+    pub clock: Arc<dyn Clock>,
+    pub store: Arc<dyn Store>,
+    pub secrets: Arc<dyn Secrets>,
+    pub net: Arc<dyn Net>,
+    pub queue: Arc<dyn Queue>,
+    pub bus: Arc<dyn Bus>,
+}
+
+impl Ctx {
+    /// Now, to the millisecond: what is stored reads back the same.
+    pub fn now(&self) -> DateTime<Utc> {
+        chrono::SubsecRound::trunc_subsecs(self.clock.now(), 3)
+    }
+
+    /// `N` random bytes.
+    pub fn random<const N: usize>(&self) -> [u8; N] {
+        let mut bytes = [0; N];
+        self.clock.random(&mut bytes);
+        bytes
+    }
+
+    /// A UUIDv7 (RFC 9562) of now.
+    pub fn uuid(&self) -> Uuid {
+        let millis = u64::try_from(self.now().timestamp_millis()).unwrap_or(0);
+        uuid::Builder::from_unix_timestamp_millis(millis, &self.random()).into_uuid()
+    }
+}

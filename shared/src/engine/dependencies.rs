@@ -1,0 +1,165 @@
+//! Customers and items that documents refer to: known from the ledger, else found at the provider by
+//! name, else made there. Names are unique at the provider, so a creation whose answer was lost is
+//! found again by its name, and no intent needs to be recorded for it.
+
+use super::session::{Session, Stop};
+use crate::error::Result;
+use crate::providers::{Dependency, DependencyKind, Fault, Found, References};
+use crate::store::{Condition, Key, Write, keys};
+use crate::sync::push::{Link, LinkState, Remote, request_id};
+use std::collections::BTreeMap;
+
+/// Rounds of look-up and creation: one for each name to try, and one more for a lost race.
+const ROUNDS_MAX: usize = 4;
+
+/// What could not be resolved, and why.
+pub type Failures = BTreeMap<(DependencyKind, String), Fault>;
+
+/// Resolves `wanted` (each kind and key once).
+pub async fn resolve(
+    session: &Session<'_>,
+    wanted: Vec<Dependency>,
+) -> Result<(References, Failures), Stop> {
+    let store = &session.ctx.store;
+    let keys: Vec<Key> = wanted.iter().map(|dependency| ledger_key(session, dependency)).collect();
+    let mut references = References::new();
+    let mut failures = Failures::new();
+    let mut missing = Vec::new();
+    for (dependency, item) in wanted.into_iter().zip(store.get_many(&keys).await?) {
+        let link: Option<Link> = item.map(|item| item.read()).transpose()?;
+        match link.and_then(|link| link.remote) {
+            Some(remote) => {
+                references.insert((dependency.kind, dependency.key), remote.id);
+            }
+            // The second value is the position of the name to try.
+            None => missing.push((dependency, 0)),
+        }
+    }
+    for _ in 0..ROUNDS_MAX {
+        if missing.is_empty() {
+            break;
+        }
+        missing = adopt(session, missing, &mut references).await?;
+        missing = create(session, missing, &mut references, &mut failures).await?;
+    }
+    for (dependency, _) in missing {
+        failures.insert((dependency.kind, dependency.key), Fault::NameTaken);
+    }
+    Ok((references, failures))
+}
+
+fn ledger_key(session: &Session<'_>, dependency: &Dependency) -> Key {
+    let connection = session.connection;
+    let kind = dependency.kind.as_str();
+    keys::link(&connection.merchant_id, &connection.id, kind, &dependency.key)
+}
+
+type Missing = Vec<(Dependency, usize)>;
+
+/// Looks up everything in `missing` by all its names, and adopts what is ours.
+async fn adopt(
+    session: &Session<'_>,
+    missing: Missing,
+    references: &mut References,
+) -> Result<Missing, Stop> {
+    let provider = session.provider;
+    let mut found: BTreeMap<DependencyKind, Vec<Found>> = BTreeMap::new();
+    for kind in [DependencyKind::Customer, DependencyKind::Item] {
+        let of_kind = missing.iter().filter(|(dependency, _)| dependency.kind == kind);
+        let names: Vec<String> = of_kind.flat_map(|(d, _)| d.names.clone()).collect();
+        for chunk in names.chunks(provider.manifest().find_names_max) {
+            let request = provider.find(&session.tenant, kind, chunk);
+            let (some, _) = session.call(request, |answer| provider.read_found(kind, answer)).await?;
+            found.entry(kind).or_default().extend(some);
+        }
+    }
+    let mut rest = Vec::new();
+    let mut adopted = Vec::new();
+    for (dependency, position) in missing {
+        let empty = Vec::new();
+        let candidates = found.get(&dependency.kind).unwrap_or(&empty);
+        let named = |name: &String| {
+            candidates.iter().find(|found| provider.same_name(&found.name, name))
+        };
+        // Where things carry marks, only ours is adopted; where they do not, the name decides.
+        let ours = dependency.names.iter().filter_map(named).find(|found| {
+            dependency.mark.is_none() || dependency.mark == found.mark
+        });
+        match ours {
+            Some(found) => adopted.push((dependency, found.remote.clone())),
+            None => {
+                let free = dependency.names.iter().position(|name| named(name).is_none());
+                let position = free.unwrap_or(dependency.names.len()).max(position);
+                rest.push((dependency, position));
+            }
+        }
+    }
+    remember(session, adopted, references).await?;
+    Ok(rest)
+}
+
+/// Creates what is left, in batches. What meets a taken name comes back with the next name.
+async fn create(
+    session: &Session<'_>,
+    missing: Missing,
+    references: &mut References,
+    failures: &mut Failures,
+) -> Result<Missing, Stop> {
+    let provider = session.provider;
+    let (ready, exhausted): (Missing, Missing) =
+        missing.into_iter().partition(|(dependency, position)| *position < dependency.names.len());
+    for (dependency, _) in exhausted {
+        failures.insert((dependency.kind, dependency.key), Fault::NameTaken);
+    }
+    let mut rest = Vec::new();
+    for chunk in ready.chunks(provider.manifest().create_batch_max) {
+        let wanted: Vec<(&Dependency, &str)> = chunk
+            .iter()
+            .map(|(dependency, position)| (dependency, dependency.names[*position].as_str()))
+            .collect();
+        // The same batch, sent again after a lost answer, is the same request.
+        let mut parts = vec!["create", session.connection.id.as_str()];
+        for (dependency, name) in &wanted {
+            parts.extend([dependency.kind.as_str(), &dependency.key, name]);
+        }
+        let request = provider.create(&session.tenant, &request_id(&parts), &wanted);
+        let (outcomes, _) =
+            session.call(request, |answer| provider.read_created(&wanted, answer)).await?;
+        let mut created = Vec::new();
+        for ((dependency, position), outcome) in chunk.iter().cloned().zip(outcomes) {
+            match outcome {
+                Ok(remote) => created.push((dependency, remote)),
+                // Somebody was faster, or the name belongs to something of another kind.
+                Err(Fault::NameTaken) => rest.push((dependency, position + 1)),
+                Err(fault) => {
+                    failures.insert((dependency.kind, dependency.key), fault);
+                }
+            }
+        }
+        remember(session, created, references).await?;
+    }
+    Ok(rest)
+}
+
+/// Writes the ledger rows of what is now known.
+async fn remember(
+    session: &Session<'_>,
+    known: Vec<(Dependency, Remote)>,
+    references: &mut References,
+) -> Result<(), Stop> {
+    let now = session.ctx.now();
+    let mut writes = Vec::new();
+    for (dependency, remote) in known {
+        let key = ledger_key(session, &dependency);
+        references.insert((dependency.kind, dependency.key), remote.id.clone());
+        let link = Link {
+            state: LinkState::Synced,
+            remote: Some(remote),
+            updated_at: Some(now),
+            ..Link::default()
+        };
+        writes.push(Write::put(key, Condition::Any, &link)?);
+    }
+    session.ctx.store.put_many(writes).await?;
+    Ok(())
+}

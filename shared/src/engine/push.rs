@@ -1,0 +1,325 @@
+//! Pushing records to a provider: the records of a whole batch of notices at once, so that what they
+//! refer to is looked up and made together.
+
+use super::dependencies::{self, Failures};
+use super::session::{Session, Stop};
+use crate::ctx::Ctx;
+use crate::error::{Code, Error, Result};
+use crate::model::event::{RecordKind, fingerprint};
+use crate::model::ids::{MerchantId, RecordId};
+use crate::model::notice::{Notice, RecordRef};
+use crate::model::order::Refund;
+use crate::model::order_record::OrderRecord;
+use crate::oauth::connection::{self, Connection, Status};
+use crate::providers::{Accounting, Dependency, Document, Fault, References, accounting};
+use crate::store::{Condition, Key, Write, WriteError, keys};
+use crate::sync::push::{Link, PUSH_ROUNDS_MAX, Problem, Step};
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// How often a record is taken up again at once when another function was writing its ledger row.
+const RACE_ROUNDS_MAX: usize = 4;
+
+/// What a notice asks to be pushed.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Target {
+    merchant_id: MerchantId,
+    record: RecordRef,
+    order_id: Option<RecordId>,
+}
+
+/// A record as it is now.
+struct Record {
+    /// The revision of the document that decides what is pushed.
+    rev: u64,
+    kind: Kind,
+}
+
+enum Kind {
+    Sale(OrderRecord),
+    Refund(Refund, Option<OrderRecord>),
+}
+
+impl Record {
+    fn document(&self) -> Option<Document<'_>> {
+        match &self.kind {
+            Kind::Sale(record) => record.order.as_ref().map(Document::Sale),
+            Kind::Refund(refund, order) => {
+                let order = order.as_ref().and_then(|record| record.order.as_ref());
+                Some(Document::Refund(refund, order))
+            }
+        }
+    }
+}
+
+/// Pushes what `notices` are about to every live connection of their merchants. Each result stands
+/// where its notice stands.
+pub async fn push(ctx: &Ctx, provider: &str, notices: &[Notice]) -> Vec<Result<()>> {
+    let Some(provider) = accounting(provider) else {
+        return notices.iter().map(|_| Err(Error::internal("no such provider"))).collect();
+    };
+    let targets: Vec<Option<Target>> = notices.iter().map(target).collect();
+    let mut merchants: BTreeMap<MerchantId, BTreeSet<Target>> = BTreeMap::new();
+    for target in targets.iter().flatten() {
+        merchants.entry(target.merchant_id.clone()).or_default().insert(target.clone());
+    }
+    let mut failed: BTreeMap<Target, String> = BTreeMap::new();
+    for (merchant, wanted) in merchants {
+        let wanted: Vec<Target> = wanted.into_iter().collect();
+        for (target, error) in push_merchant(ctx, provider, &merchant, &wanted).await {
+            failed.insert(target, error.chain());
+        }
+    }
+    let outcome = |target: &Option<Target>| {
+        match target.as_ref().and_then(|target| failed.get(target)) {
+            None => Ok(()),
+            Some(line) => Err(Error::new(Code::UpstreamFailed, line.clone())),
+        }
+    };
+    targets.iter().map(outcome).collect()
+}
+
+/// The record that a notice is about, if accounting keeps it.
+fn target(notice: &Notice) -> Option<Target> {
+    matches!(notice.record.kind, RecordKind::Order | RecordKind::Refund).then(|| Target {
+        merchant_id: notice.merchant_id.clone(),
+        record: notice.record.clone(),
+        order_id: notice.order_id.clone(),
+    })
+}
+
+/// Returns the targets that have to be tried again, with the reason.
+async fn push_merchant(
+    ctx: &Ctx,
+    provider: &'static dyn Accounting,
+    merchant: &MerchantId,
+    wanted: &[Target],
+) -> Vec<(Target, Error)> {
+    let mut failed = Vec::new();
+    let connections = match connection::list(ctx, merchant).await {
+        Ok(connections) => connections,
+        Err(error) => return all(wanted, &error),
+    };
+    for (_, connection) in &connections {
+        if connection.provider != provider.manifest().name || connection.status != Status::Live {
+            continue;
+        }
+        match push_connection(ctx, provider, connection, wanted).await {
+            Ok(some) => failed.extend(some),
+            // Nothing can be done until somebody connects again; then what was missed is sent.
+            Err(error) if error.code() == Code::ConnectionReauthRequired => {
+                tracing::warn!(merchant_id = %merchant, connection_id = %connection.id, "not connected");
+            }
+            Err(error) => return all(wanted, &error),
+        }
+    }
+    failed
+}
+
+fn all(wanted: &[Target], error: &Error) -> Vec<(Target, Error)> {
+    let line = error.chain();
+    wanted.iter().map(|target| (target.clone(), Error::internal(line.clone()))).collect()
+}
+
+async fn push_connection(
+    ctx: &Ctx,
+    provider: &'static dyn Accounting,
+    connection: &Connection,
+    wanted: &[Target],
+) -> Result<Vec<(Target, Error)>> {
+    let session = Session::new(ctx, provider, connection)?;
+    let mut records = Vec::new();
+    for target in wanted {
+        if let Some(record) = load(ctx, target).await? {
+            records.push((target.clone(), record));
+        }
+    }
+    if records.is_empty() {
+        return Ok(Vec::new());
+    }
+    // A refusal that concerns the company concerns every record.
+    let prepared = prepare(&session, &records).await;
+    let (settings, references, failures) = match prepared {
+        Ok(prepared) => prepared,
+        Err(stop) => {
+            let (code, detail) = stop.into_error()?;
+            for (target, _) in &records {
+                let problem = Problem { code: code.clone(), detail: detail.clone() };
+                park(&session, target, problem).await?;
+            }
+            return Ok(Vec::new());
+        }
+    };
+    let mut failed = Vec::new();
+    for (target, record) in records {
+        let mut pushed = Ok(());
+        for _ in 0..RACE_ROUNDS_MAX {
+            pushed =
+                push_record(&session, &target, &record, &settings, &references, &failures).await;
+            if !matches!(&pushed, Err(Stop::Ours(error)) if error.code() == Code::Busy) {
+                break;
+            }
+        }
+        let outcome = match pushed {
+            Ok(()) => Ok(()),
+            Err(stop) => match stop.into_error() {
+                Ok((code, detail)) => park(&session, &target, Problem { code, detail }).await,
+                Err(error) if error.code() == Code::ConnectionReauthRequired => return Err(error),
+                Err(error) => Err(error),
+            },
+        };
+        if let Err(error) = outcome {
+            failed.push((target, error));
+        }
+    }
+    Ok(failed)
+}
+
+/// Reads what `target` is now, or nothing when there is nothing to push yet.
+async fn load(ctx: &Ctx, target: &Target) -> Result<Option<Record>> {
+    let order = match &target.order_id {
+        Some(id) => ctx.store.get(&keys::order(&target.merchant_id, id)).await?,
+        None => None,
+    };
+    let order_rev = order.as_ref().map_or(0, |item| item.rev);
+    let order: Option<OrderRecord> = order.map(|item| item.read()).transpose()?;
+    match target.record.kind {
+        RecordKind::Order => {
+            let sale = order.filter(OrderRecord::is_paid).map(Kind::Sale);
+            Ok(sale.map(|kind| Record { rev: order_rev, kind }))
+        }
+        RecordKind::Refund => {
+            let key = keys::record(&target.merchant_id, RecordKind::Refund, &target.record.id);
+            let Some(item) = ctx.store.get(&key).await? else { return Ok(None) };
+            Ok(Some(Record { rev: item.rev, kind: Kind::Refund(item.read()?, order) }))
+        }
+        RecordKind::Stock | RecordKind::User => Ok(None),
+    }
+}
+
+/// The company's settings, and everything that the records refer to.
+async fn prepare(
+    session: &Session<'_>,
+    records: &[(Target, Record)],
+) -> Result<(Value, References, Failures), Stop> {
+    let settings = session.settings().await?;
+    let mut wanted: BTreeMap<_, Dependency> = BTreeMap::new();
+    for document in records.iter().filter_map(|(_, record)| record.document()) {
+        // A record that cannot be mapped is parked by itself, later.
+        for dependency in session.provider.dependencies(document, &settings).unwrap_or_default() {
+            wanted.entry((dependency.kind, dependency.key.clone())).or_insert(dependency);
+        }
+    }
+    let wanted = wanted.into_values().collect();
+    let (references, failures) = dependencies::resolve(session, wanted).await?;
+    Ok((settings, references, failures))
+}
+
+fn link_key(session: &Session<'_>, target: &Target) -> Key {
+    let connection = session.connection;
+    let kind = target.record.kind.as_str();
+    keys::link(&connection.merchant_id, &connection.id, kind, &target.record.id)
+}
+
+async fn load_link(session: &Session<'_>, key: &Key) -> Result<(Condition, Link)> {
+    match session.ctx.store.get(key).await? {
+        Some(item) => Ok((Condition::Rev(item.rev), item.read()?)),
+        None => Ok((Condition::Absent, Link::default())),
+    }
+}
+
+/// Writes a link. Whoever comes second sees `busy` and starts again from what the first one wrote.
+async fn store_link(
+    session: &Session<'_>,
+    key: &Key,
+    condition: Condition,
+    link: &Link,
+) -> Result<Condition, Stop> {
+    let write = Write::put(key.clone(), condition, link)?;
+    match session.ctx.store.write(write).await {
+        Ok(()) => Ok(match condition {
+            Condition::Rev(rev) => Condition::Rev(rev + 1),
+            _ => Condition::Rev(1),
+        }),
+        Err(error @ (WriteError::Condition(_) | WriteError::Contended)) => {
+            Err(Stop::Ours(Error::from(error)))
+        }
+        Err(WriteError::Failed(error)) => Err(Stop::Ours(error)),
+    }
+}
+
+async fn push_record(
+    session: &Session<'_>,
+    target: &Target,
+    record: &Record,
+    settings: &Value,
+    references: &References,
+    failures: &Failures,
+) -> Result<(), Stop> {
+    let provider = session.provider;
+    let Some(document) = record.document() else { return Ok(()) };
+    for dependency in provider.dependencies(document, settings)? {
+        if let Some(fault) = failures.get(&(dependency.kind, dependency.key)) {
+            return Err(Stop::Theirs(fault.clone()));
+        }
+    }
+    let body = provider.body(document, references, settings)?;
+    let content = fingerprint(&body);
+    let key = link_key(session, target);
+    let identity = format!(
+        "{}/{}/{}",
+        session.connection.id,
+        target.record.kind.as_str(),
+        target.record.id
+    );
+    let (mut condition, mut link) = load_link(session, &key).await?;
+    for _ in 0..PUSH_ROUNDS_MAX {
+        let step = link.plan(&identity, &content, record.rev);
+        let (request_id, remote) = match &step {
+            Step::Done => return Ok(()),
+            Step::Create { request_id } => (request_id, None),
+            Step::Update { request_id, remote } => (request_id, Some(remote)),
+        };
+        if let Some(intended) = link.intend(&step, &content, record.rev, session.ctx.now()) {
+            condition = store_link(session, &key, condition, &intended).await?;
+            link = intended;
+        }
+        let request = provider.write(&session.tenant, document, &body, remote, request_id);
+        let read = |answer: &_| provider.read_written(document, answer);
+        match session.call(request, read).await {
+            Ok((remote, answer)) => {
+                link = link.settle(remote, &content, session.ctx.now());
+                condition = store_link(session, &key, condition, &link).await?;
+                if let Some(fault) = provider.written_fault(document, &answer)
+                    && link.content.is_some()
+                {
+                    return Err(Stop::Theirs(fault));
+                }
+            }
+            Err(Stop::Theirs(Fault::Stale)) => {
+                let Some(remote) = remote else { return Err(Stop::Theirs(Fault::Stale)) };
+                let request = provider.read(&session.tenant, document, remote);
+                let (remote, _) = session.call(request, read).await?;
+                link = link.reread(remote, session.ctx.now());
+                condition = store_link(session, &key, condition, &link).await?;
+            }
+            Err(stop) => return Err(stop),
+        }
+    }
+    Err(Stop::Theirs(Fault::Stale))
+}
+
+/// Shows a refusal in the ledger. The message is then done: trying again would change nothing.
+async fn park(session: &Session<'_>, target: &Target, problem: Problem) -> Result<()> {
+    tracing::warn!(
+        merchant_id = %target.merchant_id, connection_id = %session.connection.id,
+        record = %target.record.id, code = %problem.code, "parked"
+    );
+    let key = link_key(session, target);
+    let (condition, link) = load_link(session, &key).await?;
+    let link = link.park(problem, session.ctx.now());
+    match store_link(session, &key, condition, &link).await {
+        Ok(_) => Ok(()),
+        Err(stop) => stop.into_error().map(|_| ()),
+    }
+}

@@ -1,0 +1,295 @@
+//! Events of the commerce backend: the envelope, the catalogue of types, and the body of each.
+
+use super::ids::{EventId, MerchantId, RecordId};
+use super::order::{LowStock, Order, Payment, Refund};
+use super::people::User;
+use super::wire;
+use crate::error::{Error, FieldError, Result};
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+/// Every type that the commerce backend may send.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum EventType {
+    #[serde(rename = "order.created")]
+    OrderCreated,
+    #[serde(rename = "order.updated")]
+    OrderUpdated,
+    #[serde(rename = "order.completed")]
+    OrderCompleted,
+    #[serde(rename = "order.refunded")]
+    OrderRefunded,
+    #[serde(rename = "payment.processed")]
+    PaymentProcessed,
+    #[serde(rename = "inventory.low_stock")]
+    InventoryLowStock,
+    #[serde(rename = "user.created")]
+    UserCreated,
+}
+
+impl EventType {
+    pub const ALL: [EventType; 7] = [
+        EventType::OrderCreated,
+        EventType::OrderUpdated,
+        EventType::OrderCompleted,
+        EventType::OrderRefunded,
+        EventType::PaymentProcessed,
+        EventType::InventoryLowStock,
+        EventType::UserCreated,
+    ];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            EventType::OrderCreated => "order.created",
+            EventType::OrderUpdated => "order.updated",
+            EventType::OrderCompleted => "order.completed",
+            EventType::OrderRefunded => "order.refunded",
+            EventType::PaymentProcessed => "payment.processed",
+            EventType::InventoryLowStock => "inventory.low_stock",
+            EventType::UserCreated => "user.created",
+        }
+    }
+
+    pub fn parse(text: &str) -> Option<EventType> {
+        EventType::ALL.into_iter().find(|kind| kind.as_str() == text)
+    }
+
+    /// The names of all types, for messages.
+    pub fn names() -> String {
+        EventType::ALL.map(EventType::as_str).join(", ")
+    }
+}
+
+/// The body of an event, by type.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Payload {
+    Order(Order),
+    Payment(Payment),
+    Refund(Refund),
+    LowStock(LowStock),
+    User(User),
+}
+
+/// The kind of record that an event is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RecordKind {
+    Order,
+    Refund,
+    Stock,
+    User,
+}
+
+impl RecordKind {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            RecordKind::Order => "order",
+            RecordKind::Refund => "refund",
+            RecordKind::Stock => "stock",
+            RecordKind::User => "user",
+        }
+    }
+}
+
+/// One event, checked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Event {
+    pub id: EventId,
+    pub kind: EventType,
+    pub merchant_id: MerchantId,
+    pub occurred_at: DateTime<Utc>,
+    pub payload: Payload,
+    /// `data` as it came, which is what a webhook shows.
+    pub data: Value,
+    /// SHA-256 over the canonical JSON of the whole event.
+    pub fingerprint: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WireEvent {
+    id: EventId,
+    #[serde(rename = "type")]
+    kind: String,
+    merchant_id: MerchantId,
+    occurred_at: DateTime<Utc>,
+    data: Value,
+}
+
+impl Event {
+    /// Reads and checks one event. Every field that does not fit is named.
+    pub fn read(value: Value) -> Result<Event> {
+        let fingerprint = fingerprint(&value);
+        let wire: WireEvent = wire::read(value).map_err(|fault| Error::invalid(vec![fault]))?;
+        let Some(kind) = EventType::parse(&wire.kind) else {
+            let known = EventType::names();
+            return Err(Error::invalid(vec![FieldError::new(
+                "/type",
+                "unknown_event_type",
+                format!("{:?} is not an event type; known are {known}", shorten(&wire.kind)),
+            )]));
+        };
+        let payload = Payload::read(kind, wire.data.clone()).map_err(|faults| {
+            Error::invalid(faults.into_iter().map(|fault| fault.under("/data")).collect())
+        })?;
+        Ok(Event {
+            id: wire.id,
+            kind,
+            merchant_id: wire.merchant_id,
+            occurred_at: wire.occurred_at,
+            payload,
+            data: wire.data,
+            fingerprint,
+        })
+    }
+}
+
+impl Payload {
+    fn read(kind: EventType, data: Value) -> Result<Payload, Vec<FieldError>> {
+        let (payload, faults) = match kind {
+            EventType::OrderCreated | EventType::OrderUpdated | EventType::OrderCompleted => {
+                let order: Order = wire::read(data).map_err(|fault| vec![fault])?;
+                let faults = order.faults();
+                (Payload::Order(order), faults)
+            }
+            EventType::PaymentProcessed => {
+                let payment: Payment = wire::read(data).map_err(|fault| vec![fault])?;
+                let faults = payment.faults();
+                (Payload::Payment(payment), faults)
+            }
+            EventType::OrderRefunded => {
+                let refund: Refund = wire::read(data).map_err(|fault| vec![fault])?;
+                let faults = refund.faults();
+                (Payload::Refund(refund), faults)
+            }
+            EventType::InventoryLowStock => {
+                let level: LowStock = wire::read(data).map_err(|fault| vec![fault])?;
+                let faults = level.faults();
+                (Payload::LowStock(level), faults)
+            }
+            EventType::UserCreated => {
+                let user: User = wire::read(data).map_err(|fault| vec![fault])?;
+                (Payload::User(user), Vec::new())
+            }
+        };
+        if faults.is_empty() { Ok(payload) } else { Err(faults) }
+    }
+
+    /// The record that this event is about, as its kind and its id.
+    pub fn record(&self) -> (RecordKind, String) {
+        match self {
+            Payload::Order(order) => (RecordKind::Order, order.id.to_string()),
+            Payload::Payment(payment) => (RecordKind::Order, payment.order_id.to_string()),
+            Payload::Refund(refund) => (RecordKind::Refund, refund.id.to_string()),
+            Payload::LowStock(level) => {
+                (RecordKind::Stock, format!("{}@{}", level.sku, level.location))
+            }
+            Payload::User(user) => (RecordKind::User, user.id.to_string()),
+        }
+    }
+
+    /// The order whose money this event moves, if any.
+    pub fn order_id(&self) -> Option<&RecordId> {
+        match self {
+            Payload::Order(order) => Some(&order.id),
+            Payload::Payment(payment) => Some(&payment.order_id),
+            Payload::Refund(refund) => refund.order_id.as_ref(),
+            Payload::LowStock(_) | Payload::User(_) => None,
+        }
+    }
+}
+
+/// SHA-256 over the canonical form of `value` (keys sorted, no spaces), in hexadecimal.
+pub fn fingerprint(value: &Value) -> String {
+    // serde_json keeps objects as sorted maps, so its text is canonical; a test holds it to that.
+    let digest = Sha256::digest(value.to_string().as_bytes());
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn shorten(text: &str) -> String {
+    text.chars().take(64).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn order_event() -> Value {
+        json!({
+            "id": "evt-1", "type": "order.created", "merchant_id": "demo",
+            "occurred_at": "2026-01-01T10:00:00Z",
+            "data": {
+                "id": "1001", "version": 1, "number": "1001", "currency": "USD",
+                "placed_at": "2026-01-01T10:00:00Z", "customer": null,
+                "lines": [{
+                    "sku": "A-1", "name": "Lamp", "quantity": "2", "unit_price": "10.00",
+                    "total": {"amount": 2000, "currency": "USD"}
+                }],
+                "total": {"amount": 2000, "currency": "USD"}
+            }
+        })
+    }
+
+    /// Sets the value at `pointer` and returns the code and the pointer of the first fault.
+    fn fault(pointer: &str, value: Value) -> (String, &'static str) {
+        let mut event = order_event();
+        let (parent, key) = pointer.rsplit_once('/').unwrap();
+        match event.pointer_mut(parent).unwrap() {
+            Value::Object(map) => map.insert(key.to_owned(), value),
+            other => panic!("{other} is no object"),
+        };
+        let error = Event::read(event).unwrap_err();
+        let first = error.fields()[0].clone();
+        (first.pointer, first.code)
+    }
+
+    #[test]
+    fn the_fingerprint_does_not_depend_on_the_order_of_keys() {
+        let one: Value = serde_json::from_str(r#"{"b":1,"a":{"d":2,"c":3}}"#).unwrap();
+        let two: Value = serde_json::from_str(r#"{"a":{"c":3,"d":2},"b":1}"#).unwrap();
+        assert_eq!(fingerprint(&one), fingerprint(&two));
+    }
+
+    #[test]
+    fn a_good_event_is_read() {
+        let event = Event::read(order_event()).unwrap();
+        assert_eq!(event.payload.record(), (RecordKind::Order, "1001".to_owned()));
+    }
+
+    #[test]
+    fn each_fault_names_its_place() {
+        let cases = [
+            ("/type", json!("order.exploded"), "#/type", "unknown_event_type"),
+            ("/extra", json!(1), "#/extra", "unknown_field"),
+            ("/data/extra", json!(1), "#/data/extra", "unknown_field"),
+            ("/data/currency", json!("XQQ"), "#/data/currency", "invalid_value"),
+            (
+                "/data/total",
+                json!({"amount": 10.5, "currency": "USD"}),
+                "#/data/total",
+                "invalid_value",
+            ),
+            (
+                "/data/total",
+                json!({"amount": 2001, "currency": "USD"}),
+                "#/data/total",
+                "total_mismatch",
+            ),
+            (
+                "/data/total",
+                json!({"amount": 2000, "currency": "EUR"}),
+                "#/data/total/currency",
+                "currency_mismatch",
+            ),
+            ("/data/lines", json!([]), "#/data/lines", "wrong_count"),
+            ("/data/version", json!(0), "#/data/version", "must_be_positive"),
+            ("/id", json!("a b"), "#/id", "invalid_value"),
+        ];
+        for (pointer, value, at, code) in cases {
+            assert_eq!(fault(pointer, value), (at.to_owned(), code), "{pointer}");
+        }
+    }
+}

@@ -1,0 +1,13 @@
+//! The canonical commerce model: values in, values out. Nothing here reads a clock, draws a random
+//! number or does I/O.
+
+pub mod allocate;
+pub mod event;
+pub mod http;
+pub mod ids;
+pub mod money;
+pub mod notice;
+pub mod order;
+pub mod order_record;
+pub mod people;
+pub mod wire;

@@ -1,0 +1,75 @@
+//! What travels over the bus and the queues: ids, not the truth. Whoever receives a notice reads the
+//! record again, so late, doubled and reordered notices do no harm.
+
+use super::event::{Event, EventType, RecordKind};
+use super::ids::{EndpointId, EventId, MerchantId, RecordId};
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// An event as it is stored, with what its acceptance was answered.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StoredEvent {
+    pub id: EventId,
+    #[serde(rename = "type")]
+    pub kind: EventType,
+    pub merchant_id: MerchantId,
+    pub occurred_at: DateTime<Utc>,
+    pub accepted_at: DateTime<Utc>,
+    pub data: Value,
+    pub fingerprint: String,
+    pub record: RecordRef,
+    /// Whether the event changed its record, or came too late to matter.
+    pub applied: bool,
+    pub place: Place,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct RecordRef {
+    #[serde(rename = "type")]
+    pub kind: RecordKind,
+    pub id: String,
+}
+
+/// An event's place among those with the same key, so that a receiver can see a gap.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place {
+    pub key: String,
+    pub n: u64,
+    pub previous_id: Option<EventId>,
+}
+
+/// "This event was accepted."
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Notice {
+    pub merchant_id: MerchantId,
+    pub event_id: EventId,
+    #[serde(rename = "type")]
+    pub kind: EventType,
+    pub record: RecordRef,
+    /// The order whose money the event moved, if any.
+    pub order_id: Option<RecordId>,
+    pub accepted_at: DateTime<Utc>,
+}
+
+impl Notice {
+    pub fn of(event: &Event, accepted_at: DateTime<Utc>) -> Notice {
+        let (kind, id) = event.payload.record();
+        Notice {
+            merchant_id: event.merchant_id.clone(),
+            event_id: event.id.clone(),
+            kind: event.kind,
+            record: RecordRef { kind, id },
+            order_id: event.payload.order_id().cloned(),
+            accepted_at,
+        }
+    }
+}
+
+/// "This event is to be delivered to this endpoint."
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeliveryNotice {
+    pub merchant_id: MerchantId,
+    pub endpoint_id: EndpointId,
+    pub event_id: EventId,
+}

@@ -1,0 +1,362 @@
+//! Orders, payments and refunds as the commerce backend sends them, and the arithmetic they keep.
+
+use super::ids::RecordId;
+use super::money::{Currency, Money};
+use super::people::Customer;
+use crate::error::FieldError;
+use chrono::{DateTime, Utc};
+use rust_decimal::Decimal;
+use serde::{Deserialize, Serialize};
+
+/// Most lines of one order: more do not fit into one stored item, nor into a provider's document.
+pub const LINES_MAX: usize = 750;
+/// Most decimals of a unit price, as QuickBooks takes.
+pub const UNIT_PRICE_DECIMALS_MAX: u32 = 5;
+
+/// One line of an order or a refund.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Line {
+    pub sku: String,
+    pub name: String,
+    /// A rate, so a decimal string: `"2"`, `"0.75"`.
+    pub quantity: Decimal,
+    /// Major units, a rate as well: `"10.00"`, up to five decimals.
+    pub unit_price: Decimal,
+    /// `quantity × unit_price`, rounded half to even to the minor unit.
+    pub total: Money,
+    #[serde(default = "yes")]
+    pub taxable: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// A discount on the whole order, as a positive amount.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Discount {
+    pub name: String,
+    pub amount: Money,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Shipping {
+    pub name: String,
+    pub amount: Money,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tax {
+    pub name: String,
+    /// Per cent, as a decimal string: `"8.5"`.
+    pub rate: Decimal,
+    pub amount: Money,
+}
+
+/// An order at one version. The whole order is sent each time; a higher version replaces a lower.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Order {
+    pub id: RecordId,
+    /// Grows with every change of this order.
+    pub version: u64,
+    pub number: String,
+    pub currency: Currency,
+    pub placed_at: DateTime<Utc>,
+    /// `null` for a guest.
+    pub customer: Option<Customer>,
+    pub lines: Vec<Line>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub discounts: Vec<Discount>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shipping: Option<Shipping>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub taxes: Vec<Tax>,
+    #[serde(default)]
+    pub prices_include_tax: bool,
+    pub total: Money,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PaymentOutcome {
+    Succeeded,
+    Failed,
+}
+
+/// Money that was taken, or that could not be taken, for one order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Payment {
+    pub id: RecordId,
+    pub order_id: RecordId,
+    pub outcome: PaymentOutcome,
+    pub amount: Money,
+    pub method: String,
+    pub processed_at: DateTime<Utc>,
+}
+
+/// Money that went back. With an order it is bounded by what was paid; without one it stands alone
+/// (a return of goods whose sale lies before this system, say).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Refund {
+    pub id: RecordId,
+    pub order_id: Option<RecordId>,
+    /// Who gets the money when there is no order to tell it; `null` for a guest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub customer: Option<Customer>,
+    /// What went back, all in all, as a positive amount.
+    pub amount: Money,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lines: Vec<Line>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shipping: Option<Money>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tax: Option<Money>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    pub refunded_at: DateTime<Utc>,
+}
+
+/// A stock level that fell to its threshold.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LowStock {
+    pub sku: String,
+    pub location: String,
+    pub level: i64,
+    pub threshold: i64,
+    pub at: DateTime<Utc>,
+}
+
+impl Order {
+    pub fn shipping_amount(&self) -> i64 {
+        self.shipping.as_ref().map_or(0, |s| s.amount.amount)
+    }
+
+    pub fn discount_amount(&self) -> i64 {
+        self.discounts.iter().map(|d| d.amount.amount).sum()
+    }
+
+    pub fn tax_amount(&self) -> i64 {
+        self.taxes.iter().map(|t| t.amount.amount).sum()
+    }
+
+    pub fn lines_amount(&self) -> i64 {
+        self.lines.iter().map(|l| l.total.amount).sum()
+    }
+
+    /// Every field of this order that does not fit; empty when all is well.
+    pub fn faults(&self) -> Vec<FieldError> {
+        let mut faults = Vec::new();
+        if self.version == 0 {
+            faults.push(FieldError::new("/version", "must_be_positive", "version starts at 1"));
+        }
+        check_text(&mut faults, "/number", &self.number, 1, 64);
+        check_customer(&mut faults, self.customer.as_ref());
+        check_lines(&mut faults, &self.lines, self.currency, Sign::Any);
+        for (index, discount) in self.discounts.iter().enumerate() {
+            let path = format!("/discounts/{index}/amount");
+            check_amount(&mut faults, &path, discount.amount, self.currency);
+        }
+        if let Some(shipping) = &self.shipping {
+            check_amount(&mut faults, "/shipping/amount", shipping.amount, self.currency);
+        }
+        for (index, tax) in self.taxes.iter().enumerate() {
+            check_amount(
+                &mut faults,
+                &format!("/taxes/{index}/amount"),
+                tax.amount,
+                self.currency,
+            );
+        }
+        check_amount(&mut faults, "/total", self.total, self.currency);
+        if faults.is_empty() {
+            let tax_on_top = if self.prices_include_tax { 0 } else { self.tax_amount() };
+            let sum = self.lines_amount() - self.discount_amount()
+                + self.shipping_amount()
+                + tax_on_top;
+            if sum != self.total.amount {
+                faults.push(FieldError::new(
+                    "/total",
+                    "total_mismatch",
+                    format!(
+                        "lines less discounts plus shipping and taxes make {}, but total says {}",
+                        Money::new(sum, self.currency),
+                        self.total
+                    ),
+                ));
+            }
+            if self.prices_include_tax && self.tax_amount() > self.total.amount {
+                faults.push(FieldError::new(
+                    "/taxes",
+                    "tax_too_large",
+                    "prices include tax, so the taxes cannot be more than the total",
+                ));
+            }
+        }
+        faults
+    }
+}
+
+impl Payment {
+    pub fn faults(&self) -> Vec<FieldError> {
+        let mut faults = Vec::new();
+        check_text(&mut faults, "/method", &self.method, 1, 64);
+        check_amount(&mut faults, "/amount", self.amount, self.amount.currency);
+        faults
+    }
+}
+
+impl Refund {
+    pub fn faults(&self) -> Vec<FieldError> {
+        let mut faults = Vec::new();
+        let currency = self.amount.currency;
+        check_customer(&mut faults, self.customer.as_ref());
+        check_amount(&mut faults, "/amount", self.amount, currency);
+        if self.amount.amount == 0 {
+            faults.push(FieldError::new(
+                "/amount",
+                "must_be_positive",
+                "a refund gives back more than nothing",
+            ));
+        }
+        if !self.lines.is_empty() {
+            check_lines(&mut faults, &self.lines, currency, Sign::NotNegative);
+        }
+        for (path, amount) in [("/shipping", self.shipping), ("/tax", self.tax)] {
+            if let Some(amount) = amount {
+                check_amount(&mut faults, path, amount, currency);
+            }
+        }
+        let parts = self.shipping.map_or(0, |m| m.amount) + self.tax.map_or(0, |m| m.amount);
+        let lines: i64 = self.lines.iter().map(|l| l.total.amount).sum();
+        let fits = if self.lines.is_empty() {
+            parts <= self.amount.amount
+        } else {
+            parts + lines == self.amount.amount
+        };
+        if faults.is_empty() && !fits {
+            faults.push(FieldError::new(
+                "/amount",
+                "total_mismatch",
+                format!(
+                    "lines, shipping and tax make {}, but amount says {}",
+                    Money::new(parts + lines, currency),
+                    self.amount
+                ),
+            ));
+        }
+        faults
+    }
+}
+
+impl LowStock {
+    pub fn faults(&self) -> Vec<FieldError> {
+        let mut faults = Vec::new();
+        check_text(&mut faults, "/sku", &self.sku, 1, 100);
+        check_text(&mut faults, "/location", &self.location, 1, 100);
+        faults
+    }
+}
+
+#[derive(PartialEq)]
+enum Sign {
+    Any,
+    NotNegative,
+}
+
+fn check_lines(faults: &mut Vec<FieldError>, lines: &[Line], currency: Currency, sign: Sign) {
+    if lines.is_empty() || lines.len() > LINES_MAX {
+        let detail = format!("between 1 and {LINES_MAX} lines are needed, {} came", lines.len());
+        faults.push(FieldError::new("/lines", "wrong_count", detail));
+        return;
+    }
+    for (index, line) in lines.iter().enumerate() {
+        let at = |field: &str| format!("/lines/{index}/{field}");
+        check_text(faults, &at("sku"), &line.sku, 1, 100);
+        check_text(faults, &at("name"), &line.name, 0, 4000);
+        if line.quantity <= Decimal::ZERO {
+            faults.push(FieldError::new(
+                &at("quantity"),
+                "must_be_positive",
+                "quantity must be more than 0; a return is an order.refunded event",
+            ));
+        }
+        if line.unit_price.normalize().scale() > UNIT_PRICE_DECIMALS_MAX {
+            faults.push(FieldError::new(
+                &at("unit_price"),
+                "too_many_decimals",
+                format!("unit_price takes at most {UNIT_PRICE_DECIMALS_MAX} decimals"),
+            ));
+        }
+        if line.total.currency != currency {
+            faults.push(other_currency(&at("total/currency"), line.total.currency, currency));
+            continue;
+        }
+        if sign == Sign::NotNegative && line.total.amount < 0 {
+            faults.push(negative(&at("total/amount")));
+        }
+        let product = line.quantity.checked_mul(line.unit_price);
+        let expected = product.and_then(|major| Money::round(major, currency));
+        if expected != Some(line.total) {
+            let detail = match expected {
+                Some(money) => format!(
+                    "quantity × unit_price makes {money}, but total says {}",
+                    line.total
+                ),
+                None => "quantity × unit_price is too large".to_owned(),
+            };
+            faults.push(FieldError::new(&at("total"), "total_mismatch", detail));
+        }
+    }
+}
+
+fn check_customer(faults: &mut Vec<FieldError>, customer: Option<&Customer>) {
+    let Some(customer) = customer else { return };
+    check_text(faults, "/customer/name", &customer.name, 1, 400);
+    if let Some(email) = &customer.email {
+        // What every provider here asks of an address; the mail itself is the only real proof.
+        let plausible = email.len() <= 100
+            && email
+                .split_once('@')
+                .is_some_and(|(local, domain)| !local.is_empty() && domain.contains('.'));
+        if !plausible {
+            faults.push(FieldError::new(
+                "/customer/email",
+                "invalid_email",
+                "an e-mail address looks like name@example.com and has at most 100 characters",
+            ));
+        }
+    }
+}
+
+fn check_amount(faults: &mut Vec<FieldError>, path: &str, money: Money, currency: Currency) {
+    if money.currency != currency {
+        faults.push(other_currency(&format!("{path}/currency"), money.currency, currency));
+    } else if money.amount < 0 {
+        faults.push(negative(&format!("{path}/amount")));
+    }
+}
+
+fn check_text(faults: &mut Vec<FieldError>, path: &str, text: &str, min: usize, max: usize) {
+    let length = text.chars().count();
+    if text.trim().chars().count() < min || length > max {
+        let detail = format!("between {min} and {max} characters are needed, {length} came");
+        faults.push(FieldError::new(path, "wrong_length", detail));
+    }
+}
+
+fn other_currency(path: &str, given: Currency, expected: Currency) -> FieldError {
+    let detail = format!("{given} stands here, but everything else is in {expected}");
+    FieldError::new(path, "currency_mismatch", detail)
+}
+
+fn negative(path: &str) -> FieldError {
+    FieldError::new(path, "must_not_be_negative", "this amount cannot be below 0")
+}

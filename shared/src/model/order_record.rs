@@ -1,0 +1,153 @@
+//! What is stored of one order: its latest version, what was paid and what went back. Events may
+//! arrive late, twice or out of order; the record ends the same.
+
+use super::ids::{EventId, RecordId};
+use super::money::Money;
+use super::order::{Order, Payment, PaymentOutcome, Refund};
+use crate::error::FieldError;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Most payments and refunds of one order.
+pub const MOVEMENTS_MAX: usize = 200;
+
+/// One order with the money that moved for it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OrderRecord {
+    /// Absent while only payments have arrived.
+    pub order: Option<Order>,
+    #[serde(default)]
+    pub payments: BTreeMap<RecordId, Payment>,
+    #[serde(default)]
+    pub refunds: BTreeMap<RecordId, Money>,
+    /// Every event that touched this order, so that a receiver can see a gap.
+    #[serde(default)]
+    pub sequence: Sequence,
+}
+
+/// The position of the latest event on one key.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sequence {
+    pub n: u64,
+    pub last: Option<EventId>,
+}
+
+/// Whether an event changed the record or came too late to matter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Applied {
+    Changed,
+    /// The record already holds this version or a later one.
+    Superseded,
+}
+
+impl OrderRecord {
+    /// The sum of all payments that succeeded, in minor units.
+    pub fn paid(&self) -> i64 {
+        let succeeded = self.payments.values().filter(|p| p.outcome == PaymentOutcome::Succeeded);
+        succeeded.map(|p| p.amount.amount).sum()
+    }
+
+    /// The sum of all refunds, in minor units.
+    pub fn refunded(&self) -> i64 {
+        self.refunds.values().map(|m| m.amount).sum()
+    }
+
+    /// Whether the books may show this order as sold: known, and paid in full.
+    pub fn is_paid(&self) -> bool {
+        self.order.as_ref().is_some_and(|order| self.paid() >= order.total.amount)
+    }
+
+    /// Takes `order` when it is newer than what is held.
+    pub fn apply_order(&mut self, order: Order) -> Result<Applied, FieldError> {
+        if let Some(held) = &self.order
+            && held.version >= order.version
+        {
+            return Ok(Applied::Superseded);
+        }
+        let known = self.order.as_ref().map(|held| held.currency);
+        let moved = self.payments.values().next().map(|payment| payment.amount.currency);
+        if let Some(currency) = known.or(moved)
+            && currency != order.currency
+        {
+            return Err(FieldError::new(
+                "/currency",
+                "currency_mismatch",
+                format!("this order is known in {currency}; its currency cannot change"),
+            ));
+        }
+        self.order = Some(order);
+        Ok(Applied::Changed)
+    }
+
+    /// Takes a payment. It may arrive before its order.
+    pub fn apply_payment(&mut self, payment: Payment) -> Result<Applied, FieldError> {
+        if let Some(held) = self.payments.get(&payment.id) {
+            // A failed attempt that later succeeds keeps its id with some payment services.
+            let completes = held.outcome == PaymentOutcome::Failed
+                && payment.outcome == PaymentOutcome::Succeeded;
+            if !completes {
+                return Ok(Applied::Superseded);
+            }
+        }
+        if let Some(order) = &self.order
+            && order.currency != payment.amount.currency
+        {
+            return Err(FieldError::new(
+                "/amount/currency",
+                "currency_mismatch",
+                format!("the order is in {}", order.currency),
+            ));
+        }
+        if self.payments.len() >= MOVEMENTS_MAX {
+            return Err(too_many("/id", "payments"));
+        }
+        self.payments.insert(payment.id.clone(), payment);
+        Ok(Applied::Changed)
+    }
+
+    /// Takes a refund, if no more goes back than was paid.
+    pub fn apply_refund(&mut self, refund: &Refund) -> Result<Applied, FieldError> {
+        if self.refunds.contains_key(&refund.id) {
+            return Ok(Applied::Superseded);
+        }
+        let mut currencies = self.payments.values().map(|p| p.amount.currency);
+        if let Some(currency) = currencies.next()
+            && currency != refund.amount.currency
+        {
+            return Err(FieldError::new(
+                "/amount/currency",
+                "currency_mismatch",
+                format!("the order was paid in {currency}"),
+            ));
+        }
+        let left = self.paid() - self.refunded();
+        if refund.amount.amount > left {
+            let left = Money::new(left.max(0), refund.amount.currency);
+            return Err(FieldError::new(
+                "/amount",
+                "refund_exceeds_payment",
+                format!(
+                    "{} would go back, but only {left} of this order is paid and not yet refunded; \
+                     if a payment.processed event is still on its way, send this again after it",
+                    refund.amount
+                ),
+            ));
+        }
+        if self.refunds.len() >= MOVEMENTS_MAX {
+            return Err(too_many("/id", "refunds"));
+        }
+        self.refunds.insert(refund.id.clone(), refund.amount);
+        Ok(Applied::Changed)
+    }
+
+    /// Counts `event` and returns its place: its number and the event before it.
+    pub fn advance(&mut self, event: &EventId) -> (u64, Option<EventId>) {
+        let previous = self.sequence.last.replace(event.clone());
+        self.sequence.n += 1;
+        (self.sequence.n, previous)
+    }
+}
+
+fn too_many(path: &str, what: &str) -> FieldError {
+    FieldError::new(path, "too_many", format!("an order holds at most {MOVEMENTS_MAX} {what}"))
+}

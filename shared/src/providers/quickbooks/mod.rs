@@ -1,0 +1,250 @@
+//! QuickBooks Online (Accounting API v3, minor version 75). `map` holds the bodies, `fault` the
+//! three shapes in which it says no.
+
+mod fault;
+mod map;
+
+use super::{
+    Accounting, Category, Dependency, DependencyKind, Document, Fault, Found, Hosts, Manifest,
+    References, Tenant,
+};
+use crate::model::http::{Method, Request, Response};
+use crate::sync::push::Remote;
+use serde_json::{Value, json};
+use url::Url;
+
+/// Since August 2025 this version is used whatever is asked for
+/// (<https://developer.intuit.com/app/developer/qbo/docs/learn/explore-the-quickbooks-online-api/minor-versions>).
+const MINOR_VERSION: &str = "75";
+
+/// Addresses and scopes from Intuit's OAuth client (`intuit/oauth-jsclient`) and
+/// <https://developer.intuit.com/app/developer/qbo/docs/develop/authentication-and-authorization>.
+pub static MANIFEST: Manifest = Manifest {
+    name: "quickbooks",
+    title: "QuickBooks Online",
+    category: Category::Accounting,
+    production: Hosts {
+        authorize: "https://appcenter.intuit.com/connect/oauth2",
+        token: "https://oauth.platform.intuit.com/oauth2/v1/tokens/bearer",
+        api: "https://quickbooks.api.intuit.com",
+    },
+    // The sandbox shares the OAuth hosts; only the API's host differs.
+    sandbox: Hosts {
+        authorize: "https://appcenter.intuit.com/connect/oauth2",
+        token: "https://oauth.platform.intuit.com/oauth2/v1/tokens/bearer",
+        api: "https://sandbox-quickbooks.api.intuit.com",
+    },
+    scopes: &["com.intuit.quickbooks.accounting"],
+    // None of Intuit's own clients sends a challenge.
+    pkce: false,
+    tenant_parameter: "realmId",
+    // The statement goes in the body, so only its readability bounds it.
+    find_names_max: 100,
+    // Intuit recommends at most 30 (limits and throttles).
+    create_batch_max: 30,
+};
+
+pub struct QuickBooks;
+
+/// Builds `/v3/company/{realm}/{path}?minorversion=75&…`.
+fn url(tenant: &Tenant, path: &str, query: &[(&str, &str)]) -> Url {
+    let mut url = tenant.api.clone();
+    url.set_path(&format!("/v3/company/{}/{path}", tenant.id));
+    url.query_pairs_mut().clear().extend_pairs(query).append_pair("minorversion", MINOR_VERSION);
+    url
+}
+
+fn get(tenant: &Tenant, path: &str) -> Request {
+    Request::new(Method::Get, url(tenant, path, &[])).header("accept", "application/json")
+}
+
+fn post(tenant: &Tenant, path: &str, query: &[(&str, &str)], body: &Value) -> Request {
+    Request::new(Method::Post, url(tenant, path, query))
+        .header("accept", "application/json")
+        .body("application/json", body.to_string())
+}
+
+fn query(tenant: &Tenant, statement: &str) -> Request {
+    Request::new(Method::Post, url(tenant, "query", &[]))
+        .header("accept", "application/json")
+        .body("application/text", statement)
+}
+
+/// A text within a statement, with its quotes escaped.
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"))
+}
+
+fn entity(kind: DependencyKind) -> &'static str {
+    match kind {
+        DependencyKind::Customer => "Customer",
+        DependencyKind::Item => "Item",
+    }
+}
+
+fn name_field(kind: DependencyKind) -> &'static str {
+    match kind {
+        DependencyKind::Customer => "DisplayName",
+        DependencyKind::Item => "Name",
+    }
+}
+
+fn document_entity(document: Document) -> &'static str {
+    match document {
+        Document::Sale(_) => "SalesReceipt",
+        Document::Refund(..) => "RefundReceipt",
+    }
+}
+
+/// The id and version of an entity in an answer.
+fn remote(entity: &Value) -> Option<Remote> {
+    Some(Remote {
+        id: entity["Id"].as_str()?.to_owned(),
+        version: entity["SyncToken"].as_str()?.to_owned(),
+    })
+}
+
+fn incomplete() -> Fault {
+    Fault::Later { detail: "QuickBooks sent an answer that is not complete".to_owned() }
+}
+
+/// Parses a success, or tells the fault. A fault may come with status 200.
+fn answer(response: &Response) -> Result<Value, Fault> {
+    let body: Option<Value> = serde_json::from_slice(&response.body).ok();
+    let faulty = body.as_ref().is_some_and(|b| b.get("Fault").is_some() || b.get("fault").is_some());
+    if !response.is_success() || faulty {
+        return Err(fault::read(response.status, &response.body));
+    }
+    body.ok_or_else(incomplete)
+}
+
+impl Accounting for QuickBooks {
+    fn manifest(&self) -> &'static Manifest {
+        &MANIFEST
+    }
+
+    fn settings_requests(&self, tenant: &Tenant) -> Vec<Request> {
+        vec![
+            get(tenant, &format!("companyinfo/{}", tenant.id)),
+            get(tenant, "preferences"),
+            query(tenant, "select * from Account where Active = true maxresults 1000"),
+        ]
+    }
+
+    fn read_settings(&self, answers: &[Response]) -> Result<Value, Fault> {
+        let [company, preferences, accounts] = answers else { return Err(incomplete()) };
+        let (company, preferences) = (answer(company)?, answer(preferences)?);
+        map::settings(&company, &preferences, &answer(accounts)?)
+    }
+
+    fn tenant_name(&self, settings: &Value) -> Option<String> {
+        Some(settings["company_name"].as_str()?.to_owned())
+    }
+
+    fn dependencies(&self, document: Document, settings: &Value) -> Result<Vec<Dependency>, Fault> {
+        map::dependencies(document, &map::Settings::read(settings)?)
+    }
+
+    fn find(&self, tenant: &Tenant, kind: DependencyKind, names: &[String]) -> Request {
+        let (entity, field) = (entity(kind), name_field(kind));
+        let names: Vec<String> = names.iter().map(|name| quoted(name)).collect();
+        let names = names.join(", ");
+        query(tenant, &format!("select * from {entity} where {field} in ({names}) maxresults 1000"))
+    }
+
+    fn read_found(&self, kind: DependencyKind, response: &Response) -> Result<Vec<Found>, Fault> {
+        let body = answer(response)?;
+        let entities = body["QueryResponse"][entity(kind)].as_array().cloned().unwrap_or_default();
+        let found = entities.iter().map(|entity| {
+            Some(Found {
+                name: entity[name_field(kind)].as_str()?.to_owned(),
+                remote: remote(entity)?,
+                mark: entity["Notes"].as_str().map(str::to_owned),
+            })
+        });
+        found.map(|found| found.ok_or_else(incomplete)).collect()
+    }
+
+    fn same_name(&self, one: &str, other: &str) -> bool {
+        one.to_lowercase() == other.to_lowercase()
+    }
+
+    fn create(
+        &self,
+        tenant: &Tenant,
+        request_id: &str,
+        wanted: &[(&Dependency, &str)],
+    ) -> Request {
+        let items = wanted.iter().enumerate().map(|(index, (dependency, name))| {
+            let mut body = dependency.body.clone();
+            body[name_field(dependency.kind)] = json!(name);
+            json!({
+                "bId": index.to_string(),
+                "operation": "create",
+                entity(dependency.kind): body,
+            })
+        });
+        let body = json!({ "BatchItemRequest": items.collect::<Vec<_>>() });
+        post(tenant, "batch", &[("requestid", request_id)], &body)
+    }
+
+    fn read_created(
+        &self,
+        wanted: &[(&Dependency, &str)],
+        response: &Response,
+    ) -> Result<Vec<Result<Remote, Fault>>, Fault> {
+        let body = answer(response)?;
+        let items = body["BatchItemResponse"].as_array().ok_or_else(incomplete)?;
+        let outcome = |(index, (dependency, _)): (usize, &(&Dependency, &str))| {
+            let index = index.to_string();
+            let item = items.iter().find(|item| item["bId"] == index.as_str());
+            let item = item.ok_or_else(incomplete)?;
+            if item.get("Fault").is_some() {
+                return Err(fault::from_json(item));
+            }
+            remote(&item[entity(dependency.kind)]).ok_or_else(incomplete)
+        };
+        Ok(wanted.iter().enumerate().map(outcome).collect())
+    }
+
+    fn body(
+        &self,
+        document: Document,
+        references: &References,
+        settings: &Value,
+    ) -> Result<Value, Fault> {
+        map::body(document, references, &map::Settings::read(settings)?)
+    }
+
+    fn write(
+        &self,
+        tenant: &Tenant,
+        document: Document,
+        body: &Value,
+        remote: Option<&Remote>,
+        request_id: &str,
+    ) -> Request {
+        let mut body = body.clone();
+        if let Some(remote) = remote {
+            // A full update: what is not named is cleared, so the receipt becomes what we hold.
+            body["Id"] = json!(remote.id);
+            body["SyncToken"] = json!(remote.version);
+        }
+        let path = document_entity(document).to_lowercase();
+        post(tenant, &path, &[("requestid", request_id)], &body)
+    }
+
+    fn read_written(&self, document: Document, response: &Response) -> Result<Remote, Fault> {
+        let body = answer(response)?;
+        remote(&body[document_entity(document)]).ok_or_else(incomplete)
+    }
+
+    fn written_fault(&self, document: Document, response: &Response) -> Option<Fault> {
+        let body: Value = serde_json::from_slice(&response.body).ok()?;
+        map::total_fault(document, &body[document_entity(document)])
+    }
+
+    fn read(&self, tenant: &Tenant, document: Document, remote: &Remote) -> Request {
+        get(tenant, &format!("{}/{}", document_entity(document).to_lowercase(), remote.id))
+    }
+}

@@ -1,0 +1,47 @@
+//! Sending to SQS queues.
+
+use crate::error::{Error, Result};
+use async_trait::async_trait;
+use aws_sdk_sqs::types::SendMessageBatchRequestEntry;
+
+/// Most messages of one SendMessageBatch.
+const BATCH_MESSAGES_MAX: usize = 10;
+
+#[async_trait]
+pub trait Queue: Send + Sync {
+    /// Sends every message, or fails: then some may have been sent, and sending all again is right.
+    async fn send(&self, queue_url: &str, messages: Vec<String>) -> Result<()>;
+}
+
+pub struct Sqs {
+    client: aws_sdk_sqs::Client,
+}
+
+impl Sqs {
+    pub fn new(config: &aws_config::SdkConfig) -> Self {
+        Sqs { client: aws_sdk_sqs::Client::new(config) }
+    }
+}
+
+#[async_trait]
+impl Queue for Sqs {
+    async fn send(&self, queue_url: &str, messages: Vec<String>) -> Result<()> {
+        for chunk in messages.chunks(BATCH_MESSAGES_MAX) {
+            let mut call = self.client.send_message_batch().queue_url(queue_url);
+            for (index, message) in chunk.iter().enumerate() {
+                let entry = SendMessageBatchRequestEntry::builder()
+                    .id(index.to_string())
+                    .message_body(message)
+                    .build()
+                    .map_err(Error::internal)?;
+                call = call.entries(entry);
+            }
+            let answer = call.send().await.map_err(Error::internal)?;
+            if let Some(failed) = answer.failed.first() {
+                let reason = failed.message.as_deref().unwrap_or("no reason given");
+                return Err(Error::internal(format!("{}: {reason}", failed.code)));
+            }
+        }
+        Ok(())
+    }
+}

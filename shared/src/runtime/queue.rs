@@ -1,0 +1,138 @@
+//! The entries of functions that read SQS queues. Each message is judged by itself: what failed goes
+//! back to the queue, what is done or parked does not.
+
+use super::context;
+use crate::ctx::Ctx;
+use crate::engine;
+use crate::error::{Disposition, Error, Result};
+use crate::model::notice::{DeliveryNotice, Notice};
+use crate::webhooks;
+use aws_lambda_events::sqs::{BatchItemFailure, SqsBatchResponse, SqsEvent, SqsMessage};
+use futures::future::{BoxFuture, join_all};
+use lambda_runtime::LambdaEvent;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+/// Handles a batch: one result for each message, in order.
+type BatchHandler = for<'a> fn(&'a Ctx, Vec<String>) -> BoxFuture<'a, Vec<Result<()>>>;
+
+/// The `sync_<provider>` functions: pushes what the notices are about.
+pub async fn push(provider: &'static str) -> Result<(), lambda_runtime::Error> {
+    match provider {
+        "quickbooks" => run(quickbooks).await,
+        other => Err(format!("no provider is named {other}").into()),
+    }
+}
+
+fn quickbooks(ctx: &Ctx, bodies: Vec<String>) -> BoxFuture<'_, Vec<Result<()>>> {
+    Box::pin(push_batch(ctx, "quickbooks", bodies))
+}
+
+async fn push_batch(ctx: &Ctx, provider: &str, bodies: Vec<String>) -> Vec<Result<()>> {
+    let mut results: Vec<Option<Result<()>>> = Vec::with_capacity(bodies.len());
+    let mut notices = Vec::new();
+    for body in &bodies {
+        match from_bus(body) {
+            Ok(notice) => {
+                notices.push(notice);
+                results.push(None);
+            }
+            Err(error) => results.push(Some(Err(error))),
+        }
+    }
+    let mut pushed = engine::push::push(ctx, provider, &notices).await.into_iter();
+    results.into_iter().map(|result| result.or_else(|| pushed.next()).unwrap_or(Ok(()))).collect()
+}
+
+/// `webhook_fanout`: makes the deliveries of each event.
+pub async fn fanout() -> Result<(), lambda_runtime::Error> {
+    fn handle(ctx: &Ctx, bodies: Vec<String>) -> BoxFuture<'_, Vec<Result<()>>> {
+        Box::pin(async move {
+            let one = async |body: String| webhooks::fanout::fan_out(ctx, &from_bus(&body)?).await;
+            join_all(bodies.into_iter().map(one)).await
+        })
+    }
+    run(handle).await
+}
+
+/// `webhook_deliver`: makes the deliveries of a batch side by side.
+pub async fn deliver() -> Result<(), lambda_runtime::Error> {
+    fn handle(ctx: &Ctx, bodies: Vec<String>) -> BoxFuture<'_, Vec<Result<()>>> {
+        Box::pin(async move {
+            let one = async |body: String| {
+                webhooks::deliver::deliver(ctx, &parse::<DeliveryNotice>(&body)?).await
+            };
+            join_all(bodies.into_iter().map(one)).await
+        })
+    }
+    run(handle).await
+}
+
+/// `outbox_sweep`: one sweep, however many times the schedule has called meanwhile.
+pub async fn sweep() -> Result<(), lambda_runtime::Error> {
+    fn handle(ctx: &Ctx, bodies: Vec<String>) -> BoxFuture<'_, Vec<Result<()>>> {
+        Box::pin(async move {
+            let swept = engine::outbox::sweep(ctx).await;
+            let line = swept.as_ref().err().map(Error::chain);
+            if let Ok(published @ 1..) = swept {
+                tracing::warn!(published, "the stream had left events behind");
+            }
+            let result = |_| match &line {
+                None => Ok(()),
+                Some(line) => Err(Error::internal(line.clone())),
+            };
+            bodies.into_iter().map(result).collect()
+        })
+    }
+    run(handle).await
+}
+
+/// What EventBridge puts around a notice.
+#[derive(Deserialize)]
+struct Envelope {
+    detail: Notice,
+}
+
+fn from_bus(body: &str) -> Result<Notice> {
+    Ok(parse::<Envelope>(body)?.detail)
+}
+
+/// A message that we wrote and cannot read is a defect: it ends in the dead-letter queue.
+fn parse<T: DeserializeOwned>(body: &str) -> Result<T> {
+    serde_json::from_str(body).map_err(Error::internal)
+}
+
+async fn run(handler: BatchHandler) -> Result<(), lambda_runtime::Error> {
+    let ctx = context().await?;
+    let ctx = &ctx;
+    let serve = move |event: LambdaEvent<SqsEvent>| async move {
+        let messages = event.payload.records;
+        let bodies = messages.iter().map(|m| m.body.clone().unwrap_or_default()).collect();
+        let results = handler(ctx, bodies).await;
+        Ok::<_, lambda_runtime::Error>(answer(&messages, results))
+    };
+    lambda_runtime::run(lambda_runtime::service_fn(serve)).await
+}
+
+/// Reports the messages that go back to the queue.
+fn answer(messages: &[SqsMessage], results: Vec<Result<()>>) -> SqsBatchResponse {
+    let mut failures = Vec::new();
+    for (message, result) in messages.iter().zip(results) {
+        let Err(error) = result else { continue };
+        let id = message.message_id.clone().unwrap_or_default();
+        match error.disposition() {
+            Disposition::Retry => {
+                tracing::warn!(message_id = %id, error = %error.chain(), "goes back to the queue");
+                let mut failure = BatchItemFailure::default();
+                failure.item_identifier = id;
+                failures.push(failure);
+            }
+            Disposition::Park => {
+                tracing::error!(message_id = %id, error = %error.chain(), "cannot be done");
+            }
+        }
+    }
+    let mut response = SqsBatchResponse::default();
+    response.batch_item_failures = failures;
+    response
+}

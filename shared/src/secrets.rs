@@ -1,0 +1,51 @@
+//! The platform's own secrets, in Secrets Manager: few, and kept in memory for a while.
+
+use crate::error::{Error, Result};
+use async_trait::async_trait;
+use secrecy::SecretString;
+use std::collections::HashMap;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+/// How long a secret is used before it is read again, so that a rotation reaches every function.
+const SECRET_AGE_MAX: Duration = Duration::from_secs(300);
+
+#[async_trait]
+pub trait Secrets: Send + Sync {
+    /// The current value of the secret `id` (name or ARN).
+    async fn get(&self, id: &str) -> Result<SecretString>;
+}
+
+pub struct SecretsManager {
+    client: aws_sdk_secretsmanager::Client,
+    held: Mutex<HashMap<String, (Instant, SecretString)>>,
+}
+
+impl SecretsManager {
+    pub fn new(config: &aws_config::SdkConfig) -> Self {
+        let client = aws_sdk_secretsmanager::Client::new(config);
+        SecretsManager { client, held: Mutex::default() }
+    }
+}
+
+#[async_trait]
+impl Secrets for SecretsManager {
+    async fn get(&self, id: &str) -> Result<SecretString> {
+        let held = self.held.lock().map_or(None, |held| held.get(id).cloned());
+        if let Some((read_at, value)) = held
+            && read_at.elapsed() < SECRET_AGE_MAX
+        {
+            return Ok(value);
+        }
+        let answer =
+            self.client.get_secret_value().secret_id(id).send().await.map_err(Error::internal)?;
+        let text = answer
+            .secret_string
+            .ok_or_else(|| Error::internal(format!("secret {id} holds no text")))?;
+        let value = SecretString::from(text);
+        if let Ok(mut held) = self.held.lock() {
+            held.insert(id.to_owned(), (Instant::now(), value.clone()));
+        }
+        Ok(value)
+    }
+}

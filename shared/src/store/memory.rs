@@ -1,0 +1,120 @@
+//! The store in memory, for the simulator: the same conditions, no durability.
+
+use super::{Condition, Group, Item, Key, Page, Store, Table, Write, WriteError, cursor};
+use crate::error::Result;
+use async_trait::async_trait;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// A table space of its own, empty at first.
+#[derive(Debug, Default)]
+pub struct Memory {
+    items: Mutex<BTreeMap<Key, (u64, Value)>>,
+}
+
+impl Memory {
+    fn items(&self) -> MutexGuard<'_, BTreeMap<Key, (u64, Value)>> {
+        // A panic of one caller leaves whole documents behind, never half of one.
+        self.items.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn page<'a>(found: impl Iterator<Item = (&'a Key, &'a (u64, Value))>, limit: usize) -> Page {
+        let mut items: Vec<Item> = found
+            .take(limit + 1)
+            .map(|(key, (rev, doc))| Item { key: key.clone(), rev: *rev, doc: doc.clone() })
+            .collect();
+        let more = items.len() > limit;
+        items.truncate(limit);
+        let next = items.last().filter(|_| more).map(|item| cursor(&item.key.pk, &item.key.sk));
+        Page { items, next }
+    }
+}
+
+fn holds(found: Option<&(u64, Value)>, condition: Condition) -> bool {
+    match condition {
+        Condition::Absent => found.is_none(),
+        Condition::Rev(rev) => found.is_some_and(|(held, _)| *held == rev),
+        Condition::Present => found.is_some(),
+        Condition::Any => true,
+    }
+}
+
+#[async_trait]
+impl Store for Memory {
+    async fn get(&self, key: &Key) -> Result<Option<Item>> {
+        let items = self.items();
+        Ok(items.get(key).map(|(rev, doc)| Item { key: key.clone(), rev: *rev, doc: doc.clone() }))
+    }
+
+    async fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Item>>> {
+        let items = self.items();
+        let found = |key: &Key| {
+            let (rev, doc) = items.get(key)?;
+            Some(Item { key: key.clone(), rev: *rev, doc: doc.clone() })
+        };
+        Ok(keys.iter().map(found).collect())
+    }
+
+    async fn list(&self, group: &Group, after: Option<&str>, limit: usize) -> Result<Page> {
+        let items = self.items();
+        let after = after.and_then(|cursor| cursor.split_once('\n')).map(|(_, sk)| sk);
+        let found = items.iter().filter(|(key, _)| {
+            key.table == group.table
+                && key.pk == group.pk
+                && after.is_none_or(|after| key.sk.as_str() > after)
+        });
+        Ok(Memory::page(found, limit))
+    }
+
+    async fn scan(&self, table: Table, after: Option<&str>, limit: usize) -> Result<Page> {
+        let items = self.items();
+        let after = after.and_then(|cursor| cursor.split_once('\n'));
+        let found = items.iter().filter(|(key, _)| {
+            key.table == table
+                && after.is_none_or(|after| (key.pk.as_str(), key.sk.as_str()) > after)
+        });
+        Ok(Memory::page(found, limit))
+    }
+
+    async fn write(&self, write: Write) -> Result<(), WriteError> {
+        self.transact(vec![write]).await
+    }
+
+    async fn transact(&self, writes: Vec<Write>) -> Result<(), WriteError> {
+        let mut items = self.items();
+        for (index, write) in writes.iter().enumerate() {
+            let (Write::Put { key, condition, .. }
+            | Write::Delete { key, condition }
+            | Write::Check { key, condition }) = write;
+            if !holds(items.get(key), *condition) {
+                return Err(WriteError::Condition(index));
+            }
+        }
+        for write in writes {
+            match write {
+                Write::Put { key, doc, .. } => {
+                    let rev = items.get(&key).map_or(0, |(rev, _)| *rev) + 1;
+                    items.insert(key, (rev, doc));
+                }
+                Write::Delete { key, .. } => {
+                    items.remove(&key);
+                }
+                Write::Check { .. } => {}
+            }
+        }
+        Ok(())
+    }
+
+    async fn put_many(&self, writes: Vec<Write>) -> Result<()> {
+        Ok(self.transact(writes).await?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[tokio::test]
+    async fn memory_passes_the_cases_of_a_store() {
+        crate::store::cases::run(&super::Memory::default(), "memory").await;
+    }
+}

@@ -1,0 +1,4 @@
+//! The sync engine's decisions, without I/O: given what stands here and what is known to stand
+//! there, what is the next step?
+
+pub mod push;

@@ -1,0 +1,239 @@
+//! Pushing one record to one provider so that a crash, a double or a late message at any point has
+//! no second effect.
+//!
+//! The order is always: record the intent, make the call with the provider's idempotency key, store
+//! what came back. The key of a creation depends on the record alone, so however often and by
+//! whomever it is tried, the provider sees one request. The key of an update also depends on the
+//! provider's version that it replaces and on the content.
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+/// Most rounds of one push: create, then at most a repair, a re-read and an update.
+pub const PUSH_ROUNDS_MAX: usize = 6;
+
+/// What a record is at the provider.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Remote {
+    pub id: String,
+    /// The provider's version, which an update must name.
+    pub version: String,
+}
+
+/// A call that was about to be made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Intent {
+    pub request_id: String,
+    /// The fingerprint of what the call would write.
+    pub content: String,
+    pub at: DateTime<Utc>,
+}
+
+/// Why a record does not stand at the provider as it should.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    pub code: String,
+    /// In words that the merchant understands.
+    pub detail: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LinkState {
+    /// A push is under way, or was interrupted and will be taken up again.
+    #[default]
+    Pending,
+    /// The provider holds what we hold.
+    Synced,
+    /// The provider will not take it until somebody changes something; `problem` says what.
+    Parked,
+}
+
+/// One row of the ledger: what is known about one record at one provider.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Link {
+    pub state: LinkState,
+    pub remote: Option<Remote>,
+    /// The fingerprint of what the provider holds; `None` when that is not certain.
+    pub content: Option<String>,
+    pub intent: Option<Intent>,
+    /// The newest revision of our record that anybody set out to push. Whoever holds an older one
+    /// leaves the rest to that other, or it would write the past over the present.
+    #[serde(default)]
+    pub record_rev: u64,
+    pub problem: Option<Problem>,
+    pub updated_at: Option<DateTime<Utc>>,
+}
+
+/// The next step of a push.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// The provider holds this content, or somebody with a newer record is at work.
+    Done,
+    Create { request_id: String },
+    Update { request_id: String, remote: Remote },
+}
+
+impl Link {
+    /// Decides the next step towards `content`, which is our record at revision `record_rev`.
+    /// `identity` names the record and the connection.
+    pub fn plan(&self, identity: &str, content: &str, record_rev: u64) -> Step {
+        if self.record_rev > record_rev {
+            return Step::Done;
+        }
+        match &self.remote {
+            None => Step::Create { request_id: request_id(&["create", identity]) },
+            Some(_) if self.content.as_deref() == Some(content) => Step::Done,
+            Some(remote) => Step::Update {
+                request_id: request_id(&["update", identity, &remote.version, content]),
+                remote: remote.clone(),
+            },
+        }
+    }
+
+    /// The link before the call of `step`, or `None` when all of it is already recorded.
+    ///
+    /// An intent to create is never replaced: the provider may have acted on it, and would then
+    /// answer any later creation with what the first one wrote.
+    pub fn intend(
+        &self,
+        step: &Step,
+        content: &str,
+        record_rev: u64,
+        now: DateTime<Utc>,
+    ) -> Option<Link> {
+        let request_id = match step {
+            Step::Done => return None,
+            Step::Create { request_id } | Step::Update { request_id, .. } => request_id,
+        };
+        let recorded = self.intent.as_ref().filter(|intent| intent.request_id == *request_id);
+        if recorded.is_some() && self.record_rev >= record_rev {
+            return None;
+        }
+        let intent = recorded.cloned().unwrap_or_else(|| Intent {
+            request_id: request_id.clone(),
+            content: content.to_owned(),
+            at: now,
+        });
+        Some(Link {
+            state: LinkState::Pending,
+            intent: Some(intent),
+            record_rev,
+            updated_at: Some(now),
+            ..self.clone()
+        })
+    }
+
+    /// The link after the provider answered a call for `content` with `remote`.
+    ///
+    /// If the recorded intent was for other content, the answer may be a replay of that one: what
+    /// the provider holds is then not certain, and the next round writes it.
+    pub fn settle(&self, remote: Remote, content: &str, now: DateTime<Utc>) -> Link {
+        let certain = self.intent.as_ref().is_some_and(|intent| intent.content == content);
+        Link {
+            state: if certain { LinkState::Synced } else { LinkState::Pending },
+            remote: Some(remote),
+            content: certain.then(|| content.to_owned()),
+            intent: None,
+            record_rev: self.record_rev,
+            problem: None,
+            updated_at: Some(now),
+        }
+    }
+
+    /// The link after the provider said that it holds another version than the one we know.
+    pub fn reread(&self, remote: Remote, now: DateTime<Utc>) -> Link {
+        Link {
+            state: LinkState::Pending,
+            remote: Some(remote),
+            content: None,
+            intent: None,
+            updated_at: Some(now),
+            ..self.clone()
+        }
+    }
+
+    /// The link after a refusal that does not go away by itself.
+    pub fn park(&self, problem: Problem, now: DateTime<Utc>) -> Link {
+        Link {
+            state: LinkState::Parked,
+            problem: Some(problem),
+            updated_at: Some(now),
+            ..self.clone()
+        }
+    }
+}
+
+/// An idempotency key of 32 hexadecimal characters, which every provider here takes.
+pub fn request_id(parts: &[&str]) -> String {
+    let mut hash = Sha256::new();
+    for part in parts {
+        // The length keeps ("ab", "c") and ("a", "bc") apart.
+        hash.update((part.len() as u64).to_be_bytes());
+        hash.update(part.as_bytes());
+    }
+    hash.finalize()[..16].iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: DateTime<Utc> = DateTime::UNIX_EPOCH;
+
+    fn remote(version: &str) -> Remote {
+        Remote { id: "7".to_owned(), version: version.to_owned() }
+    }
+
+    #[test]
+    fn a_creation_has_one_key_whatever_its_content() {
+        let link = Link::default();
+        assert_eq!(link.plan("con/order/1", "a", 1), link.plan("con/order/1", "b", 2));
+        assert_ne!(link.plan("con/order/1", "a", 1), link.plan("con/order/2", "a", 1));
+    }
+
+    #[test]
+    fn an_answer_to_an_older_intent_is_not_trusted() {
+        let first = Link::default();
+        let step = first.plan("r", "old", 1);
+        let intended = first.intend(&step, "old", 1, NOW).unwrap();
+        // The process dies here; the record changes; another process takes over.
+        let step = intended.plan("r", "new", 2);
+        let taken_over = intended.intend(&step, "new", 2, NOW).unwrap();
+        assert_eq!(taken_over.intent, intended.intent, "the first intent stays");
+        let settled = taken_over.settle(remote("0"), "new", NOW);
+        assert_eq!(settled.content, None);
+        assert!(matches!(settled.plan("r", "new", 2), Step::Update { .. }));
+    }
+
+    #[test]
+    fn the_same_content_is_written_once() {
+        let link = Link::default();
+        let step = link.plan("r", "a", 1);
+        let link = link.intend(&step, "a", 1, NOW).unwrap().settle(remote("0"), "a", NOW);
+        assert_eq!(link.state, LinkState::Synced);
+        assert_eq!(link.plan("r", "a", 1), Step::Done);
+    }
+
+    #[test]
+    fn the_past_is_not_written_over_the_present() {
+        let link = Link::default();
+        let step = link.plan("r", "new", 2);
+        let link = link.intend(&step, "new", 2, NOW).unwrap().settle(remote("0"), "new", NOW);
+        assert_eq!(link.plan("r", "old", 1), Step::Done);
+        assert!(matches!(link.plan("r", "newest", 3), Step::Update { .. }));
+    }
+
+    #[test]
+    fn an_update_has_another_key_for_each_version_and_content() {
+        let link = Link { remote: Some(remote("0")), ..Link::default() };
+        let key = |link: &Link, content: &str| match link.plan("r", content, 1) {
+            Step::Update { request_id, .. } => request_id,
+            other => panic!("{other:?}"),
+        };
+        let reread = link.reread(remote("1"), NOW);
+        assert_ne!(key(&link, "a"), key(&link, "b"));
+        assert_ne!(key(&link, "a"), key(&reread, "a"));
+    }
+}

@@ -1,0 +1,7 @@
+//! Outbound webhooks: endpoints, fan-out of an event to the endpoints that want it, and delivery,
+//! signed after the Standard Webhooks specification
+//! (<https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md>).
+
+pub mod deliver;
+pub mod endpoint;
+pub mod fanout;
