@@ -1,0 +1,175 @@
+//! `local`: the local stack from the command line.
+#![expect(
+    clippy::print_stdout,
+    reason = "This program talks to a person at a terminal."
+)]
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use lexopt::prelude::*;
+use local::stack::{self, Config, Follow, Stack, Trouble};
+
+const USAGE: &str = "\
+Usage: local <command>
+
+  up                          start what is missing, deploy what has changed; prints every URL
+  down                        stop everything
+  status                      what runs where
+  logs [--function NAME] [--follow]
+                              the functions' logs, as JSON lines
+  demo [--data FILE.csv.gz] [--limit N]
+                              tell the whole story on the running stack
+  gateway --address A --api-id ID --upstream URL
+                              the API at a stable address (started by `up`)
+  standin quickbooks --address A --state DIR
+                              a provider's stand-in (started by `up`)
+
+ADDRESS_API, ADDRESS_QUICKBOOKS, ADDRESS_RECEIVER and ADDRESS_AWS (host:port) move the parts;
+CROSSDOCK_LOCAL_DIR moves the directory of logs and state (.local/stack).";
+
+/// What the command line asks for.
+enum Command {
+    Up,
+    Down,
+    Status,
+    Logs(Follow),
+    Demo {
+        data: Option<PathBuf>,
+        limit: Option<usize>,
+    },
+    Gateway {
+        address: SocketAddr,
+        api_id: String,
+        upstream: String,
+    },
+    QuickBooks {
+        address: SocketAddr,
+        state: PathBuf,
+    },
+    Help,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let command = match parse(lexopt::Parser::from_env()) {
+        Ok(command) => command,
+        Err(error) => {
+            eprintln!("{error}\n\n{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    match run(command).await {
+        Ok(code) => code,
+        Err(trouble) => {
+            eprintln!("{trouble}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn parse(mut arguments: lexopt::Parser) -> Result<Command, lexopt::Error> {
+    let name = match arguments.next()? {
+        Some(Value(name)) => name.string()?,
+        Some(Short('h') | Long("help")) | None => return Ok(Command::Help),
+        Some(other) => return Err(other.unexpected()),
+    };
+    let mut words: Vec<OsString> = Vec::new();
+    let (mut address, mut api_id, mut upstream, mut state) = (None, None, None, None);
+    let (mut data, mut limit) = (None, None);
+    let mut follow = Follow::default();
+    while let Some(argument) = arguments.next()? {
+        match (name.as_str(), argument) {
+            ("gateway" | "standin", Long("address")) => address = Some(arguments.value()?.parse()?),
+            ("gateway", Long("api-id")) => api_id = Some(arguments.value()?.string()?),
+            ("gateway", Long("upstream")) => upstream = Some(arguments.value()?.string()?),
+            ("standin", Long("state")) => state = Some(arguments.value()?.into()),
+            ("standin", Value(word)) => words.push(word),
+            ("demo", Long("data")) => data = Some(arguments.value()?.into()),
+            ("demo", Long("limit")) => limit = Some(arguments.value()?.parse()?),
+            ("logs", Long("function")) => follow.function = Some(arguments.value()?.string()?),
+            ("logs", Long("follow")) => follow.follow = true,
+            (_, other) => return Err(other.unexpected()),
+        }
+    }
+    let missing = |option: &str| lexopt::Error::from(format!("{name} needs {option}"));
+    Ok(match name.as_str() {
+        "up" => Command::Up,
+        "down" => Command::Down,
+        "status" => Command::Status,
+        "logs" => Command::Logs(follow),
+        "demo" => Command::Demo { data, limit },
+        "gateway" => Command::Gateway {
+            address: address.ok_or_else(|| missing("--address"))?,
+            api_id: api_id.ok_or_else(|| missing("--api-id"))?,
+            upstream: upstream.ok_or_else(|| missing("--upstream"))?,
+        },
+        "standin" if words == ["quickbooks"] => Command::QuickBooks {
+            address: address.ok_or_else(|| missing("--address"))?,
+            state: state.ok_or_else(|| missing("--state"))?,
+        },
+        "standin" => return Err("the stand-ins are: quickbooks".into()),
+        "help" => Command::Help,
+        other => return Err(format!("there is no command {other}").into()),
+    })
+}
+
+async fn run(command: Command) -> Result<ExitCode, Trouble> {
+    match command {
+        Command::Help => println!("{USAGE}"),
+        Command::Up => show(&Stack::up(Config::from_environment()?).await?),
+        Command::Down => {
+            stack::down(&Config::from_environment()?).await?;
+            println!("Nothing of the stack runs.");
+        }
+        Command::Status => {
+            let (all, lines) = stack::status(&Config::from_environment()?)?;
+            println!("{}", lines.join("\n"));
+            return Ok(if all {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::FAILURE
+            });
+        }
+        Command::Logs(options) => stack::follow(&Config::from_environment()?, options).await?,
+        Command::Demo { data, limit } => {
+            let stack = Stack::connect(Config::from_environment()?).await?;
+            let options = local::demo::Options {
+                data,
+                limit,
+                platform_key: Some(stack.platform_key),
+            };
+            return Ok(local::demo::run(options).await);
+        }
+        Command::Gateway {
+            address,
+            api_id,
+            upstream,
+        } => stack::gateway::serve(address, &api_id, &upstream).await?,
+        Command::QuickBooks { address, state } => {
+            let served = local::standins::quickbooks::serve(address, Some(state)).await;
+            served.map_err(|error| {
+                Trouble::plain(format!("The QuickBooks stand-in stopped: {error}"))
+            })?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn show(stack: &Stack) {
+    let urls = &stack.urls;
+    println!("Public API         {}", urls.api);
+    println!("QuickBooks         {} (stand-in)", urls.quickbooks);
+    println!("Sample receiver    {}", urls.receiver);
+    println!(
+        "AWS                {} (AWS_ENDPOINT_URL; region us-east-1, key and secret `test`)",
+        urls.aws
+    );
+    println!("Platform key       {}", stack.platform_key);
+    println!(
+        "Functions' logs    make logs; all other logs are in {}",
+        stack.config.directory.join("logs").display()
+    );
+}

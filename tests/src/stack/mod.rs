@@ -1,0 +1,344 @@
+//! The local stack: the real template and the real binaries on an emulated AWS, the provider
+//! stand-ins, a sample developer's receiver and a gateway with a stable address.
+//!
+//! Everything is derived from a [`Config`], so several stacks can stand side by side. What runs is
+//! recorded in the stack's directory; `up` compares the record with what should run and repairs the
+//! difference, so it may be called at any time, also after it was interrupted.
+
+pub mod aws;
+mod config;
+mod deploy;
+pub mod gateway;
+mod logs;
+mod ports;
+mod process;
+mod trouble;
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+pub use config::{Addresses, Config, Urls};
+pub use logs::Follow;
+pub use trouble::Trouble;
+
+use aws::Aws;
+use process::{Service, State};
+
+/// How long a service may take to answer after it was started.
+const START_SECONDS_MAX: u64 = 60;
+
+/// The app that the QuickBooks stand-in knows. It is no secret: it opens nothing but the stand-in.
+const CLIENT_ID: &str = "standin-client";
+const CLIENT_SECRET: &str = "standin-secret";
+
+/// A stack that is up.
+#[derive(Debug)]
+pub struct Stack {
+    pub config: Config,
+    pub urls: Urls,
+    /// The key with which the commerce backend calls the API.
+    pub platform_key: String,
+    /// The outputs of the deployed template: table names, queue addresses, secret ids.
+    pub outputs: BTreeMap<String, String>,
+}
+
+impl Stack {
+    /// Starts whatever is missing, deploys whatever has changed, and waits until the API answers.
+    pub async fn up(config: Config) -> Result<Self, Trouble> {
+        let began = Instant::now();
+        config.prepare()?;
+        let _turn = config.take_turn()?;
+        if config.build {
+            deploy::build(&config).await?;
+        }
+        deploy::lay_out_functions(&config).await?;
+
+        let aws = Aws::new(&config.urls().aws);
+        let emulator = emulator(&config);
+        let mut fresh = !emulator.is_well().await?;
+        if !fresh && deploy::is_wedged(&aws).await? {
+            say("The last deployment was interrupted: starting the local AWS anew.");
+            fresh = true;
+        }
+        if fresh {
+            // The emulated AWS keeps everything in memory. Books and deliveries of an earlier stack
+            // would know orders that the new one has never heard of, so they go with it.
+            stop_all(&config).await?;
+            config.forget_state()?;
+        }
+        emulator.start().await?;
+        quickbooks(&config).start().await?;
+        receiver(&config).start().await?;
+
+        deploy::deploy(&config, &aws).await?;
+        let outputs = deploy::outputs(&aws).await?.unwrap_or_default();
+        let stack = Self::from_outputs(config, outputs, &aws).await?;
+        stack.introduce(&aws).await?;
+        gateway_service(&stack.config, stack.output("ApiId")?)
+            .start()
+            .await?;
+        say(&format!(
+            "The stack is up after {:.1} s.",
+            began.elapsed().as_secs_f64()
+        ));
+        Ok(stack)
+    }
+
+    /// The stack that an earlier `up` left running.
+    pub async fn connect(config: Config) -> Result<Self, Trouble> {
+        let aws = Aws::new(&config.urls().aws);
+        let not_up = || Trouble::new("The stack is not up.", "Start it with `make up`.");
+        if emulator(&config).state()? != State::Running {
+            return Err(not_up());
+        }
+        let outputs = deploy::outputs(&aws).await?.ok_or_else(not_up)?;
+        Self::from_outputs(config, outputs, &aws).await
+    }
+
+    async fn from_outputs(
+        config: Config,
+        outputs: BTreeMap<String, String>,
+        aws: &Aws,
+    ) -> Result<Self, Trouble> {
+        let mut stack = Self {
+            urls: config.urls(),
+            config,
+            platform_key: String::new(),
+            outputs,
+        };
+        let secret = aws.secret(stack.output("SecretPlatform")?).await?;
+        stack.platform_key = secret["platform_key"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned();
+        Ok(stack)
+    }
+
+    /// Tells both sides of the QuickBooks app about each other: the functions get its id and secret,
+    /// the stand-in learns where it may send a merchant back to.
+    async fn introduce(&self, aws: &Aws) -> Result<(), Trouble> {
+        let secret = serde_json::json!({ "client_id": CLIENT_ID, "client_secret": CLIENT_SECRET });
+        let id = self.output("SecretQuickbooks")?;
+        if aws.secret(id).await? != secret {
+            aws.put_secret(id, &secret).await?;
+        }
+        let tenant = crossdock::oauth::tenant(&self.urls.api);
+        let body = serde_json::json!({
+            "client_id": CLIENT_ID,
+            "client_secret": CLIENT_SECRET,
+            "redirect_uris": [format!("{}/oauth/cb/quickbooks/{tenant}", self.urls.api)],
+        });
+        let url = format!("{}/_control/clients", self.urls.quickbooks);
+        let answer = aws::http()
+            .post(&url)
+            .body(body.to_string())
+            .header("content-type", "application/json")
+            .send()
+            .await;
+        match answer {
+            Ok(answer) if answer.status().is_success() => Ok(()),
+            Ok(answer) => Err(Trouble::plain(format!(
+                "The QuickBooks stand-in answered {} to {url}.",
+                answer.status()
+            ))),
+            Err(error) => Err(Trouble::plain(format!(
+                "The QuickBooks stand-in does not answer at {url}: {error}"
+            ))),
+        }
+    }
+
+    /// An output of the template.
+    pub fn output(&self, name: &str) -> Result<&str, Trouble> {
+        match self.outputs.get(name) {
+            Some(value) => Ok(value),
+            None => Err(Trouble::new(
+                format!("The deployed template has no output {name}."),
+                "Begin anew with `make down` and `make up`.",
+            )),
+        }
+    }
+
+    /// Stops everything that was started and leaves no process.
+    pub async fn down(&self) -> Result<(), Trouble> {
+        down(&self.config).await
+    }
+
+    /// The processes that run one function at this moment.
+    pub fn function_pids(&self, function: &str) -> Result<Vec<i32>, Trouble> {
+        process::function_pids(&self.config, function)
+    }
+
+    /// Kills the processes of one function as a crash would, and says how many there were.
+    pub fn kill_function(&self, function: &str) -> Result<usize, Trouble> {
+        let pids = self.function_pids(function)?;
+        for pid in &pids {
+            process::kill(*pid);
+        }
+        Ok(pids.len())
+    }
+
+    /// How soon a message returns to its queue when the function that took it has died. Tests of
+    /// crashes set it low, since each crash costs them that long.
+    pub async fn redeliver_after(&self, seconds: u32) -> Result<(), Trouble> {
+        let aws = Aws::new(&self.urls.aws);
+        for (name, url) in &self.outputs {
+            if name.starts_with("Queue") {
+                aws.set_visibility(url, seconds).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What functions have logged so far, oldest line first.
+    pub async fn logs(&self, function: Option<&str>) -> Result<Vec<serde_json::Value>, Trouble> {
+        logs::all(&self.config, function).await
+    }
+}
+
+/// Stops everything that was started. The functions' logs, which the emulated AWS keeps in memory,
+/// are written to the stack's directory first.
+pub async fn down(config: &Config) -> Result<(), Trouble> {
+    config.prepare()?;
+    let _turn = config.take_turn()?;
+    if emulator(config).state()? == State::Running {
+        match tokio::time::timeout(Duration::from_secs(20), logs::put_away(config)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(trouble)) => say(&format!(
+                "The functions' logs could not be put away: {trouble}"
+            )),
+            Err(_) => say("The functions' logs could not be put away within 20 s."),
+        }
+    }
+    stop_all(config).await?;
+    deploy::forget(config)
+}
+
+async fn stop_all(config: &Config) -> Result<(), Trouble> {
+    // The gateway first, so that nothing new comes in.
+    for service in [
+        gateway_service(config, ""),
+        emulator(config),
+        receiver(config),
+        quickbooks(config),
+    ] {
+        service.stop().await?;
+    }
+    process::end_leftovers(config);
+    process::check_nothing_left(config).await
+}
+
+/// One line for each part: whether it runs, where, and what it writes.
+pub fn status(config: &Config) -> Result<(bool, Vec<String>), Trouble> {
+    let mut lines = Vec::new();
+    let mut all = true;
+    for service in [
+        emulator(config),
+        quickbooks(config),
+        receiver(config),
+        gateway_service(config, ""),
+    ] {
+        let state = service.state()?;
+        all &= state == State::Running;
+        lines.push(format!(
+            "{:<12} {:<9} http://{:<16} {}",
+            service.name,
+            state,
+            service.address,
+            service.log().display()
+        ));
+    }
+    Ok((all, lines))
+}
+
+/// Follows the functions' logs.
+pub async fn follow(config: &Config, options: Follow) -> Result<(), Trouble> {
+    logs::follow(config, options).await
+}
+
+/// The emulated AWS. It runs the functions as its own child processes.
+fn emulator(config: &Config) -> Service {
+    let venv = config.root.join(".local/venv-aws/bin");
+    let address = config.addresses.aws;
+    Service::new(
+        config,
+        "aws",
+        "ADDRESS_AWS",
+        address,
+        venv.join("ministack"),
+    )
+    .env("GATEWAY_PORT", address.port().to_string())
+    .env("BIND_HOST", address.ip().to_string())
+    // Functions inherit it: this is how their SDK finds the emulator.
+    .env("AWS_ENDPOINT_URL", &config.urls().aws)
+    .env("AWS_DEFAULT_REGION", aws::REGION)
+    // Unpacked functions go there, and so belong to this stack alone.
+    .env("TMPDIR", config.directory.join("tmp").display().to_string())
+    .env("LOG_LEVEL", "INFO")
+    .health("/_ministack/ready")
+    .needs(venv.join("ministack"), "make up")
+}
+
+fn quickbooks(config: &Config) -> Service {
+    Service::new(
+        config,
+        "quickbooks",
+        "ADDRESS_QUICKBOOKS",
+        config.addresses.quickbooks,
+        config.program.clone(),
+    )
+    .args([
+        "standin",
+        "quickbooks",
+        "--address",
+        &config.addresses.quickbooks.to_string(),
+        "--state",
+    ])
+    .arg(config.state("quickbooks").display().to_string())
+}
+
+/// A developer's endpoint, written in Python on purpose: it verifies signatures with the published
+/// library and shares no code with what it checks.
+fn receiver(config: &Config) -> Service {
+    let python = config.root.join(".local/venv-sdk/bin/python");
+    let script = config.root.join("tests/receiver/receiver.py");
+    Service::new(
+        config,
+        "receiver",
+        "ADDRESS_RECEIVER",
+        config.addresses.receiver,
+        python.clone(),
+    )
+    .arg(script.display().to_string())
+    .args([
+        "--address",
+        &config.addresses.receiver.to_string(),
+        "--state",
+    ])
+    .arg(config.state("receiver").display().to_string())
+    .watches(script)
+    .needs(python, "make up")
+}
+
+fn gateway_service(config: &Config, api: &str) -> Service {
+    Service::new(
+        config,
+        "gateway",
+        "ADDRESS_API",
+        config.addresses.api,
+        config.program.clone(),
+    )
+    .args([
+        "gateway",
+        "--address",
+        &config.addresses.api.to_string(),
+        "--api-id",
+        api,
+    ])
+    .args(["--upstream", &config.urls().aws])
+    .health("/health")
+}
+
+/// One line of progress for the person who waits.
+pub(crate) fn say(line: &str) {
+    eprintln!("{line}");
+}

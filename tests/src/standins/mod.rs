@@ -1,0 +1,3 @@
+//! Provider stand-ins.
+
+pub mod quickbooks;

@@ -1,0 +1,332 @@
+//! QuickBooks Online, as an integrator meets it: OAuth with a consent page, the accounting API
+//! with its rules and refusals, rate limits, and faults on demand under `/_control/`.
+//!
+//! [`Quickbooks::handle`] answers one request without a socket, for the simulator; [`serve`] puts
+//! the same thing on an address. Ids and tokens come from counters, so the same requests in the
+//! same order get the same answers; only a clock can differ, and a simulator brings its own.
+
+mod api;
+mod books;
+mod control;
+mod fault;
+mod faults;
+mod journal;
+mod lists;
+mod money;
+mod names;
+mod oauth;
+mod payments;
+mod query;
+mod sales;
+mod schema;
+mod seed;
+mod socket;
+mod state;
+mod statement;
+mod tax;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use axum::http::{HeaderValue, Method, Request, Response, header};
+use chrono::{DateTime, TimeDelta, Utc};
+
+use fault::{Reply, broken, reply, throttled};
+use faults::{Faults, Kind, Limits, Rule, Traffic};
+use journal::Journal;
+use state::{Change, Client, State};
+
+pub use seed::{DEFAULT_REALM, NewCompany};
+pub use socket::serve;
+
+pub const DEFAULT_CLIENT_ID: &str = "standin-client";
+pub const DEFAULT_CLIENT_SECRET: &str = "standin-secret";
+
+/// Where the time comes from. A fixed clock moves only when it is told to.
+#[derive(Clone, Copy, Debug, Default)]
+pub enum Clock {
+    #[default]
+    System,
+    Fixed(DateTime<Utc>),
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// The folder that keeps the books across restarts; in memory only without one.
+    pub state: Option<PathBuf>,
+    pub clock: Clock,
+    /// What tokens are made of. A server takes a random one.
+    pub seed: u64,
+}
+
+/// Why a caller never sees the answer to a request.
+#[derive(Debug)]
+pub enum Lost {
+    TimedOut,
+    Reset,
+    /// The status line and the first half of the body came.
+    Truncated {
+        status: u16,
+        body: Vec<u8>,
+    },
+}
+
+/// A reply, or its loss and how long a server holds the connection before it lets go.
+struct Outcome {
+    reply: Result<Reply, Lost>,
+    hold: Duration,
+}
+
+pub(crate) struct Inner {
+    state: State,
+    journal: Option<Journal>,
+    clock: Clock,
+    offset: TimeDelta,
+    seed: u64,
+    faults: Faults,
+    limits: Limits,
+    traffic: Traffic,
+    /// Requests by method and path, and by what became of them.
+    counts: BTreeMap<(String, String), u64>,
+    transactions: u64,
+}
+
+impl Inner {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "This is the clock that a stand-in on an address runs by."
+    )]
+    fn now(&self) -> DateTime<Utc> {
+        let base = match self.clock {
+            Clock::System => Utc::now(),
+            Clock::Fixed(at) => at,
+        };
+        base + self.offset
+    }
+
+    fn advance(&mut self, by: TimeDelta) {
+        self.offset += by;
+    }
+
+    fn reset(&mut self) {
+        self.state.record(Change::Reset { seed: self.seed });
+        self.state.record(Change::Client(Client {
+            client_id: DEFAULT_CLIENT_ID.to_owned(),
+            client_secret: DEFAULT_CLIENT_SECRET.to_owned(),
+            redirect_uris: Vec::new(),
+            rotate_each_refresh: false,
+        }));
+        self.open_company(&NewCompany::default());
+        self.faults = Faults::default();
+        self.limits = Limits::default();
+        self.traffic = Traffic::default();
+        self.counts.clear();
+        self.offset = TimeDelta::zero();
+    }
+
+    /// Writes what changed before the answer leaves.
+    fn settle(&mut self) -> io::Result<()> {
+        let line = self.state.take_line();
+        match &mut self.journal {
+            Some(journal) => journal.write(&line),
+            None => Ok(()),
+        }
+    }
+
+    fn outcome(&mut self, request: &Request<Vec<u8>>) -> Outcome {
+        let path = request.uri().path();
+        let no_hold = Duration::ZERO;
+        if let Some(control) = path.strip_prefix("/_control") {
+            let params = oauth::params(request.uri().query().unwrap_or_default().as_bytes());
+            let answer = control::serve(self, request.method(), control, &params, request.body());
+            return self.kept(Outcome {
+                reply: Ok(answer),
+                hold: no_hold,
+            });
+        }
+        let target = request
+            .uri()
+            .path_and_query()
+            .map_or(path, |target| target.as_str());
+        let rule = self
+            .faults
+            .next(request.method().as_str(), target, request.body());
+        let outcome = match rule {
+            None => Outcome {
+                reply: Ok(self.route(request)),
+                hold: no_hold,
+            },
+            Some(rule) => self.faulty(request, &rule),
+        };
+        let became = match &outcome.reply {
+            Ok(reply) => reply.status().as_u16().to_string(),
+            Err(Lost::TimedOut) => "timeout".to_owned(),
+            Err(Lost::Reset) => "reset".to_owned(),
+            Err(Lost::Truncated { .. }) => "truncated".to_owned(),
+        };
+        let key = (format!("{} {path}", request.method()), became);
+        *self.counts.entry(key).or_default() += 1;
+        self.kept(outcome)
+    }
+
+    fn kept(&mut self, mut outcome: Outcome) -> Outcome {
+        if let Err(error) = self.settle() {
+            let message = format!("the journal cannot be written: {error}\n");
+            outcome.reply = Ok(reply(500, "text/plain", message));
+        }
+        self.transactions += 1;
+        if let Ok(reply) = &mut outcome.reply
+            && let Ok(value) =
+                HeaderValue::from_str(&format!("1-standin-{:08x}", self.transactions))
+        {
+            reply.headers_mut().insert("intuit_tid", value);
+        }
+        outcome
+    }
+
+    fn faulty(&mut self, request: &Request<Vec<u8>>, rule: &Rule) -> Outcome {
+        const VENDOR_TIMEOUT: u64 = 120;
+        let time = books::stamp_millis(self.now());
+        let status = rule.status.unwrap_or(503);
+        let mut hold = Duration::ZERO;
+        let reply = match rule.kind {
+            Kind::StatusBeforeEffect => Ok(broken(status, &time)),
+            Kind::StatusAfterEffect => {
+                self.route(request);
+                Ok(broken(status, &time))
+            }
+            Kind::Throttle => Ok(throttled(rule.retry_after, &time)),
+            Kind::TimeoutBeforeEffect | Kind::TimeoutAfterEffect => {
+                if rule.kind == Kind::TimeoutAfterEffect {
+                    self.route(request);
+                }
+                hold = Duration::from_secs(rule.hold_seconds.unwrap_or(VENDOR_TIMEOUT));
+                Err(Lost::TimedOut)
+            }
+            Kind::TruncatedBody => {
+                let whole = self.route(request);
+                let half = whole.body().len() / 2;
+                Err(Lost::Truncated {
+                    status: whole.status().as_u16(),
+                    body: whole.body()[..half].to_vec(),
+                })
+            }
+            Kind::ResetAfterEffect => {
+                self.route(request);
+                Err(Lost::Reset)
+            }
+            Kind::ResetBeforeEffect => Err(Lost::Reset),
+        };
+        Outcome { reply, hold }
+    }
+
+    fn route(&mut self, request: &Request<Vec<u8>>) -> Reply {
+        let now = self.now();
+        let seconds = now.timestamp();
+        let headers = request.headers();
+        let asked = oauth::params(request.uri().query().unwrap_or_default().as_bytes());
+        let path = request.uri().path();
+        if let Some(path) = path.strip_prefix("/v3/company/") {
+            let call = api::Call {
+                method: request.method(),
+                path,
+                params: &asked,
+                headers,
+                body: request.body(),
+                now,
+            };
+            return api::serve(&mut self.state, &self.limits, &mut self.traffic, &call);
+        }
+        let form = || oauth::params(request.body());
+        match (request.method(), path) {
+            (&Method::GET, "/connect/oauth2") => oauth::consent(&self.state, &asked),
+            (&Method::POST, "/connect/oauth2/decision") => {
+                oauth::decision(&mut self.state, &form(), seconds)
+            }
+            (&Method::POST, "/oauth2/v1/tokens/bearer") => {
+                oauth::tokens(&mut self.state, headers, &form(), seconds)
+            }
+            (&Method::POST, "/v2/oauth2/tokens/revoke") => {
+                oauth::revoke(&mut self.state, headers, request.body())
+            }
+            (
+                &Method::GET,
+                "/openid_configuration"
+                | "/.well-known/openid_configuration"
+                | "/.well-known/openid_sandbox_configuration",
+            ) => {
+                let host = headers
+                    .get(header::HOST)
+                    .and_then(|host| host.to_str().ok())
+                    .unwrap_or("localhost");
+                oauth::discovery(&format!("http://{host}"))
+            }
+            (&Method::GET, "/v1/openid_connect/userinfo") => {
+                oauth::user_info(&self.state, headers, seconds)
+            }
+            (&Method::GET, "/op/v1/jwks") => {
+                fault::json_reply(200, &serde_json::json!({"keys": []}))
+            }
+            _ => reply(404, "text/plain", "not found\n"),
+        }
+    }
+}
+
+/// A handle on one vendor. Clones are the same vendor.
+#[derive(Clone)]
+pub struct Quickbooks {
+    inner: Arc<Mutex<Inner>>,
+}
+
+impl Quickbooks {
+    pub fn new(options: Options) -> io::Result<Self> {
+        let (state, journal) = match &options.state {
+            Some(folder) => {
+                let (state, journal) = Journal::open(folder)?;
+                (state, Some(journal))
+            }
+            None => (State::default(), None),
+        };
+        let fresh = state.companies.is_empty();
+        let mut inner = Inner {
+            state,
+            journal,
+            clock: options.clock,
+            offset: TimeDelta::zero(),
+            seed: options.seed,
+            faults: Faults::default(),
+            limits: Limits::default(),
+            traffic: Traffic::default(),
+            counts: BTreeMap::new(),
+            transactions: 0,
+        };
+        if fresh {
+            inner.reset();
+            inner.settle()?;
+        }
+        Ok(Self {
+            inner: Arc::new(Mutex::new(inner)),
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // A panic while a request was served leaves the state as its last whole change left it.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Answers one request; an error is a reply that the caller never got.
+    pub async fn handle(&self, request: Request<Vec<u8>>) -> Result<Response<Vec<u8>>, Lost> {
+        self.lock().outcome(&request).reply
+    }
+
+    /// Moves the clock.
+    pub fn advance(&self, by: Duration) {
+        let by = TimeDelta::from_std(by).unwrap_or(TimeDelta::MAX);
+        self.lock().advance(by);
+    }
+}

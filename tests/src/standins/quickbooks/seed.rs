@@ -1,0 +1,272 @@
+//! A company as it stands on its first day.
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::books::{Books, stamp};
+use super::names::currency_ref;
+use super::state::{Change, Settings};
+
+pub const DEFAULT_REALM: &str = "4620816365012345678";
+
+/// What the control port may ask of a new company. Everything has a value that makes a company
+/// in the United States as most are.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct NewCompany {
+    pub realm: String,
+    pub name: String,
+    pub country: String,
+    pub home_currency: String,
+    pub multicurrency: bool,
+    pub sales_tax: bool,
+    pub automated_sales_tax: bool,
+    pub automated_tax_percent: String,
+    pub custom_transaction_numbers: bool,
+    pub forbid_duplicate_doc_numbers: bool,
+    pub shipping: bool,
+    pub discounts: bool,
+    pub case_sensitive_queries: bool,
+}
+
+impl Default for NewCompany {
+    fn default() -> Self {
+        Self {
+            realm: DEFAULT_REALM.to_owned(),
+            name: "Sandbox Company US 1".to_owned(),
+            country: "US".to_owned(),
+            home_currency: "USD".to_owned(),
+            multicurrency: true,
+            sales_tax: true,
+            automated_sales_tax: true,
+            automated_tax_percent: "8".to_owned(),
+            custom_transaction_numbers: true,
+            forbid_duplicate_doc_numbers: false,
+            shipping: true,
+            discounts: true,
+            case_sensitive_queries: false,
+        }
+    }
+}
+
+impl NewCompany {
+    fn settings(&self) -> Settings {
+        Settings {
+            realm: self.realm.clone(),
+            forbid_duplicate_doc_numbers: self.forbid_duplicate_doc_numbers,
+            case_sensitive_queries: self.case_sensitive_queries,
+            automated_tax_percent: self.automated_tax_percent.clone(),
+        }
+    }
+}
+
+/// Opens the books, or changes the settings of books that are open already.
+pub fn open(books: &mut Books<'_>, new: &NewCompany) {
+    let first_day = books
+        .state
+        .companies
+        .get(books.realm)
+        .is_none_or(|company| company.entities.is_empty());
+    books.state.record(Change::Company(new.settings()));
+    seed(books, "CompanyInfo", 1, company_info(books, new));
+    seed(books, "Preferences", 1, preferences(new));
+    if !first_day {
+        return;
+    }
+    for (id, (name, kind, sub, class)) in (1..).zip(ACCOUNTS) {
+        let mut account = json!({
+            "Name": name,
+            "SubAccount": false,
+            "FullyQualifiedName": name,
+            "Active": true,
+            "Classification": class,
+            "AccountType": kind,
+            "AccountSubType": sub,
+            "CurrentBalance": 0,
+            "CurrentBalanceWithSubAccounts": 0,
+        });
+        if new.multicurrency {
+            account["CurrencyRef"] = currency_ref(&new.home_currency);
+        }
+        seed(books, "Account", id, account);
+    }
+    for (id, name) in (1..).zip(["Services", "Hours"]) {
+        let item = json!({
+            "Name": name,
+            "Active": true,
+            "FullyQualifiedName": name,
+            "Taxable": false,
+            "UnitPrice": 0,
+            "Type": "Service",
+            "IncomeAccountRef": {"value": "1", "name": "Services"},
+            "PurchaseCost": 0,
+            "TrackQtyOnHand": false,
+        });
+        seed(books, "Item", id, item);
+    }
+    for (id, (name, kind)) in (1..).zip([
+        ("Cash", "NON_CREDIT_CARD"),
+        ("Check", "NON_CREDIT_CARD"),
+        ("Visa", "CREDIT_CARD"),
+        ("MasterCard", "CREDIT_CARD"),
+    ]) {
+        seed(
+            books,
+            "PaymentMethod",
+            id,
+            json!({"Name": name, "Active": true, "Type": kind}),
+        );
+    }
+    taxes(books, new);
+}
+
+fn seed(books: &mut Books<'_>, entity: &str, id: u64, mut value: Value) {
+    let now = stamp(books.now);
+    let version = books
+        .company()
+        .get(entity, id)
+        .and_then(|before| before["SyncToken"].as_str()?.parse::<u64>().ok())
+        .map_or(0, |token| token + 1);
+    value["domain"] = json!("QBO");
+    value["sparse"] = json!(false);
+    value["Id"] = json!(id.to_string());
+    value["SyncToken"] = json!(version.to_string());
+    value["MetaData"] = json!({"CreateTime": now, "LastUpdatedTime": now});
+    books.put(entity, id, value);
+}
+
+/// Name, type, subtype, classification.
+const ACCOUNTS: [(&str, &str, &str, &str); 14] = [
+    ("Services", "Income", "ServiceFeeIncome", "Revenue"),
+    (
+        "Sales of Product Income",
+        "Income",
+        "SalesOfProductIncome",
+        "Revenue",
+    ),
+    (
+        "Discounts given",
+        "Income",
+        "DiscountsRefundsGiven",
+        "Revenue",
+    ),
+    ("Shipping Income", "Income", "OtherPrimaryIncome", "Revenue"),
+    (
+        "Undeposited Funds",
+        "Other Current Asset",
+        "UndepositedFunds",
+        "Asset",
+    ),
+    ("Checking", "Bank", "Checking", "Asset"),
+    ("Savings", "Bank", "Savings", "Asset"),
+    (
+        "Accounts Receivable (A/R)",
+        "Accounts Receivable",
+        "AccountsReceivable",
+        "Asset",
+    ),
+    (
+        "Accounts Payable (A/P)",
+        "Accounts Payable",
+        "AccountsPayable",
+        "Liability",
+    ),
+    (
+        "Inventory Asset",
+        "Other Current Asset",
+        "Inventory",
+        "Asset",
+    ),
+    (
+        "Cost of Goods Sold",
+        "Cost of Goods Sold",
+        "SuppliesMaterialsCogs",
+        "Expense",
+    ),
+    (
+        "Sales Tax Payable",
+        "Other Current Liability",
+        "GlobalTaxPayable",
+        "Liability",
+    ),
+    (
+        "Opening Balance Equity",
+        "Equity",
+        "OpeningBalanceEquity",
+        "Equity",
+    ),
+    (
+        "Uncategorized Expense",
+        "Expense",
+        "OtherMiscellaneousServiceCost",
+        "Expense",
+    ),
+];
+
+fn company_info(books: &Books<'_>, new: &NewCompany) -> Value {
+    let address = if new.country == "US" {
+        json!({"Id": "1", "Line1": "123 Sierra Way", "City": "San Pablo", "Country": "USA", "CountrySubDivisionCode": "CA", "PostalCode": "94806"})
+    } else {
+        json!({"Id": "1", "Line1": "1 High Street", "City": "London", "Country": new.country, "PostalCode": "N1 9GU"})
+    };
+    json!({
+        "CompanyName": new.name,
+        "LegalName": new.name,
+        "CompanyAddr": address,
+        "LegalAddr": address,
+        "PrimaryPhone": {},
+        "CompanyStartDate": stamp(books.now)[..10],
+        "FiscalYearStartMonth": "January",
+        "Country": new.country,
+        "Email": {"Address": "owner@example.com"},
+        "WebAddr": {},
+        "SupportedLanguages": "en",
+        "NameValue": [
+            {"Name": "NeoEnabled", "Value": "true"},
+            {"Name": "SubscriptionStatus", "Value": "SUBSCRIBED"},
+            {"Name": "OfferingSku", "Value": "QuickBooks Online Plus"},
+        ],
+    })
+}
+
+fn preferences(new: &NewCompany) -> Value {
+    json!({
+        "AccountingInfoPrefs": {"UseAccountNumbers": false, "TrackDepartments": false, "ClassTrackingPerTxn": false, "ClassTrackingPerTxnLine": false, "CustomerTerminology": "Customers"},
+        "ProductAndServicesPrefs": {"ForSales": true, "ForPurchase": true, "QuantityWithPriceAndRate": true, "QuantityOnHand": true},
+        "SalesFormsPrefs": {
+            "CustomTxnNumbers": new.custom_transaction_numbers,
+            "AllowDeposit": true,
+            "AllowDiscount": new.discounts,
+            "DefaultDiscountAccount": "3",
+            "AllowEstimates": true,
+            "AllowServiceDate": false,
+            "AllowShipping": new.shipping,
+            "DefaultShippingAccount": "4",
+            "AutoApplyCredit": false,
+        },
+        "TaxPrefs": {"UsingSalesTax": new.sales_tax, "PartnerTaxEnabled": new.sales_tax && new.automated_sales_tax && new.country == "US"},
+        "CurrencyPrefs": {"MultiCurrencyEnabled": new.multicurrency, "HomeCurrency": {"value": new.home_currency}},
+    })
+}
+
+fn taxes(books: &mut Books<'_>, new: &NewCompany) {
+    let rate = |name: &str, percent: f64| json!({"Name": name, "Description": name, "Active": true, "RateValue": percent, "SpecialTaxType": "NONE", "DisplayType": "ReadOnly"});
+    let code = |name: &str, taxable: bool, rates: &[&str]| {
+        let list: Vec<_> = rates
+            .iter()
+            .map(|id| json!({"TaxRateRef": {"value": id}, "TaxTypeApplicable": "TaxOnAmount", "TaxOrder": 0}))
+            .collect();
+        json!({"Name": name, "Description": name, "Active": true, "Hidden": false, "Taxable": taxable, "TaxGroup": true, "SalesTaxRateList": {"TaxRateDetail": list}})
+    };
+    if new.country == "US" {
+        let percent = new.automated_tax_percent.parse().unwrap_or(0.0);
+        seed(books, "TaxRate", 1, rate("California", percent));
+        seed(books, "TaxCode", 1, code("California", true, &["1"]));
+    } else {
+        seed(books, "TaxRate", 1, rate("Standard 20%", 20.0));
+        seed(books, "TaxRate", 2, rate("Zero 0%", 0.0));
+        seed(books, "TaxCode", 1, code("20.0% S", true, &["1"]));
+        seed(books, "TaxCode", 2, code("0% Z", true, &["2"]));
+        seed(books, "TaxCode", 3, code("Exempt", false, &[]));
+    }
+}

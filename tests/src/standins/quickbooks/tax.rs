@@ -1,0 +1,193 @@
+//! Sales tax: automated in the United States, by named codes elsewhere.
+
+use rust_decimal::Decimal;
+use serde_json::{Map, Value, json};
+
+use super::books::Books;
+use super::fault::Fault;
+use super::money::{self, cents, number};
+use super::sales::Sums;
+use super::state::text;
+
+type Fields = Map<String, Value>;
+
+/// The tax code that a sales line carries; empty where the company has no sales tax.
+pub fn line_code(books: &Books<'_>, detail: &Value) -> Result<String, Fault> {
+    let asked = detail
+        .get("TaxCodeRef")
+        .and_then(|reference| text(reference, "value"));
+    if books.in_us() {
+        return match asked {
+            None => Ok("NON".to_owned()),
+            Some("TAX" | "NON") => Ok(asked.unwrap_or_default().to_owned()),
+            Some(other) => Err(Fault::new(
+                "6100",
+                "Invalid Line TaxCode in the request",
+                format!("For US, TaxCode should be TAX or NON. Supplied value:{other}"),
+            )
+            .at("TaxCodeRef")),
+        };
+    }
+    if !books.sales_tax() {
+        return Ok(String::new());
+    }
+    let reference = detail.get("TaxCodeRef").ok_or_else(|| {
+        Fault::business("Make sure all your transactions have a tax rate before you save.")
+    })?;
+    let code = books.referenced("TaxCode", reference)?;
+    Ok(text(&code, "Id").unwrap_or_default().to_owned())
+}
+
+/// Writes the tax detail and answers the tax in total.
+pub fn apply(books: &Books<'_>, fields: &mut Fields, sums: &Sums) -> Result<Decimal, Fault> {
+    let sent = fields.remove("TxnTaxDetail");
+    if !books.sales_tax() {
+        return Ok(Decimal::ZERO);
+    }
+    let wanted = sent
+        .as_ref()
+        .and_then(|detail| detail.get("TotalTax"))
+        .and_then(money::decimal)
+        .map(cents);
+    let detail = if books.in_us() {
+        fields.remove("GlobalTaxCalculation");
+        in_us(books, fields, sums, wanted)?
+    } else {
+        let how = fields
+            .entry("GlobalTaxCalculation")
+            .or_insert(json!("TaxExcluded"));
+        if how == "NotApplicable" {
+            if sent.is_some() {
+                return Err(Fault::new(
+                    "6170",
+                    "Invalid TxnTaxDetail Error",
+                    "TxnTaxDetail is not allowed when GlobalTaxCalculation is NotApplicable",
+                ));
+            }
+            return Ok(Decimal::ZERO);
+        }
+        by_code(books, sums, wanted, sent.as_ref())
+    };
+    let total = detail
+        .get("TotalTax")
+        .and_then(money::decimal)
+        .unwrap_or_default();
+    fields.insert("TxnTaxDetail".to_owned(), detail);
+    Ok(total)
+}
+
+/// A total that was sent is honoured; otherwise the rate of the address is found.
+fn in_us(
+    books: &Books<'_>,
+    fields: &Fields,
+    sums: &Sums,
+    wanted: Option<Decimal>,
+) -> Result<Value, Fault> {
+    let taxable: Decimal = sums
+        .taxed
+        .iter()
+        .filter(|(code, _)| code == "TAX")
+        .map(|(_, amount)| *amount)
+        .sum();
+    let any = sums.taxed.iter().any(|(code, _)| code == "TAX");
+    if let Some(total) = wanted {
+        if !total.is_zero() && !any {
+            return Err(Fault::business(
+                "A tax amount was given, but no line of the transaction is taxable.",
+            ));
+        }
+        return Ok(json!({"TotalTax": number(total)}));
+    }
+    let percent: Decimal = books
+        .settings()
+        .automated_tax_percent
+        .parse()
+        .unwrap_or_default();
+    let after_discount = fields.get("ApplyTaxAfterDiscount") == Some(&json!(true));
+    let base = if after_discount {
+        less_discount(taxable, sums)
+    } else {
+        taxable
+    };
+    let total = cents(base * percent / Decimal::ONE_HUNDRED);
+    if total.is_zero() {
+        return Ok(json!({"TotalTax": number(Decimal::ZERO)}));
+    }
+    Ok(json!({
+        "TotalTax": number(total),
+        "TaxLine": [{
+            "Amount": number(total),
+            "DetailType": "TaxLineDetail",
+            "TaxLineDetail": {
+                "TaxRateRef": {"value": "1"},
+                "PercentBased": true,
+                "TaxPercent": number(percent),
+                "NetAmountTaxable": number(base),
+            },
+        }],
+    }))
+}
+
+/// The part of a form's discount that falls on `amount`, taken off it.
+fn less_discount(amount: Decimal, sums: &Sums) -> Decimal {
+    if sums.sales.is_zero() {
+        amount
+    } else {
+        cents(amount - sums.discount * amount / sums.sales)
+    }
+}
+
+fn by_code(books: &Books<'_>, sums: &Sums, wanted: Option<Decimal>, sent: Option<&Value>) -> Value {
+    if let (Some(total), Some(sent)) = (wanted, sent) {
+        let mut kept = json!({"TotalTax": number(total)});
+        if let Some(lines) = sent.get("TaxLine") {
+            kept["TaxLine"] = lines.clone();
+        }
+        return kept;
+    }
+    let mut nets: Vec<(String, Decimal)> = Vec::new();
+    for (code, amount) in &sums.taxed {
+        let net = less_discount(*amount, sums);
+        match nets.iter_mut().find(|(known, _)| known == code) {
+            Some((_, held)) => *held += net,
+            None => nets.push((code.clone(), net)),
+        }
+    }
+    let mut total = Decimal::ZERO;
+    let mut lines = Vec::new();
+    for (code, net) in nets {
+        for (rate, percent) in rates(books, &code) {
+            let amount = cents(net * percent / Decimal::ONE_HUNDRED);
+            total += amount;
+            lines.push(json!({
+                "Amount": number(amount),
+                "DetailType": "TaxLineDetail",
+                "TaxLineDetail": {
+                    "TaxRateRef": {"value": rate},
+                    "PercentBased": true,
+                    "TaxPercent": number(percent),
+                    "NetAmountTaxable": number(net),
+                },
+            }));
+        }
+    }
+    json!({"TotalTax": number(total), "TaxLine": lines})
+}
+
+/// The rates of a tax code, as the company's lists have them.
+fn rates(books: &Books<'_>, code: &str) -> Vec<(String, Decimal)> {
+    let found = code
+        .parse()
+        .ok()
+        .and_then(|id| books.company().get("TaxCode", id));
+    found
+        .and_then(|code| code["SalesTaxRateList"]["TaxRateDetail"].as_array())
+        .into_iter()
+        .flatten()
+        .filter_map(|detail| {
+            let id = detail["TaxRateRef"]["value"].as_str()?;
+            let rate = books.company().get("TaxRate", id.parse().ok()?)?;
+            Some((id.to_owned(), money::decimal(&rate["RateValue"])?))
+        })
+        .collect()
+}
