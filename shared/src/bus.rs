@@ -29,7 +29,9 @@ pub struct EventBridge {
 
 impl EventBridge {
     pub fn new(config: &aws_config::SdkConfig) -> Self {
-        EventBridge { client: aws_sdk_eventbridge::Client::new(config) }
+        EventBridge {
+            client: aws_sdk_eventbridge::Client::new(config),
+        }
     }
 
     async fn put_chunk(&self, bus: &str, chunk: &[Entry]) -> Result<Vec<Result<()>>> {
@@ -44,15 +46,18 @@ impl EventBridge {
             call = call.entries(entry);
         }
         let answer = call.send().await.map_err(Error::internal)?;
-        let taken = answer.entries.unwrap_or_default().into_iter().map(|entry| {
-            match entry.error_code {
-                None => Ok(()),
-                Some(code) => {
-                    let reason = entry.error_message.unwrap_or_default();
-                    Err(Error::internal(format!("{code}: {reason}")))
-                }
-            }
-        });
+        let taken =
+            answer
+                .entries
+                .unwrap_or_default()
+                .into_iter()
+                .map(|entry| match entry.error_code {
+                    None => Ok(()),
+                    Some(code) => {
+                        let reason = entry.error_message.unwrap_or_default();
+                        Err(Error::internal(format!("{code}: {reason}")))
+                    }
+                });
         Ok(taken.collect())
     }
 }
@@ -65,7 +70,9 @@ impl Bus for EventBridge {
             match self.put_chunk(bus, chunk).await {
                 Ok(taken) if taken.len() == chunk.len() => results.extend(taken),
                 Ok(_) => results.extend(
-                    chunk.iter().map(|_| Err(Error::internal("the bus lost count of its answer"))),
+                    chunk
+                        .iter()
+                        .map(|_| Err(Error::internal("the bus lost count of its answer"))),
                 ),
                 Err(error) => {
                     let line = error.chain();

@@ -13,19 +13,58 @@ pub struct Variable {
 
 /// All variables with their meaning.
 pub const VARIABLES: &[Variable] = &[
-    Variable { name: "PUBLIC_URL", meaning: "Base URL under which clients and browsers reach the API" },
-    Variable { name: "TABLE_RECORDS", meaning: "Name of the table of merchants, events and records" },
-    Variable { name: "TABLE_OUTBOX", meaning: "Name of the table of events not yet on the bus" },
-    Variable { name: "TABLE_CONNECTIONS", meaning: "Name of the table of connections and connect links" },
-    Variable { name: "TABLE_LEDGER", meaning: "Name of the table of what stands at which provider" },
-    Variable { name: "TABLE_WEBHOOKS", meaning: "Name of the table of endpoints and deliveries" },
-    Variable { name: "BUS_NAME", meaning: "Name of the EventBridge bus" },
-    Variable { name: "QUEUE_WEBHOOK_DELIVER_URL", meaning: "URL of the queue of deliveries to be made" },
-    Variable { name: "SECRET_PLATFORM", meaning: "Secret that holds the platform key" },
-    Variable { name: "SECRET_VAULT", meaning: "Secret that holds the root key of the vault" },
-    Variable { name: "SECRET_QUICKBOOKS", meaning: "Secret that holds QuickBooks' client id and secret" },
-    Variable { name: "QUICKBOOKS_ENVIRONMENT", meaning: "production, sandbox, or the base URL of a stand-in" },
-    Variable { name: "NET_ALLOW_LOOPBACK", meaning: "true lets outbound calls reach loopback; only the local stack sets it" },
+    Variable {
+        name: "PUBLIC_URL",
+        meaning: "Base URL under which clients and browsers reach the API",
+    },
+    Variable {
+        name: "TABLE_RECORDS",
+        meaning: "Name of the table of merchants, events and records",
+    },
+    Variable {
+        name: "TABLE_OUTBOX",
+        meaning: "Name of the table of events not yet on the bus",
+    },
+    Variable {
+        name: "TABLE_CONNECTIONS",
+        meaning: "Name of the table of connections and connect links",
+    },
+    Variable {
+        name: "TABLE_LEDGER",
+        meaning: "Name of the table of what stands at which provider",
+    },
+    Variable {
+        name: "TABLE_WEBHOOKS",
+        meaning: "Name of the table of endpoints and deliveries",
+    },
+    Variable {
+        name: "BUS_NAME",
+        meaning: "Name of the EventBridge bus",
+    },
+    Variable {
+        name: "QUEUE_WEBHOOK_DELIVER_URL",
+        meaning: "URL of the queue of deliveries to be made",
+    },
+    Variable {
+        name: "SECRET_PLATFORM",
+        meaning: "Secret that holds the platform key",
+    },
+    Variable {
+        name: "SECRET_VAULT",
+        meaning: "Secret that holds the root key of the vault",
+    },
+    Variable {
+        name: "SECRET_QUICKBOOKS",
+        meaning: "Secret that holds QuickBooks' client id and secret",
+    },
+    Variable {
+        name: "QUICKBOOKS_ENVIRONMENT",
+        meaning: "production, sandbox, or the base URL of a stand-in",
+    },
+    Variable {
+        name: "NET_ALLOW_LOOPBACK",
+        meaning: "true lets outbound calls reach loopback; only the local stack sets it",
+    },
 ];
 
 /// The configuration of one function: what its environment holds. What is absent is an error only
@@ -37,10 +76,15 @@ pub struct Config {
 
 impl Config {
     /// Reads the environment of this process.
-    #[expect(clippy::disallowed_methods, reason = "this is the one place that reads variables")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the one place that reads variables"
+    )]
     pub fn from_environment() -> Config {
         let read = |variable: &Variable| Some((variable.name, std::env::var(variable.name).ok()?));
-        Config { values: VARIABLES.iter().filter_map(read).collect() }
+        Config {
+            values: VARIABLES.iter().filter_map(read).collect(),
+        }
     }
 
     /// A configuration made by hand, for tests: names must be those of [`VARIABLES`].
@@ -50,16 +94,20 @@ impl Config {
             let name = known(name).unwrap_or_else(|| panic!("{name} is no variable"));
             (name, (*value).to_owned())
         });
-        Config { values: values.collect() }
+        Config {
+            values: values.collect(),
+        }
     }
 
     fn need(&self, name: &str) -> Result<&str> {
-        self.values.get(name).map(String::as_str).filter(|value| !value.is_empty()).ok_or_else(
-            || {
+        self.values
+            .get(name)
+            .map(String::as_str)
+            .filter(|value| !value.is_empty())
+            .ok_or_else(|| {
                 Error::new(Code::Internal, "the function is not set up for this")
                     .because(format!("environment variable {name} is not set"))
-            },
-        )
+            })
     }
 
     /// Without a trailing slash.
@@ -94,7 +142,9 @@ impl Config {
     }
 
     pub fn allow_loopback(&self) -> bool {
-        self.values.get("NET_ALLOW_LOOPBACK").is_some_and(|value| value == "true")
+        self.values
+            .get("NET_ALLOW_LOOPBACK")
+            .is_some_and(|value| value == "true")
     }
 
     /// The names of the tables that this function knows.

@@ -6,14 +6,19 @@ use crate::net::Net;
 use crate::queue::Queue;
 use crate::secrets::Secrets;
 use crate::store::Store;
+use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use rand::RngCore;
 use std::sync::Arc;
+use std::time::Duration;
 use uuid::Uuid;
 
 /// Time and randomness, so that a simulation can hold both.
+#[async_trait]
 pub trait Clock: Send + Sync {
     fn now(&self) -> DateTime<Utc>;
+    /// Returns once `duration` has passed.
+    async fn sleep(&self, duration: Duration);
     /// Fills `bytes` with random bytes fit for keys.
     fn random(&self, bytes: &mut [u8]);
 }
@@ -21,10 +26,15 @@ pub trait Clock: Send + Sync {
 /// The clock and the random numbers of the operating system.
 pub struct SystemClock;
 
+#[async_trait]
 impl Clock for SystemClock {
     #[expect(clippy::disallowed_methods, reason = "this is the one clock")]
     fn now(&self) -> DateTime<Utc> {
         Utc::now()
+    }
+
+    async fn sleep(&self, duration: Duration) {
+        tokio::time::sleep(duration).await;
     }
 
     fn random(&self, bytes: &mut [u8]) {

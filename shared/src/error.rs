@@ -74,25 +74,50 @@ impl Code {
             Code::ValidationFailed => ("validation_failed", 422, false, "The request is not valid"),
             Code::Unauthenticated => ("unauthenticated", 401, false, "A valid key is needed"),
             Code::NotFound => ("not_found", 404, false, "There is no such thing here"),
-            Code::MethodNotAllowed => {
-                ("method_not_allowed", 405, false, "This method is not known here")
-            }
+            Code::MethodNotAllowed => (
+                "method_not_allowed",
+                405,
+                false,
+                "This method is not known here",
+            ),
             Code::PayloadTooLarge => ("payload_too_large", 413, false, "The body is too large"),
-            Code::IdempotencyKeyReused => {
-                ("idempotency_key_reused", 409, false, "This id was used for another body")
-            }
-            Code::Conflict => ("conflict", 409, false, "The request conflicts with what is stored"),
-            Code::LinkExpired => ("link_expired", 410, false, "This link can no longer be used"),
-            Code::AuthorizationRefused => {
-                ("authorization_refused", 403, false, "The provider's consent was not given")
-            }
-            Code::SessionMismatch => {
-                ("session_mismatch", 403, false, "This browser did not start the connection")
-            }
+            Code::IdempotencyKeyReused => (
+                "idempotency_key_reused",
+                409,
+                false,
+                "This id was used for another body",
+            ),
+            Code::Conflict => (
+                "conflict",
+                409,
+                false,
+                "The request conflicts with what is stored",
+            ),
+            Code::LinkExpired => (
+                "link_expired",
+                410,
+                false,
+                "This link can no longer be used",
+            ),
+            Code::AuthorizationRefused => (
+                "authorization_refused",
+                403,
+                false,
+                "The provider's consent was not given",
+            ),
+            Code::SessionMismatch => (
+                "session_mismatch",
+                403,
+                false,
+                "This browser did not start the connection",
+            ),
             Code::AddressRefused => ("address_refused", 422, false, "This address is not allowed"),
-            Code::ConnectionReauthRequired => {
-                ("connection_reauth_required", 424, false, "The connection must be renewed")
-            }
+            Code::ConnectionReauthRequired => (
+                "connection_reauth_required",
+                424,
+                false,
+                "The connection must be renewed",
+            ),
             Code::UpstreamFailed => ("upstream_failed", 424, true, "Another service failed"),
             Code::UpstreamRefused => ("upstream_refused", 424, false, "Another service refused"),
             Code::Busy => ("busy", 503, true, "Too much is happening at once"),
@@ -124,7 +149,11 @@ pub struct FieldError {
 impl FieldError {
     /// `path` is an RFC 6901 pointer without the leading `#`.
     pub fn new(path: &str, code: &'static str, detail: impl Into<String>) -> Self {
-        FieldError { pointer: format!("#{path}"), code, detail: detail.into() }
+        FieldError {
+            pointer: format!("#{path}"),
+            code,
+            detail: detail.into(),
+        }
     }
 
     /// The same error, seen from an enclosing document in which this one stands at `prefix`.
@@ -148,7 +177,12 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 impl Error {
     /// `detail` is shown to the caller: it says what is wrong and what to do, and holds no secret.
     pub fn new(code: Code, detail: impl Into<String>) -> Self {
-        Error { code, detail: detail.into(), fields: Vec::new(), source: None }
+        Error {
+            code,
+            detail: detail.into(),
+            fields: Vec::new(),
+            source: None,
+        }
     }
 
     /// A request of which `fields` are not acceptable.
@@ -157,23 +191,32 @@ impl Error {
             [one] => one.detail.clone(),
             many => format!("{} fields are not valid", many.len()),
         };
-        Error { code: Code::ValidationFailed, detail, fields, source: None }
+        Error {
+            code: Code::ValidationFailed,
+            detail,
+            fields,
+            source: None,
+        }
     }
 
     pub fn not_found(what: impl fmt::Display) -> Self {
-        Error::new(Code::NotFound, format!("{what} does not exist for this merchant"))
+        Error::new(
+            Code::NotFound,
+            format!("{what} does not exist for this merchant"),
+        )
     }
 
     /// A failure of ours or of AWS. The caller learns only that it happened; the log has the rest.
     pub fn internal(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
-        Error::new(Code::Internal, "the request was not completed; send it again").because(source)
+        Error::new(
+            Code::Internal,
+            "the request was not completed; send it again",
+        )
+        .because(source)
     }
 
     /// Keeps the cause for the log.
-    pub fn because(
-        mut self,
-        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
-    ) -> Self {
+    pub fn because(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         self.source = Some(source.into());
         self
     }
@@ -192,7 +235,11 @@ impl Error {
 
     /// What a queue does with the message that met this error.
     pub fn disposition(&self) -> Disposition {
-        if self.code.retryable() { Disposition::Retry } else { Disposition::Park }
+        if self.code.retryable() {
+            Disposition::Retry
+        } else {
+            Disposition::Park
+        }
     }
 
     /// The whole chain in one line, for the log.
@@ -216,6 +263,8 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.source.as_ref().map(|s| s.as_ref() as &(dyn std::error::Error + 'static))
+        self.source
+            .as_ref()
+            .map(|s| s.as_ref() as &(dyn std::error::Error + 'static))
     }
 }

@@ -22,11 +22,17 @@ pub struct Limits {
 
 impl Limits {
     /// For a provider's API: answers are read whole.
-    pub const PROVIDER: Limits =
-        Limits { total: Duration::from_secs(20), body_bytes_max: 8 << 20, cut: false };
+    pub const PROVIDER: Limits = Limits {
+        total: Duration::from_secs(20),
+        body_bytes_max: 8 << 20,
+        cut: false,
+    };
     /// For a developer's endpoint: only the beginning of the answer matters.
-    pub const WEBHOOK: Limits =
-        Limits { total: Duration::from_secs(20), body_bytes_max: 16 << 10, cut: true };
+    pub const WEBHOOK: Limits = Limits {
+        total: Duration::from_secs(20),
+        body_bytes_max: 16 << 10,
+        cut: true,
+    };
 }
 
 /// Time for DNS and the handshakes, within the total.
@@ -80,9 +86,13 @@ impl Client {
         };
         let mut answer = call.send().await.map_err(failed)?;
         let status = answer.status().as_u16();
-        let header = |(name, value): (&reqwest::header::HeaderName, &reqwest::header::HeaderValue)| {
-            (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned())
-        };
+        let header =
+            |(name, value): (&reqwest::header::HeaderName, &reqwest::header::HeaderValue)| {
+                (
+                    name.as_str().to_owned(),
+                    String::from_utf8_lossy(value.as_bytes()).into_owned(),
+                )
+            };
         let headers = answer.headers().iter().map(header).collect();
         let mut body = Vec::new();
         while let Some(chunk) = answer.chunk().await.map_err(failed)? {
@@ -98,7 +108,11 @@ impl Client {
             }
             body.extend_from_slice(&chunk);
         }
-        Ok(Response { status, headers, body })
+        Ok(Response {
+            status,
+            headers,
+            body,
+        })
     }
 }
 
@@ -106,10 +120,15 @@ impl Client {
 impl Net for Client {
     async fn send(&self, request: Request, limits: Limits) -> Result<Response> {
         let total = limits.total;
-        tokio::time::timeout(total, self.exchange(request, limits)).await.unwrap_or_else(|_| {
-            let seconds = total.as_secs();
-            Err(Error::new(Code::UpstreamFailed, format!("no answer within {seconds} seconds")))
-        })
+        tokio::time::timeout(total, self.exchange(request, limits))
+            .await
+            .unwrap_or_else(|_| {
+                let seconds = total.as_secs();
+                Err(Error::new(
+                    Code::UpstreamFailed,
+                    format!("no answer within {seconds} seconds"),
+                ))
+            })
     }
 }
 
@@ -172,9 +191,10 @@ impl Guard {
             return refuse("only https URLs are taken");
         }
         match address {
-            Some(address) if !self.allows(address) => {
-                Err(Error::new(Code::AddressRefused, Refused(address).to_string()))
-            }
+            Some(address) if !self.allows(address) => Err(Error::new(
+                Code::AddressRefused,
+                Refused(address).to_string(),
+            )),
             _ => Ok(()),
         }
     }
@@ -229,11 +249,17 @@ fn is_global_v6(address: Ipv6Addr) -> bool {
     let [a, b, ..] = address.segments();
     // 2000::/3 is all that is given out; within it, some blocks are special.
     let given_out = (0x2000..0x4000).contains(&a);
-    let special = (a == 0x2001 && b < 0x0200) // IETF protocol assignments, Teredo, ORCHID
-        || (a == 0x2001 && b == 0x0db8) // documentation
-        || a == 0x2002 // 6to4
-        || (a == 0x2620 && b == 0x004f) // AS112
-        || (a == 0x3fff && b < 0x1000); // documentation
+    let special = match a {
+        // IETF protocol assignments with Teredo and ORCHID, and documentation.
+        0x2001 => b < 0x0200 || b == 0x0db8,
+        // 6to4.
+        0x2002 => true,
+        // AS112.
+        0x2620 => b == 0x004f,
+        // Documentation.
+        0x3fff => b < 0x1000,
+        _ => false,
+    };
     given_out && !special
 }
 
@@ -244,16 +270,45 @@ mod tests {
     #[test]
     fn only_public_addresses_are_allowed() {
         let refused = [
-            "0.0.0.0", "10.1.2.3", "100.64.0.1", "127.0.0.1", "169.254.169.254", "172.31.255.255",
-            "192.0.0.8", "192.0.2.1", "192.88.99.1", "192.168.1.1", "198.19.0.1", "198.51.100.7",
-            "203.0.113.9", "224.0.0.1", "255.255.255.255", "::", "::1", "::ffff:8.8.8.8",
-            "64:ff9b::808:808", "100::1", "2001::1", "2001:db8::1", "2002:808:808::1", "fc00::1",
-            "fe80::1", "ff02::1", "3fff::1", "5f00::1",
+            "0.0.0.0",
+            "10.1.2.3",
+            "100.64.0.1",
+            "127.0.0.1",
+            "169.254.169.254",
+            "172.31.255.255",
+            "192.0.0.8",
+            "192.0.2.1",
+            "192.88.99.1",
+            "192.168.1.1",
+            "198.19.0.1",
+            "198.51.100.7",
+            "203.0.113.9",
+            "224.0.0.1",
+            "255.255.255.255",
+            "::",
+            "::1",
+            "::ffff:8.8.8.8",
+            "64:ff9b::808:808",
+            "100::1",
+            "2001::1",
+            "2001:db8::1",
+            "2002:808:808::1",
+            "fc00::1",
+            "fe80::1",
+            "ff02::1",
+            "3fff::1",
+            "5f00::1",
         ];
         for text in refused {
             assert!(!Guard::new(false).allows(text.parse().unwrap()), "{text}");
         }
-        for text in ["8.8.8.8", "1.1.1.1", "100.63.255.255", "172.32.0.1", "2606:4700::1111"] {
+        for text in [
+            "8.8.8.8",
+            "1.1.1.1",
+            "100.63.255.255",
+            "172.32.0.1",
+            "2606:4700::1111",
+        ] {
             assert!(Guard::new(false).allows(text.parse().unwrap()), "{text}");
         }
         assert!(Guard::new(true).allows("127.0.0.1".parse().unwrap()));
@@ -263,7 +318,9 @@ mod tests {
     #[test]
     fn a_url_is_judged_before_it_is_resolved() {
         let judge = |text: &str, loopback| {
-            Guard::new(loopback).check_url(&text.parse().unwrap()).is_ok()
+            Guard::new(loopback)
+                .check_url(&text.parse().unwrap())
+                .is_ok()
         };
         assert!(judge("https://example.com/hook", false));
         for bad in [

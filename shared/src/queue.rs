@@ -19,7 +19,9 @@ pub struct Sqs {
 
 impl Sqs {
     pub fn new(config: &aws_config::SdkConfig) -> Self {
-        Sqs { client: aws_sdk_sqs::Client::new(config) }
+        Sqs {
+            client: aws_sdk_sqs::Client::new(config),
+        }
     }
 }
 

@@ -24,7 +24,10 @@ pub struct SecretsManager {
 impl SecretsManager {
     pub fn new(config: &aws_config::SdkConfig) -> Self {
         let client = aws_sdk_secretsmanager::Client::new(config);
-        SecretsManager { client, held: Mutex::default() }
+        SecretsManager {
+            client,
+            held: Mutex::default(),
+        }
     }
 }
 
@@ -37,8 +40,13 @@ impl Secrets for SecretsManager {
         {
             return Ok(value);
         }
-        let answer =
-            self.client.get_secret_value().secret_id(id).send().await.map_err(Error::internal)?;
+        let answer = self
+            .client
+            .get_secret_value()
+            .secret_id(id)
+            .send()
+            .await
+            .map_err(Error::internal)?;
         let text = answer
             .secret_string
             .ok_or_else(|| Error::internal(format!("secret {id} holds no text")))?;

@@ -14,15 +14,20 @@ const COOKIE_AGE: u32 = 30 * 60;
 pub fn start<'a>(ctx: &'a Ctx, request: &'a Request) -> BoxFuture<'a, Result<Response>> {
     Box::pin(async move {
         let segments = request.segments();
-        let [_, secret] = segments.as_slice() else { return Err(request.unknown()) };
+        let [_, secret] = segments.as_slice() else {
+            return Err(request.unknown());
+        };
         if request.method != "GET" {
             return Err(request.unknown());
         }
         match connect::start(ctx, secret).await {
             Ok(started) => {
                 // Lax, because the browser comes back from the provider's site.
-                let secure =
-                    if ctx.config.public_url()?.starts_with("https") { "; Secure" } else { "" };
+                let secure = if ctx.config.public_url()?.starts_with("https") {
+                    "; Secure"
+                } else {
+                    ""
+                };
                 let cookie = format!(
                     "{COOKIE}={}; Path=/oauth/cb; Max-Age={COOKIE_AGE}; HttpOnly; SameSite=Lax{secure}",
                     started.cookie
@@ -37,7 +42,9 @@ pub fn start<'a>(ctx: &'a Ctx, request: &'a Request) -> BoxFuture<'a, Result<Res
 pub fn callback<'a>(ctx: &'a Ctx, request: &'a Request) -> BoxFuture<'a, Result<Response>> {
     Box::pin(async move {
         let segments = request.segments();
-        let [_, _, provider, tenant] = segments.as_slice() else { return Err(request.unknown()) };
+        let [_, _, provider, tenant] = segments.as_slice() else {
+            return Err(request.unknown());
+        };
         if request.method != "GET" {
             return Err(request.unknown());
         }
@@ -82,7 +89,10 @@ fn page(error: Error) -> Result<Response> {
         headers: vec![
             ("content-type", "text/html; charset=utf-8".to_owned()),
             ("cache-control", "no-store".to_owned()),
-            ("content-security-policy", portal::CONTENT_SECURITY_POLICY.to_owned()),
+            (
+                "content-security-policy",
+                portal::CONTENT_SECURITY_POLICY.to_owned(),
+            ),
         ],
         body: portal::message(error.code().title(), error.detail()),
     })

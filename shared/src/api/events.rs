@@ -84,17 +84,23 @@ async fn batch(
     request: &Request,
     events: &Value,
 ) -> Result<Response> {
-    let fault = |detail: String| {
-        Error::invalid(vec![FieldError::new("/events", "wrong_count", detail)])
-    };
-    let events = events.as_array().ok_or_else(|| fault("events must be a list".to_owned()))?;
+    let fault =
+        |detail: String| Error::invalid(vec![FieldError::new("/events", "wrong_count", detail)]);
+    let events = events
+        .as_array()
+        .ok_or_else(|| fault("events must be a list".to_owned()))?;
     if events.is_empty() || events.len() > BATCH_EVENTS_MAX {
         let count = events.len();
-        return Err(fault(format!("between 1 and {BATCH_EVENTS_MAX} events are taken, {count} came")));
+        return Err(fault(format!(
+            "between 1 and {BATCH_EVENTS_MAX} events are taken, {count} came"
+        )));
     }
     let mut groups: BTreeMap<String, Vec<(usize, Value)>> = BTreeMap::new();
     for (index, event) in events.iter().enumerate() {
-        groups.entry(group(event)).or_default().push((index, event.clone()));
+        groups
+            .entry(group(event))
+            .or_default()
+            .push((index, event.clone()));
     }
     let take = async |group: Vec<(usize, Value)>| {
         let mut outcomes = Vec::with_capacity(group.len());
@@ -126,13 +132,18 @@ async fn batch(
     });
     let data = data.collect::<Result<Vec<Value>>>()?;
     let (accepted, refused) = counts;
-    Response::json(200, &json!({ "accepted": accepted, "refused": refused, "data": data }))
+    Response::json(
+        200,
+        &json!({ "accepted": accepted, "refused": refused, "data": data }),
+    )
 }
 
 /// Events that must be taken one after the other have the same group.
 fn group(event: &Value) -> String {
     let data = &event["data"];
-    let of_order = event["type"].as_str().is_some_and(|kind| kind.starts_with("order."));
+    let of_order = event["type"]
+        .as_str()
+        .is_some_and(|kind| kind.starts_with("order."));
     let order = match data["order_id"].as_str() {
         Some(order) => Some(order),
         None if of_order => data["id"].as_str(),
@@ -140,7 +151,10 @@ fn group(event: &Value) -> String {
     };
     let own = event["id"].as_str().unwrap_or_default();
     let (kind, id) = order.map_or(("event", own), |order| ("order", order));
-    format!("{}/{kind}/{id}", event["merchant_id"].as_str().unwrap_or_default())
+    format!(
+        "{}/{kind}/{id}",
+        event["merchant_id"].as_str().unwrap_or_default()
+    )
 }
 
 /// Checks one event and stores it with all that it changes.
@@ -153,7 +167,10 @@ async fn accept(ctx: &Ctx, platform: &Platform, body: Value) -> Result<Accepted>
             None => continue,
         }
     }
-    Err(Error::new(Code::Busy, "this order is being changed by many requests; send it again"))
+    Err(Error::new(
+        Code::Busy,
+        "this order is being changed by many requests; send it again",
+    ))
 }
 
 /// One try; `None` when somebody else changed what it had read.
@@ -162,7 +179,10 @@ async fn try_accept(ctx: &Ctx, event: &Event) -> Result<Option<Accepted>> {
     let event_key = keys::event(merchant, &event.id);
     let (kind, id) = event.payload.record();
     let record_key = keys::record(merchant, kind, &id);
-    let order_key = event.payload.order_id().map(|order| keys::order(merchant, order));
+    let order_key = event
+        .payload
+        .order_id()
+        .map(|order| keys::order(merchant, order));
     let mut wanted = vec![event_key.clone(), record_key.clone()];
     wanted.extend(order_key.clone());
     let found = ctx.store.get_many(&wanted).await?;
@@ -173,12 +193,19 @@ async fn try_accept(ctx: &Ctx, event: &Event) -> Result<Option<Accepted>> {
         }
         return Err(Error::new(
             Code::IdempotencyKeyReused,
-            format!("event {} was accepted with another body; give a new event a new id", event.id),
+            format!(
+                "event {} was accepted with another body; give a new event a new id",
+                event.id
+            ),
         ));
     }
     let accepted_at = ctx.now();
     let mut writes = Vec::new();
-    let mut place = Place { key: id.clone(), n: 1, previous_id: None };
+    let mut place = Place {
+        key: id.clone(),
+        n: 1,
+        previous_id: None,
+    };
     let mut applied = Applied::Changed;
     if let Some(order_key) = order_key {
         let item = found.get(2).and_then(Option::as_ref);
@@ -186,7 +213,11 @@ async fn try_accept(ctx: &Ctx, event: &Event) -> Result<Option<Accepted>> {
         applied = apply(&mut order, event)?;
         let order_id = event.payload.order_id().map_or("", RecordId::as_str);
         let (n, previous_id) = order.advance(&event.id);
-        place = Place { key: order_id.to_owned(), n, previous_id };
+        place = Place {
+            key: order_id.to_owned(),
+            n,
+            previous_id,
+        };
         let condition = item.map_or(Condition::Absent, |item| Condition::Rev(item.rev));
         writes.push(Write::put(order_key, condition, &order)?);
     }
@@ -218,7 +249,11 @@ async fn try_accept(ctx: &Ctx, event: &Event) -> Result<Option<Accepted>> {
         place,
     };
     writes.push(Write::put(event_key, Condition::Absent, &stored)?);
-    writes.push(Write::put(keys::outbox(merchant, &event.id), Condition::Any, &notice)?);
+    writes.push(Write::put(
+        keys::outbox(merchant, &event.id),
+        Condition::Any,
+        &notice,
+    )?);
     match ctx.store.transact(writes).await {
         Ok(()) => Ok(Some(Accepted::of(stored, false))),
         Err(WriteError::Condition(_) | WriteError::Contended) => Ok(None),

@@ -38,7 +38,10 @@ pub fn handle<'a>(ctx: &'a Ctx, request: &'a Request) -> BoxFuture<'a, Result<Re
             ("GET", []) => {
                 let merchant = platform.merchant(ctx, &request.merchant_id()?).await?;
                 let connections = connection::list(ctx, &merchant.id).await?;
-                let data = connections.iter().map(|(_, connection)| view(connection)).collect();
+                let data = connections
+                    .iter()
+                    .map(|(_, connection)| view(connection))
+                    .collect();
                 Response::json(200, &whole_list(data))
             }
             ("POST", [category, provider, "connect"]) => {

@@ -38,7 +38,11 @@ async fn register(ctx: &Ctx, request: &Request) -> Result<Response> {
     let length = new.name.trim().chars().count();
     if length == 0 || length > 200 {
         let detail = "a name of 1 to 200 characters is needed";
-        return Err(Error::invalid(vec![FieldError::new("/name", "wrong_length", detail)]));
+        return Err(Error::invalid(vec![FieldError::new(
+            "/name",
+            "wrong_length",
+            detail,
+        )]));
     }
     let merchant = Merchant {
         id: new.id,
@@ -56,7 +60,10 @@ async fn register(ctx: &Ctx, request: &Request) -> Result<Response> {
             }
             Err(Error::new(
                 Code::Conflict,
-                format!("merchant {} is registered with another name or currency", merchant.id),
+                format!(
+                    "merchant {} is registered with another name or currency",
+                    merchant.id
+                ),
             ))
         }
         Err(error) => Err(error.into()),

@@ -64,7 +64,10 @@ impl Response {
 impl Request {
     /// The parts of the path: `/api/v1/merchants/demo` is `["api", "v1", "merchants", "demo"]`.
     pub fn segments(&self) -> Vec<&str> {
-        self.path.split('/').filter(|part| !part.is_empty()).collect()
+        self.path
+            .split('/')
+            .filter(|part| !part.is_empty())
+            .collect()
     }
 
     /// The body as JSON, if it is not too large.
@@ -92,20 +95,28 @@ impl Request {
             Error::invalid(vec![FieldError::new("/merchant_id", code, detail)])
         };
         let text = self.query.get("merchant_id").ok_or_else(|| {
-            fault("missing_field", "name the merchant: ?merchant_id=…".to_owned())
+            fault(
+                "missing_field",
+                "name the merchant: ?merchant_id=…".to_owned(),
+            )
         })?;
-        text.parse().map_err(|error| fault("invalid_value", format!("{error}")))
+        text.parse()
+            .map_err(|error| fault("invalid_value", format!("{error}")))
     }
 
     /// The refusal of a path or method that a function does not serve.
     pub fn unknown(&self) -> Error {
-        Error::new(Code::NotFound, format!("nothing is served at {} {}", self.method, self.path))
+        Error::new(
+            Code::NotFound,
+            format!("nothing is served at {} {}", self.method, self.path),
+        )
     }
 }
 
 /// Reads an id out of a path. What is no id cannot exist.
 pub fn path_id<T: std::str::FromStr>(text: &str) -> Result<T> {
-    text.parse().map_err(|_| Error::not_found(format!("{:?}", text.chars().take(64).collect::<String>())))
+    text.parse()
+        .map_err(|_| Error::not_found(format!("{:?}", text.chars().take(64).collect::<String>())))
 }
 
 /// A list that is whole: the resources here have no second page.

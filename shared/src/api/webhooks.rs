@@ -75,14 +75,21 @@ fn registration(new: NewEndpoint) -> Result<Registration> {
             None => faults.push(FieldError::new(
                 &format!("/event_types/{index}"),
                 "unknown_event_type",
-                format!("this is not an event type; known are {}", EventType::names()),
+                format!(
+                    "this is not an event type; known are {}",
+                    EventType::names()
+                ),
             )),
         }
     }
     if !faults.is_empty() {
         return Err(Error::invalid(faults));
     }
-    Ok(Registration { url: new.url, event_types, secret: new.secret })
+    Ok(Registration {
+        url: new.url,
+        event_types,
+        secret: new.secret,
+    })
 }
 
 /// The deliveries of one endpoint with their attempts, a page at a time, by event id.
@@ -97,16 +104,28 @@ async fn attempts(
         Some(Ok(limit)) if (1..=DELIVERIES_MAX).contains(&limit) => limit,
         Some(_) => {
             let detail = format!("limit is a number from 1 to {DELIVERIES_MAX}");
-            return Err(Error::invalid(vec![FieldError::new("/limit", "invalid_value", detail)]));
+            return Err(Error::invalid(vec![FieldError::new(
+                "/limit",
+                "invalid_value",
+                detail,
+            )]));
         }
     };
     // The cursor is the last event id: it shows nothing of the table and reaches no other group.
-    let after = request.query.get("cursor").map(|cursor| keys::after_delivery(merchant, id, cursor));
+    let after = request
+        .query
+        .get("cursor")
+        .map(|cursor| keys::after_delivery(merchant, id, cursor));
     let group = keys::deliveries(merchant, id);
     let page = ctx.store.list(&group, after.as_deref(), limit).await?;
-    let deliveries: Vec<Delivery> =
-        page.items.iter().map(crate::store::Item::read).collect::<Result<_>>()?;
-    let next = page.next.and_then(|_| deliveries.last().map(|last| last.event_id.clone()));
+    let deliveries: Vec<Delivery> = page
+        .items
+        .iter()
+        .map(crate::store::Item::read)
+        .collect::<Result<_>>()?;
+    let next = page
+        .next
+        .and_then(|_| deliveries.last().map(|last| last.event_id.clone()));
     let has_more = next.is_some();
     let body = json!({
         "data": deliveries, "has_more": has_more, "next_cursor": next, "prev_cursor": null,

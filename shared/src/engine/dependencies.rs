@@ -6,7 +6,7 @@ use super::session::{Session, Stop};
 use crate::error::Result;
 use crate::providers::{Dependency, DependencyKind, Fault, Found, References};
 use crate::store::{Condition, Key, Write, keys};
-use crate::sync::push::{Link, LinkState, Remote, request_id};
+use crate::sync::push::{Link, LinkState, Remote};
 use std::collections::BTreeMap;
 
 /// Rounds of look-up and creation: one for each name to try, and one more for a lost race.
@@ -21,7 +21,10 @@ pub async fn resolve(
     wanted: Vec<Dependency>,
 ) -> Result<(References, Failures), Stop> {
     let store = &session.ctx.store;
-    let keys: Vec<Key> = wanted.iter().map(|dependency| ledger_key(session, dependency)).collect();
+    let keys: Vec<Key> = wanted
+        .iter()
+        .map(|dependency| ledger_key(session, dependency))
+        .collect();
     let mut references = References::new();
     let mut failures = Failures::new();
     let mut missing = Vec::new();
@@ -51,7 +54,12 @@ pub async fn resolve(
 fn ledger_key(session: &Session<'_>, dependency: &Dependency) -> Key {
     let connection = session.connection;
     let kind = dependency.kind.as_str();
-    keys::link(&connection.merchant_id, &connection.id, kind, &dependency.key)
+    keys::link(
+        &connection.merchant_id,
+        &connection.id,
+        kind,
+        &dependency.key,
+    )
 }
 
 type Missing = Vec<(Dependency, usize)>;
@@ -65,11 +73,15 @@ async fn adopt(
     let provider = session.provider;
     let mut found: BTreeMap<DependencyKind, Vec<Found>> = BTreeMap::new();
     for kind in [DependencyKind::Customer, DependencyKind::Item] {
-        let of_kind = missing.iter().filter(|(dependency, _)| dependency.kind == kind);
+        let of_kind = missing
+            .iter()
+            .filter(|(dependency, _)| dependency.kind == kind);
         let names: Vec<String> = of_kind.flat_map(|(d, _)| d.names.clone()).collect();
         for chunk in names.chunks(provider.manifest().find_names_max) {
             let request = provider.find(&session.tenant, kind, chunk);
-            let (some, _) = session.call(request, |answer| provider.read_found(kind, answer)).await?;
+            let (some, _) = session
+                .call(request, |answer| provider.read_found(kind, answer))
+                .await?;
             found.entry(kind).or_default().extend(some);
         }
     }
@@ -79,16 +91,23 @@ async fn adopt(
         let empty = Vec::new();
         let candidates = found.get(&dependency.kind).unwrap_or(&empty);
         let named = |name: &String| {
-            candidates.iter().find(|found| provider.same_name(&found.name, name))
+            candidates
+                .iter()
+                .find(|found| provider.same_name(&found.name, name))
         };
         // Where things carry marks, only ours is adopted; where they do not, the name decides.
-        let ours = dependency.names.iter().filter_map(named).find(|found| {
-            dependency.mark.is_none() || dependency.mark == found.mark
-        });
+        let ours = dependency
+            .names
+            .iter()
+            .filter_map(named)
+            .find(|found| dependency.mark.is_none() || dependency.mark == found.mark);
         match ours {
             Some(found) => adopted.push((dependency, found.remote.clone())),
             None => {
-                let free = dependency.names.iter().position(|name| named(name).is_none());
+                let free = dependency
+                    .names
+                    .iter()
+                    .position(|name| named(name).is_none());
                 let position = free.unwrap_or(dependency.names.len()).max(position);
                 rest.push((dependency, position));
             }
@@ -106,8 +125,9 @@ async fn create(
     failures: &mut Failures,
 ) -> Result<Missing, Stop> {
     let provider = session.provider;
-    let (ready, exhausted): (Missing, Missing) =
-        missing.into_iter().partition(|(dependency, position)| *position < dependency.names.len());
+    let (ready, exhausted): (Missing, Missing) = missing
+        .into_iter()
+        .partition(|(dependency, position)| *position < dependency.names.len());
     for (dependency, _) in exhausted {
         failures.insert((dependency.kind, dependency.key), Fault::NameTaken);
     }
@@ -117,14 +137,12 @@ async fn create(
             .iter()
             .map(|(dependency, position)| (dependency, dependency.names[*position].as_str()))
             .collect();
-        // The same batch, sent again after a lost answer, is the same request.
-        let mut parts = vec!["create", session.connection.id.as_str()];
-        for (dependency, name) in &wanted {
-            parts.extend([dependency.kind.as_str(), &dependency.key, name]);
-        }
-        let request = provider.create(&session.tenant, &request_id(&parts), &wanted);
-        let (outcomes, _) =
-            session.call(request, |answer| provider.read_created(&wanted, answer)).await?;
+        // A new id each time: a provider repeats refusals too, and a lost answer is found by name.
+        let request_id = session.ctx.uuid().simple().to_string();
+        let request = provider.create(&session.tenant, &request_id, &wanted);
+        let (outcomes, _) = session
+            .call(request, |answer| provider.read_created(&wanted, answer))
+            .await?;
         let mut created = Vec::new();
         for ((dependency, position), outcome) in chunk.iter().cloned().zip(outcomes) {
             match outcome {

@@ -21,7 +21,10 @@ pub async fn publish(ctx: &Ctx, notices: &[Notice]) -> Vec<Result<()>> {
         Ok(bus) => bus,
         Err(error) => {
             let line = error.chain();
-            return notices.iter().map(|_| Err(Error::internal(line.clone()))).collect();
+            return notices
+                .iter()
+                .map(|_| Err(Error::internal(line.clone())))
+                .collect();
         }
     };
     let entries = notices.iter().map(|notice| Entry {
@@ -32,7 +35,13 @@ pub async fn publish(ctx: &Ctx, notices: &[Notice]) -> Vec<Result<()>> {
     let deletions = notices.iter().zip(taken).map(async |(notice, taken)| {
         taken?;
         let key = keys::outbox(&notice.merchant_id, &notice.event_id);
-        Ok(ctx.store.write(Write::Delete { key, condition: Condition::Any }).await?)
+        Ok(ctx
+            .store
+            .write(Write::Delete {
+                key,
+                condition: Condition::Any,
+            })
+            .await?)
     });
     futures::future::join_all(deletions).await
 }
@@ -41,7 +50,10 @@ pub async fn publish(ctx: &Ctx, notices: &[Notice]) -> Vec<Result<()>> {
 pub async fn sweep(ctx: &Ctx) -> Result<usize> {
     let (mut after, mut seen, mut published) = (None, 0, 0);
     while seen < SWEEP_ROWS_MAX {
-        let page = ctx.store.scan(Table::Outbox, after.as_deref(), SWEEP_PAGE_ROWS).await?;
+        let page = ctx
+            .store
+            .scan(Table::Outbox, after.as_deref(), SWEEP_PAGE_ROWS)
+            .await?;
         seen += page.items.len();
         let limit = ctx.now() - SWEEP_AGE_MIN;
         let mut late = Vec::new();

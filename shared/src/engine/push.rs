@@ -36,8 +36,8 @@ struct Record {
 }
 
 enum Kind {
-    Sale(OrderRecord),
-    Refund(Refund, Option<OrderRecord>),
+    Sale(Box<OrderRecord>),
+    Refund(Box<Refund>, Option<Box<OrderRecord>>),
 }
 
 impl Record {
@@ -56,12 +56,18 @@ impl Record {
 /// where its notice stands.
 pub async fn push(ctx: &Ctx, provider: &str, notices: &[Notice]) -> Vec<Result<()>> {
     let Some(provider) = accounting(provider) else {
-        return notices.iter().map(|_| Err(Error::internal("no such provider"))).collect();
+        return notices
+            .iter()
+            .map(|_| Err(Error::internal("no such provider")))
+            .collect();
     };
     let targets: Vec<Option<Target>> = notices.iter().map(target).collect();
     let mut merchants: BTreeMap<MerchantId, BTreeSet<Target>> = BTreeMap::new();
     for target in targets.iter().flatten() {
-        merchants.entry(target.merchant_id.clone()).or_default().insert(target.clone());
+        merchants
+            .entry(target.merchant_id.clone())
+            .or_default()
+            .insert(target.clone());
     }
     let mut failed: BTreeMap<Target, String> = BTreeMap::new();
     for (merchant, wanted) in merchants {
@@ -70,12 +76,11 @@ pub async fn push(ctx: &Ctx, provider: &str, notices: &[Notice]) -> Vec<Result<(
             failed.insert(target, error.chain());
         }
     }
-    let outcome = |target: &Option<Target>| {
-        match target.as_ref().and_then(|target| failed.get(target)) {
+    let outcome =
+        |target: &Option<Target>| match target.as_ref().and_then(|target| failed.get(target)) {
             None => Ok(()),
             Some(line) => Err(Error::new(Code::UpstreamFailed, line.clone())),
-        }
-    };
+        };
     targets.iter().map(outcome).collect()
 }
 
@@ -118,7 +123,10 @@ async fn push_merchant(
 
 fn all(wanted: &[Target], error: &Error) -> Vec<(Target, Error)> {
     let line = error.chain();
-    wanted.iter().map(|target| (target.clone(), Error::internal(line.clone()))).collect()
+    wanted
+        .iter()
+        .map(|target| (target.clone(), Error::internal(line.clone())))
+        .collect()
 }
 
 async fn push_connection(
@@ -144,7 +152,10 @@ async fn push_connection(
         Err(stop) => {
             let (code, detail) = stop.into_error()?;
             for (target, _) in &records {
-                let problem = Problem { code: code.clone(), detail: detail.clone() };
+                let problem = Problem {
+                    code: code.clone(),
+                    detail: detail.clone(),
+                };
                 park(&session, target, problem).await?;
             }
             return Ok(Vec::new());
@@ -154,8 +165,15 @@ async fn push_connection(
     for (target, record) in records {
         let mut pushed = Ok(());
         for _ in 0..RACE_ROUNDS_MAX {
-            pushed =
-                push_record(&session, &target, &record, &settings, &references, &failures).await;
+            pushed = push_record(
+                &session,
+                &target,
+                &record,
+                &settings,
+                &references,
+                &failures,
+            )
+            .await;
             if !matches!(&pushed, Err(Stop::Ours(error)) if error.code() == Code::Busy) {
                 break;
             }
@@ -185,13 +203,23 @@ async fn load(ctx: &Ctx, target: &Target) -> Result<Option<Record>> {
     let order: Option<OrderRecord> = order.map(|item| item.read()).transpose()?;
     match target.record.kind {
         RecordKind::Order => {
-            let sale = order.filter(OrderRecord::is_paid).map(Kind::Sale);
-            Ok(sale.map(|kind| Record { rev: order_rev, kind }))
+            let sale = order
+                .filter(OrderRecord::is_paid)
+                .map(|order| Kind::Sale(Box::new(order)));
+            Ok(sale.map(|kind| Record {
+                rev: order_rev,
+                kind,
+            }))
         }
         RecordKind::Refund => {
             let key = keys::record(&target.merchant_id, RecordKind::Refund, &target.record.id);
-            let Some(item) = ctx.store.get(&key).await? else { return Ok(None) };
-            Ok(Some(Record { rev: item.rev, kind: Kind::Refund(item.read()?, order) }))
+            let Some(item) = ctx.store.get(&key).await? else {
+                return Ok(None);
+            };
+            Ok(Some(Record {
+                rev: item.rev,
+                kind: Kind::Refund(Box::new(item.read()?), order.map(Box::new)),
+            }))
         }
         RecordKind::Stock | RecordKind::User => Ok(None),
     }
@@ -206,8 +234,14 @@ async fn prepare(
     let mut wanted: BTreeMap<_, Dependency> = BTreeMap::new();
     for document in records.iter().filter_map(|(_, record)| record.document()) {
         // A record that cannot be mapped is parked by itself, later.
-        for dependency in session.provider.dependencies(document, &settings).unwrap_or_default() {
-            wanted.entry((dependency.kind, dependency.key.clone())).or_insert(dependency);
+        for dependency in session
+            .provider
+            .dependencies(document, &settings)
+            .unwrap_or_default()
+        {
+            wanted
+                .entry((dependency.kind, dependency.key.clone()))
+                .or_insert(dependency);
         }
     }
     let wanted = wanted.into_values().collect();
@@ -218,7 +252,12 @@ async fn prepare(
 fn link_key(session: &Session<'_>, target: &Target) -> Key {
     let connection = session.connection;
     let kind = target.record.kind.as_str();
-    keys::link(&connection.merchant_id, &connection.id, kind, &target.record.id)
+    keys::link(
+        &connection.merchant_id,
+        &connection.id,
+        kind,
+        &target.record.id,
+    )
 }
 
 async fn load_link(session: &Session<'_>, key: &Key) -> Result<(Condition, Link)> {
@@ -257,7 +296,9 @@ async fn push_record(
     failures: &Failures,
 ) -> Result<(), Stop> {
     let provider = session.provider;
-    let Some(document) = record.document() else { return Ok(()) };
+    let Some(document) = record.document() else {
+        return Ok(());
+    };
     for dependency in provider.dependencies(document, settings)? {
         if let Some(fault) = failures.get(&(dependency.kind, dependency.key)) {
             return Err(Stop::Theirs(fault.clone()));
@@ -297,11 +338,20 @@ async fn push_record(
                 }
             }
             Err(Stop::Theirs(Fault::Stale)) => {
-                let Some(remote) = remote else { return Err(Stop::Theirs(Fault::Stale)) };
+                let Some(remote) = remote else {
+                    return Err(Stop::Theirs(Fault::Stale));
+                };
                 let request = provider.read(&session.tenant, document, remote);
                 let (remote, _) = session.call(request, read).await?;
                 link = link.reread(remote, session.ctx.now());
                 condition = store_link(session, &key, condition, &link).await?;
+            }
+            Err(Stop::Theirs(Fault::Refused { code, detail })) => {
+                let problem = Problem { code, detail };
+                log_parked(session, target, &problem);
+                let refused = link.refuse(problem, session.ctx.now());
+                store_link(session, &key, condition, &refused).await?;
+                return Ok(());
             }
             Err(stop) => return Err(stop),
         }
@@ -311,10 +361,7 @@ async fn push_record(
 
 /// Shows a refusal in the ledger. The message is then done: trying again would change nothing.
 async fn park(session: &Session<'_>, target: &Target, problem: Problem) -> Result<()> {
-    tracing::warn!(
-        merchant_id = %target.merchant_id, connection_id = %session.connection.id,
-        record = %target.record.id, code = %problem.code, "parked"
-    );
+    log_parked(session, target, &problem);
     let key = link_key(session, target);
     let (condition, link) = load_link(session, &key).await?;
     let link = link.park(problem, session.ctx.now());
@@ -322,4 +369,11 @@ async fn park(session: &Session<'_>, target: &Target, problem: Problem) -> Resul
         Ok(_) => Ok(()),
         Err(stop) => stop.into_error().map(|_| ()),
     }
+}
+
+fn log_parked(session: &Session<'_>, target: &Target, problem: &Problem) {
+    tracing::warn!(
+        merchant_id = %target.merchant_id, connection_id = %session.connection.id,
+        record = %target.record.id, code = %problem.code, "parked"
+    );
 }

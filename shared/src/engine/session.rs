@@ -63,8 +63,17 @@ impl<'a> Session<'a> {
         connection: &'a Connection,
     ) -> Result<Session<'a>> {
         let api = tokens::site(ctx, provider.manifest())?.api;
-        let tenant = Tenant { api, id: connection.tenant_id.clone() };
-        Ok(Session { ctx, provider, connection, tenant, token: Mutex::new(None) })
+        let tenant = Tenant {
+            api,
+            id: connection.tenant_id.clone(),
+        };
+        Ok(Session {
+            ctx,
+            provider,
+            connection,
+            tenant,
+            token: Mutex::new(None),
+        })
     }
 
     async fn token(&self, refused: Option<&SecretString>) -> Result<SecretString> {
@@ -79,7 +88,7 @@ impl<'a> Session<'a> {
             match token {
                 Err(error) if error.code() == Code::Busy && tries < RENEWAL_WAITS_MAX => {
                     tries += 1;
-                    tokio::time::sleep(RENEWAL_WAIT).await;
+                    self.ctx.clock.sleep(RENEWAL_WAIT).await;
                 }
                 Err(error) => return Err(error),
                 Ok(token) => {
@@ -113,7 +122,12 @@ impl<'a> Session<'a> {
     /// How the company is set up, read at most once an hour.
     pub async fn settings(&self) -> Result<Value, Stop> {
         let connection = self.connection;
-        let key = keys::link(&connection.merchant_id, &connection.id, "settings", "company");
+        let key = keys::link(
+            &connection.merchant_id,
+            &connection.id,
+            "settings",
+            "company",
+        );
         let now = self.ctx.now();
         if let Some(item) = self.ctx.store.get(&key).await? {
             let held: HeldSettings = item.read()?;
@@ -131,8 +145,15 @@ impl<'a> Session<'a> {
             answers.push(self.call(request, check).await?.1);
         }
         let settings = self.provider.read_settings(&answers)?;
-        let held = HeldSettings { settings, read_at: now };
-        self.ctx.store.write(Write::put(key, Condition::Any, &held)?).await.map_err(Error::from)?;
+        let held = HeldSettings {
+            settings,
+            read_at: now,
+        };
+        self.ctx
+            .store
+            .write(Write::put(key, Condition::Any, &held)?)
+            .await
+            .map_err(Error::from)?;
         Ok(held.settings)
     }
 }
@@ -144,12 +165,14 @@ impl Stop {
             Stop::Ours(error) => Err(error),
             Stop::Theirs(Fault::Refused { code, detail }) => Ok((code, detail)),
             Stop::Theirs(Fault::Later { detail }) => Err(Error::new(Code::UpstreamFailed, detail)),
-            Stop::Theirs(Fault::Unauthorized) => {
-                Err(Error::new(Code::UpstreamFailed, "the provider refused a fresh token"))
-            }
-            Stop::Theirs(Fault::Stale) => {
-                Err(Error::new(Code::UpstreamFailed, "it keeps changing at the provider"))
-            }
+            Stop::Theirs(Fault::Unauthorized) => Err(Error::new(
+                Code::UpstreamFailed,
+                "the provider refused a fresh token",
+            )),
+            Stop::Theirs(Fault::Stale) => Err(Error::new(
+                Code::UpstreamFailed,
+                "it keeps changing at the provider",
+            )),
             Stop::Theirs(Fault::NameTaken) => Ok((
                 "name_taken".to_owned(),
                 "the name belongs to something else at the provider; rename one of them".to_owned(),

@@ -53,7 +53,9 @@ impl EventType {
     }
 
     pub fn parse(text: &str) -> Option<EventType> {
-        EventType::ALL.into_iter().find(|kind| kind.as_str() == text)
+        EventType::ALL
+            .into_iter()
+            .find(|kind| kind.as_str() == text)
     }
 
     /// The names of all types, for messages.
@@ -128,11 +130,19 @@ impl Event {
             return Err(Error::invalid(vec![FieldError::new(
                 "/type",
                 "unknown_event_type",
-                format!("{:?} is not an event type; known are {known}", shorten(&wire.kind)),
+                format!(
+                    "{:?} is not an event type; known are {known}",
+                    shorten(&wire.kind)
+                ),
             )]));
         };
         let payload = Payload::read(kind, wire.data.clone()).map_err(|faults| {
-            Error::invalid(faults.into_iter().map(|fault| fault.under("/data")).collect())
+            Error::invalid(
+                faults
+                    .into_iter()
+                    .map(|fault| fault.under("/data"))
+                    .collect(),
+            )
         })?;
         Ok(Event {
             id: wire.id,
@@ -174,7 +184,11 @@ impl Payload {
                 (Payload::User(user), Vec::new())
             }
         };
-        if faults.is_empty() { Ok(payload) } else { Err(faults) }
+        if faults.is_empty() {
+            Ok(payload)
+        } else {
+            Err(faults)
+        }
     }
 
     /// The record that this event is about, as its kind and its id.
@@ -183,9 +197,10 @@ impl Payload {
             Payload::Order(order) => (RecordKind::Order, order.id.to_string()),
             Payload::Payment(payment) => (RecordKind::Order, payment.order_id.to_string()),
             Payload::Refund(refund) => (RecordKind::Refund, refund.id.to_string()),
-            Payload::LowStock(level) => {
-                (RecordKind::Stock, format!("{}@{}", level.sku, level.location))
-            }
+            Payload::LowStock(level) => (
+                RecordKind::Stock,
+                format!("{}@{}", level.sku, level.location),
+            ),
             Payload::User(user) => (RecordKind::User, user.id.to_string()),
         }
     }
@@ -256,16 +271,29 @@ mod tests {
     #[test]
     fn a_good_event_is_read() {
         let event = Event::read(order_event()).unwrap();
-        assert_eq!(event.payload.record(), (RecordKind::Order, "1001".to_owned()));
+        assert_eq!(
+            event.payload.record(),
+            (RecordKind::Order, "1001".to_owned())
+        );
     }
 
     #[test]
     fn each_fault_names_its_place() {
         let cases = [
-            ("/type", json!("order.exploded"), "#/type", "unknown_event_type"),
+            (
+                "/type",
+                json!("order.exploded"),
+                "#/type",
+                "unknown_event_type",
+            ),
             ("/extra", json!(1), "#/extra", "unknown_field"),
             ("/data/extra", json!(1), "#/data/extra", "unknown_field"),
-            ("/data/currency", json!("XQQ"), "#/data/currency", "invalid_value"),
+            (
+                "/data/currency",
+                json!("XQQ"),
+                "#/data/currency",
+                "invalid_value",
+            ),
             (
                 "/data/total",
                 json!({"amount": 10.5, "currency": "USD"}),
@@ -285,7 +313,12 @@ mod tests {
                 "currency_mismatch",
             ),
             ("/data/lines", json!([]), "#/data/lines", "wrong_count"),
-            ("/data/version", json!(0), "#/data/version", "must_be_positive"),
+            (
+                "/data/version",
+                json!(0),
+                "#/data/version",
+                "must_be_positive",
+            ),
             ("/id", json!("a b"), "#/id", "invalid_value"),
         ];
         for (pointer, value, at, code) in cases {

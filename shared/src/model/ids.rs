@@ -17,12 +17,15 @@ pub struct IdError {
 
 fn check(text: &str) -> Result<(), IdError> {
     let fits = (1..=EXTERNAL_ID_BYTES_MAX).contains(&text.len());
-    let clean =
-        text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b':' | b'-'));
+    let clean = text
+        .bytes()
+        .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b':' | b'-'));
     if fits && clean {
         return Ok(());
     }
-    Err(IdError { text: text.chars().take(EXTERNAL_ID_BYTES_MAX).collect() })
+    Err(IdError {
+        text: text.chars().take(EXTERNAL_ID_BYTES_MAX).collect(),
+    })
 }
 
 macro_rules! id {

@@ -20,7 +20,12 @@ pub enum MoneyError {
         "{given} has too many decimals for {currency}: an amount is a whole number of minor units \
          ({exponent} decimals), so 1 {currency} is {one}"
     )]
-    TooManyDecimals { given: String, currency: Currency, exponent: u32, one: i64 },
+    TooManyDecimals {
+        given: String,
+        currency: Currency,
+        exponent: u32,
+        one: i64,
+    },
     #[error("{0} is too large: at most {AMOUNT_MAX} minor units")]
     TooLarge(String),
 }

@@ -155,7 +155,11 @@ impl Order {
     pub fn faults(&self) -> Vec<FieldError> {
         let mut faults = Vec::new();
         if self.version == 0 {
-            faults.push(FieldError::new("/version", "must_be_positive", "version starts at 1"));
+            faults.push(FieldError::new(
+                "/version",
+                "must_be_positive",
+                "version starts at 1",
+            ));
         }
         check_text(&mut faults, "/number", &self.number, 1, 64);
         check_customer(&mut faults, self.customer.as_ref());
@@ -165,7 +169,12 @@ impl Order {
             check_amount(&mut faults, &path, discount.amount, self.currency);
         }
         if let Some(shipping) = &self.shipping {
-            check_amount(&mut faults, "/shipping/amount", shipping.amount, self.currency);
+            check_amount(
+                &mut faults,
+                "/shipping/amount",
+                shipping.amount,
+                self.currency,
+            );
         }
         for (index, tax) in self.taxes.iter().enumerate() {
             check_amount(
@@ -177,10 +186,13 @@ impl Order {
         }
         check_amount(&mut faults, "/total", self.total, self.currency);
         if faults.is_empty() {
-            let tax_on_top = if self.prices_include_tax { 0 } else { self.tax_amount() };
-            let sum = self.lines_amount() - self.discount_amount()
-                + self.shipping_amount()
-                + tax_on_top;
+            let tax_on_top = if self.prices_include_tax {
+                0
+            } else {
+                self.tax_amount()
+            };
+            let sum =
+                self.lines_amount() - self.discount_amount() + self.shipping_amount() + tax_on_top;
             if sum != self.total.amount {
                 faults.push(FieldError::new(
                     "/total",
@@ -273,7 +285,10 @@ enum Sign {
 
 fn check_lines(faults: &mut Vec<FieldError>, lines: &[Line], currency: Currency, sign: Sign) {
     if lines.is_empty() || lines.len() > LINES_MAX {
-        let detail = format!("between 1 and {LINES_MAX} lines are needed, {} came", lines.len());
+        let detail = format!(
+            "between 1 and {LINES_MAX} lines are needed, {} came",
+            lines.len()
+        );
         faults.push(FieldError::new("/lines", "wrong_count", detail));
         return;
     }
@@ -296,7 +311,11 @@ fn check_lines(faults: &mut Vec<FieldError>, lines: &[Line], currency: Currency,
             ));
         }
         if line.total.currency != currency {
-            faults.push(other_currency(&at("total/currency"), line.total.currency, currency));
+            faults.push(other_currency(
+                &at("total/currency"),
+                line.total.currency,
+                currency,
+            ));
             continue;
         }
         if sign == Sign::NotNegative && line.total.amount < 0 {
@@ -338,7 +357,11 @@ fn check_customer(faults: &mut Vec<FieldError>, customer: Option<&Customer>) {
 
 fn check_amount(faults: &mut Vec<FieldError>, path: &str, money: Money, currency: Currency) {
     if money.currency != currency {
-        faults.push(other_currency(&format!("{path}/currency"), money.currency, currency));
+        faults.push(other_currency(
+            &format!("{path}/currency"),
+            money.currency,
+            currency,
+        ));
     } else if money.amount < 0 {
         faults.push(negative(&format!("{path}/amount")));
     }
@@ -358,5 +381,9 @@ fn other_currency(path: &str, given: Currency, expected: Currency) -> FieldError
 }
 
 fn negative(path: &str) -> FieldError {
-    FieldError::new(path, "must_not_be_negative", "this amount cannot be below 0")
+    FieldError::new(
+        path,
+        "must_not_be_negative",
+        "this amount cannot be below 0",
+    )
 }

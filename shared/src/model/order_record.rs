@@ -43,7 +43,10 @@ pub enum Applied {
 impl OrderRecord {
     /// The sum of all payments that succeeded, in minor units.
     pub fn paid(&self) -> i64 {
-        let succeeded = self.payments.values().filter(|p| p.outcome == PaymentOutcome::Succeeded);
+        let succeeded = self
+            .payments
+            .values()
+            .filter(|p| p.outcome == PaymentOutcome::Succeeded);
         succeeded.map(|p| p.amount.amount).sum()
     }
 
@@ -54,7 +57,9 @@ impl OrderRecord {
 
     /// Whether the books may show this order as sold: known, and paid in full.
     pub fn is_paid(&self) -> bool {
-        self.order.as_ref().is_some_and(|order| self.paid() >= order.total.amount)
+        self.order
+            .as_ref()
+            .is_some_and(|order| self.paid() >= order.total.amount)
     }
 
     /// Takes `order` when it is newer than what is held.
@@ -65,7 +70,11 @@ impl OrderRecord {
             return Ok(Applied::Superseded);
         }
         let known = self.order.as_ref().map(|held| held.currency);
-        let moved = self.payments.values().next().map(|payment| payment.amount.currency);
+        let moved = self
+            .payments
+            .values()
+            .next()
+            .map(|payment| payment.amount.currency);
         if let Some(currency) = known.or(moved)
             && currency != order.currency
         {
@@ -149,5 +158,9 @@ impl OrderRecord {
 }
 
 fn too_many(path: &str, what: &str) -> FieldError {
-    FieldError::new(path, "too_many", format!("an order holds at most {MOVEMENTS_MAX} {what}"))
+    FieldError::new(
+        path,
+        "too_many",
+        format!("an order holds at most {MOVEMENTS_MAX} {what}"),
+    )
 }

@@ -8,8 +8,11 @@ use serde_json::Value;
 pub fn parse(body: &[u8]) -> Result<Value> {
     serde_json::from_slice(body).map_err(|error| {
         let place = format!("line {}, column {}", error.line(), error.column());
-        Error::new(Code::MalformedJson, format!("the body is not JSON: it breaks at {place}"))
-            .because(error)
+        Error::new(
+            Code::MalformedJson,
+            format!("the body is not JSON: it breaks at {place}"),
+        )
+        .because(error)
     })
 }
 

@@ -71,7 +71,8 @@ fn expired() -> Error {
 }
 
 fn provider(name: &str) -> Result<&'static dyn Accounting> {
-    accounting(name).ok_or_else(|| Error::new(Code::NotFound, format!("no provider is named {name}")))
+    accounting(name)
+        .ok_or_else(|| Error::new(Code::NotFound, format!("no provider is named {name}")))
 }
 
 fn redirect(ctx: &Ctx, manifest: &Manifest) -> Result<RedirectUrl> {
@@ -108,30 +109,54 @@ pub async fn create_link(
         .expiring(expires_at.timestamp());
     ctx.store.write(write).await?;
     let url = format!("{}/connect/{secret}", ctx.config.public_url()?);
-    Ok(NewLink { id: LinkId::new(ctx.uuid()), url, expires_at })
+    Ok(NewLink {
+        id: LinkId::new(ctx.uuid()),
+        url,
+        expires_at,
+    })
 }
 
 /// Opens a link: notes this browser and sends it to the provider. A link may be opened again (a mail
 /// scanner may have opened it first) until one consent is finished.
 pub async fn start(ctx: &Ctx, link_secret: &str) -> Result<Started> {
     let link_hash = hash(link_secret);
-    let item = ctx.store.get(&keys::connect_link(&link_hash)).await?.ok_or_else(expired)?;
+    let item = ctx
+        .store
+        .get(&keys::connect_link(&link_hash))
+        .await?
+        .ok_or_else(expired)?;
     let link: Link = item.read()?;
     if link.expires_at <= ctx.now() {
         return Err(expired());
     }
     let manifest = provider(&link.provider)?.manifest();
     let redirect = redirect(ctx, manifest)?;
-    let client = tokens::client(ctx, manifest).await?.set_redirect_uri(redirect);
+    let client = tokens::client(ctx, manifest)
+        .await?
+        .set_redirect_uri(redirect);
     let (state, cookie) = (secret(ctx), secret(ctx));
     let expires_at = link.expires_at.timestamp();
-    let document = State { link_hash, link, cookie_hash: hash(&cookie) };
+    let document = State {
+        link_hash,
+        link,
+        cookie_hash: hash(&cookie),
+    };
     let key = keys::connect_state(&hash(&state));
-    ctx.store.write(Write::put(key, Condition::Absent, &document)?.expiring(expires_at)).await?;
-    let scopes = manifest.scopes.iter().map(|scope| Scope::new((*scope).to_owned()));
-    let (authorize_url, _) =
-        client.authorize_url(|| CsrfToken::new(state)).add_scopes(scopes).url();
-    Ok(Started { authorize_url, cookie })
+    ctx.store
+        .write(Write::put(key, Condition::Absent, &document)?.expiring(expires_at))
+        .await?;
+    let scopes = manifest
+        .scopes
+        .iter()
+        .map(|scope| Scope::new((*scope).to_owned()));
+    let (authorize_url, _) = client
+        .authorize_url(|| CsrfToken::new(state))
+        .add_scopes(scopes)
+        .url();
+    Ok(Started {
+        authorize_url,
+        cookie,
+    })
 }
 
 /// What the provider sent back with the browser.
@@ -171,24 +196,37 @@ pub async fn finish(ctx: &Ctx, callback: Callback) -> Result<Url> {
     }
     if let Some(error) = &callback.error {
         consume(ctx, vec![state_key]).await?;
-        let said: String = error.chars().filter(|c| c.is_ascii_graphic()).take(64).collect();
+        let said: String = error
+            .chars()
+            .filter(|c| c.is_ascii_graphic())
+            .take(64)
+            .collect();
         return Err(Error::new(
             Code::AuthorizationRefused,
-            format!("{} was not connected ({said}); go back to the shop to try again", manifest.title),
+            format!(
+                "{} was not connected ({said}); go back to the shop to try again",
+                manifest.title
+            ),
         ));
     }
     let (Some(code), Some(tenant_id)) = (callback.code, callback.tenant_id) else {
         return Err(Error::new(
             Code::AuthorizationRefused,
-            format!("{} sent back neither a consent nor a refusal", manifest.title),
+            format!(
+                "{} sent back neither a consent nor a refusal",
+                manifest.title
+            ),
         ));
     };
     // From here on the link is used up, whatever comes: a code can be exchanged once.
     consume(ctx, vec![state_key, keys::connect_link(&state.link_hash)]).await?;
     let merchant = &state.link.merchant_id;
-    let known = list(ctx, merchant).await?.into_iter().find(|(_, connection)| {
-        connection.provider == manifest.name && connection.tenant_id == tenant_id
-    });
+    let known = list(ctx, merchant)
+        .await?
+        .into_iter()
+        .find(|(_, connection)| {
+            connection.provider == manifest.name && connection.tenant_id == tenant_id
+        });
     let now = ctx.now();
     let (rev, mut connection) = match known {
         Some((rev, connection)) => (Some(rev), connection),
@@ -202,7 +240,11 @@ pub async fn finish(ctx: &Ctx, callback: Callback) -> Result<Url> {
                 status: Status::Pending,
                 tenant_id,
                 tenant_name: None,
-                scopes: manifest.scopes.iter().map(|scope| (*scope).to_owned()).collect(),
+                scopes: manifest
+                    .scopes
+                    .iter()
+                    .map(|scope| (*scope).to_owned())
+                    .collect(),
                 tokens: None,
                 consent: None,
                 lease: None,
@@ -238,8 +280,15 @@ pub async fn finish(ctx: &Ctx, callback: Callback) -> Result<Url> {
 
 /// Deletes what may be used once; whoever comes second finds it gone.
 async fn consume(ctx: &Ctx, once: Vec<Key>) -> Result<()> {
-    let delete = |key| Write::Delete { key, condition: Condition::Present };
-    match ctx.store.transact(once.into_iter().map(delete).collect()).await {
+    let delete = |key| Write::Delete {
+        key,
+        condition: Condition::Present,
+    };
+    match ctx
+        .store
+        .transact(once.into_iter().map(delete).collect())
+        .await
+    {
         Err(WriteError::Condition(_) | WriteError::Contended) => Err(expired()),
         other => Ok(other?),
     }

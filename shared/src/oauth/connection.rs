@@ -88,6 +88,12 @@ pub async fn load(
 
 /// Reads all connections of a merchant.
 pub async fn list(ctx: &Ctx, merchant: &MerchantId) -> Result<Vec<(u64, Connection)>> {
-    let page = ctx.store.list(&keys::connections(merchant), None, CONNECTIONS_MAX).await?;
-    page.items.iter().map(|item| Ok((item.rev, item.read()?))).collect()
+    let page = ctx
+        .store
+        .list(&keys::connections(merchant), None, CONNECTIONS_MAX)
+        .await?;
+    page.items
+        .iter()
+        .map(|item| Ok((item.rev, item.read()?)))
+        .collect()
 }

@@ -10,7 +10,10 @@ use sha2::{Digest, Sha256};
 /// SHA-256 of a secret, in hexadecimal: what is stored of a secret that only has to be recognised.
 /// The secrets here are 256 random bits, so a plain hash is enough.
 pub fn hash(secret: &str) -> String {
-    Sha256::digest(secret.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+    Sha256::digest(secret.as_bytes())
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 /// The part of a redirect URI that names the deployment, so that no two share one.

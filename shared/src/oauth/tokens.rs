@@ -9,11 +9,12 @@ use crate::net::Limits;
 use crate::providers::{Manifest, Site};
 use crate::store::WriteError;
 use chrono::{DateTime, TimeDelta, Utc};
-use oauth2::basic::{BasicClient, BasicErrorResponseType};
 use futures::future::BoxFuture;
+use oauth2::basic::{BasicClient, BasicErrorResponseType};
 use oauth2::{
-    AsyncHttpClient, AuthUrl, AuthorizationCode, ClientId, ClientSecret, EndpointNotSet, EndpointSet, HttpRequest,
-    HttpResponse, RedirectUrl, RefreshToken, RequestTokenError, TokenResponse, TokenUrl,
+    AsyncHttpClient, AuthUrl, AuthorizationCode, ClientId, ClientSecret, EndpointNotSet,
+    EndpointSet, HttpRequest, HttpResponse, RedirectUrl, RefreshToken, RequestTokenError,
+    TokenResponse, TokenUrl,
 };
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
@@ -39,32 +40,41 @@ struct Pair {
     refresh: Option<String>,
 }
 
-pub(super) type OAuthClient = BasicClient<
-    EndpointSet,
-    EndpointNotSet,
-    EndpointNotSet,
-    EndpointNotSet,
-    EndpointSet,
->;
+pub(super) type OAuthClient =
+    BasicClient<EndpointSet, EndpointNotSet, EndpointNotSet, EndpointNotSet, EndpointSet>;
 
 /// Where `manifest`'s provider is in this deployment.
 pub fn site(ctx: &Ctx, manifest: &Manifest) -> Result<Site> {
     let environment = ctx.config.provider_environment(manifest.name)?;
     manifest.site(environment).ok_or_else(|| {
-        Error::internal(format!("{environment:?} is no environment of {}", manifest.title))
+        Error::internal(format!(
+            "{environment:?} is no environment of {}",
+            manifest.title
+        ))
     })
 }
 
 /// The OAuth client of a provider: id and secret from the vault, addresses from its manifest.
 pub(super) async fn client(ctx: &Ctx, manifest: &Manifest) -> Result<OAuthClient> {
     let site = site(ctx, manifest)?;
-    let secret = ctx.secrets.get(ctx.config.provider_secret(manifest.name)?).await?;
+    let secret = ctx
+        .secrets
+        .get(ctx.config.provider_secret(manifest.name)?)
+        .await?;
     let secrets: ClientSecrets = serde_json::from_str(secret.expose_secret()).map_err(|_| {
-        Error::new(Code::Internal, format!("{} is not set up on this platform", manifest.title))
-            .because(format!("the secret of {} lacks client_id or client_secret", manifest.name))
+        Error::new(
+            Code::Internal,
+            format!("{} is not set up on this platform", manifest.title),
+        )
+        .because(format!(
+            "the secret of {} lacks client_id or client_secret",
+            manifest.name
+        ))
     })?;
     Ok(BasicClient::new(ClientId::new(secrets.client_id))
-        .set_client_secret(ClientSecret::new(secrets.client_secret.expose_secret().to_owned()))
+        .set_client_secret(ClientSecret::new(
+            secrets.client_secret.expose_secret().to_owned(),
+        ))
         .set_auth_uri(AuthUrl::from_url(site.authorize))
         .set_token_uri(TokenUrl::from_url(site.token)))
 }
@@ -79,7 +89,10 @@ impl<'c> AsyncHttpClient<'c> for Carrier<'_> {
     fn call(&'c self, request: HttpRequest) -> Self::Future {
         Box::pin(async move {
             let headers = request.headers().iter().map(|(name, value)| {
-                (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned())
+                (
+                    name.as_str().to_owned(),
+                    String::from_utf8_lossy(value.as_bytes()).into_owned(),
+                )
             });
             let request = Request {
                 method: Method::Post,
@@ -112,12 +125,16 @@ fn token_error(manifest: &Manifest, error: TokenError) -> Error {
         RequestTokenError::Request(error) => error,
         RequestTokenError::ServerResponse(answer) => {
             let said = answer.error().as_ref();
-            Error::new(Code::UpstreamRefused, format!("{title} did not give tokens: {said}"))
+            Error::new(
+                Code::UpstreamRefused,
+                format!("{title} did not give tokens: {said}"),
+            )
         }
         // The body of an answer that cannot be read may hold tokens, so it is not kept.
-        RequestTokenError::Parse(..) | RequestTokenError::Other(_) => {
-            Error::new(Code::UpstreamFailed, format!("{title} sent no readable answer"))
-        }
+        RequestTokenError::Parse(..) | RequestTokenError::Other(_) => Error::new(
+            Code::UpstreamFailed,
+            format!("{title} sent no readable answer"),
+        ),
     }
 }
 
@@ -127,14 +144,28 @@ async fn seal(
     answer: &impl TokenResponse,
     old_refresh: Option<String>,
 ) -> Result<(Tokens, SecretString)> {
-    let life = answer.expires_in().and_then(|life| TimeDelta::from_std(life).ok());
+    let life = answer
+        .expires_in()
+        .and_then(|life| TimeDelta::from_std(life).ok());
     let access = answer.access_token().secret().clone();
-    let refresh = answer.refresh_token().map(|token| token.secret().clone()).or(old_refresh);
-    let pair = Pair { access: access.clone(), refresh };
+    let refresh = answer
+        .refresh_token()
+        .map(|token| token.secret().clone())
+        .or(old_refresh);
+    let pair = Pair {
+        access: access.clone(),
+        refresh,
+    };
     let text = serde_json::to_string(&pair).map_err(Error::internal)?;
     let sealed = vault::seal(ctx, owner, &SecretString::from(text)).await?;
     let access_expires_at = ctx.now() + life.unwrap_or(LIFE_DEFAULT);
-    Ok((Tokens { sealed, access_expires_at }, SecretString::from(access)))
+    Ok((
+        Tokens {
+            sealed,
+            access_expires_at,
+        },
+        SecretString::from(access),
+    ))
 }
 
 /// Exchanges an authorization code. Returns the sealed pair, and the access token for a first call.
@@ -145,7 +176,9 @@ pub(super) async fn exchange(
     owner: &str,
     code: String,
 ) -> Result<(Tokens, SecretString)> {
-    let client = client(ctx, manifest).await?.set_redirect_uri(redirect.clone());
+    let client = client(ctx, manifest)
+        .await?
+        .set_redirect_uri(redirect.clone());
     let answer = client
         .exchange_code(AuthorizationCode::new(code))
         .request_async(&Carrier(ctx))
@@ -155,7 +188,10 @@ pub(super) async fn exchange(
 }
 
 async fn pair(ctx: &Ctx, connection: &Connection) -> Result<Pair> {
-    let tokens = connection.tokens.as_ref().ok_or_else(|| reauth(connection))?;
+    let tokens = connection
+        .tokens
+        .as_ref()
+        .ok_or_else(|| reauth(connection))?;
     let text = vault::open(ctx, connection.vault_owner(), &tokens.sealed).await?;
     serde_json::from_str(text.expose_secret())
         .map_err(|_| Error::internal("a sealed pair of tokens cannot be read"))
@@ -184,17 +220,29 @@ pub async fn access_token(
     }
     let held = pair(ctx, &current).await?;
     let now = ctx.now();
-    let fresh = current.tokens.as_ref().is_some_and(|t| t.access_expires_at - MARGIN > now);
+    let fresh = current
+        .tokens
+        .as_ref()
+        .is_some_and(|t| t.access_expires_at - MARGIN > now);
     let was_refused = refused.is_some_and(|token| token.expose_secret() == held.access);
     if fresh && !was_refused {
         return Ok(SecretString::from(held.access));
     }
-    let Some(refresh) = held.refresh.clone() else { return Err(reauth(&current)) };
-    if current.lease.as_ref().is_some_and(|lease| lease.until > now) {
+    let Some(refresh) = held.refresh.clone() else {
+        return Err(reauth(&current));
+    };
+    if current
+        .lease
+        .as_ref()
+        .is_some_and(|lease| lease.until > now)
+    {
         return Err(Error::new(Code::Busy, "the tokens are being renewed"));
     }
     let owner = ctx.uuid().to_string();
-    current.lease = Some(Lease { owner, until: now + LEASE });
+    current.lease = Some(Lease {
+        owner,
+        until: now + LEASE,
+    });
     match ctx.store.write(current.write(Some(rev))?).await {
         Ok(()) => {}
         Err(WriteError::Condition(_) | WriteError::Contended) => {

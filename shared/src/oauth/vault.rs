@@ -38,9 +38,17 @@ async fn root_key(ctx: &Ctx) -> Result<[u8; KEY_BYTES]> {
     Ok(hash.finalize().into())
 }
 
-fn encrypt(key: &[u8; KEY_BYTES], nonce: [u8; NONCE_BYTES], owner: &str, text: &[u8]) -> Result<String> {
+fn encrypt(
+    key: &[u8; KEY_BYTES],
+    nonce: [u8; NONCE_BYTES],
+    owner: &str,
+    text: &[u8],
+) -> Result<String> {
     let cipher = Aes256Gcm::new(Key::<Aes256Gcm>::from_slice(key));
-    let payload = Payload { msg: text, aad: owner.as_bytes() };
+    let payload = Payload {
+        msg: text,
+        aad: owner.as_bytes(),
+    };
     let sealed = cipher
         .encrypt(Nonce::from_slice(&nonce), payload)
         .map_err(|_| Error::internal("a secret could not be sealed"))?;
@@ -52,8 +60,13 @@ fn decrypt(key: &[u8; KEY_BYTES], owner: &str, sealed: &str) -> Result<Vec<u8>> 
     let bytes = BASE64.decode(sealed).map_err(|_| broken())?;
     let (nonce, text) = bytes.split_at_checked(NONCE_BYTES).ok_or_else(broken)?;
     let cipher = Aes256Gcm::new(Key::<Aes256Gcm>::from_slice(key));
-    let payload = Payload { msg: text, aad: owner.as_bytes() };
-    cipher.decrypt(Nonce::from_slice(nonce), payload).map_err(|_| broken())
+    let payload = Payload {
+        msg: text,
+        aad: owner.as_bytes(),
+    };
+    cipher
+        .decrypt(Nonce::from_slice(nonce), payload)
+        .map_err(|_| broken())
 }
 
 /// Seals `text` for `owner`.
@@ -61,17 +74,25 @@ pub async fn seal(ctx: &Ctx, owner: &str, text: &SecretString) -> Result<Sealed>
     let data_key: [u8; KEY_BYTES] = ctx.random();
     Ok(Sealed {
         key: encrypt(&root_key(ctx).await?, ctx.random(), owner, &data_key)?,
-        text: encrypt(&data_key, ctx.random(), owner, text.expose_secret().as_bytes())?,
+        text: encrypt(
+            &data_key,
+            ctx.random(),
+            owner,
+            text.expose_secret().as_bytes(),
+        )?,
     })
 }
 
 /// Opens what was sealed for `owner`.
 pub async fn open(ctx: &Ctx, owner: &str, sealed: &Sealed) -> Result<SecretString> {
     let data_key = decrypt(&root_key(ctx).await?, owner, &sealed.key)?;
-    let data_key: [u8; KEY_BYTES] =
-        data_key.try_into().map_err(|_| Error::internal("a data key has the wrong length"))?;
+    let data_key: [u8; KEY_BYTES] = data_key
+        .try_into()
+        .map_err(|_| Error::internal("a data key has the wrong length"))?;
     let text = String::from_utf8(decrypt(&data_key, owner, &sealed.text)?);
-    Ok(SecretString::from(text.map_err(|_| Error::internal("a sealed secret is no text"))?))
+    Ok(SecretString::from(text.map_err(|_| {
+        Error::internal("a sealed secret is no text")
+    })?))
 }
 
 #[cfg(test)]

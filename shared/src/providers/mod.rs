@@ -185,12 +185,7 @@ pub trait Accounting: Send + Sync {
     fn same_name(&self, one: &str, other: &str) -> bool;
 
     /// One call that creates each dependency under the name beside it.
-    fn create(
-        &self,
-        tenant: &Tenant,
-        request_id: &str,
-        wanted: &[(&Dependency, &str)],
-    ) -> Request;
+    fn create(&self, tenant: &Tenant, request_id: &str, wanted: &[(&Dependency, &str)]) -> Request;
 
     /// Reads what became of each, in the order of the request.
     fn read_created(
@@ -232,5 +227,8 @@ pub const ACCOUNTING: &[&dyn Accounting] = &[&quickbooks::QuickBooks];
 
 /// Finds a provider by its name in paths.
 pub fn accounting(name: &str) -> Option<&'static dyn Accounting> {
-    ACCOUNTING.iter().copied().find(|provider| provider.manifest().name == name)
+    ACCOUNTING
+        .iter()
+        .copied()
+        .find(|provider| provider.manifest().name == name)
 }

@@ -15,16 +15,18 @@ use std::time::Instant;
 pub async fn http(handler: Handler) -> Result<(), lambda_runtime::Error> {
     let ctx = context().await?;
     let ctx = &ctx;
-    lambda_http::run(lambda_http::service_fn(move |request: lambda_http::Request| async move {
-        let started = Instant::now();
-        let request = request_of(request);
-        let reply = serve(ctx, handler, &request).await;
-        tracing::info!(
-            request_id = %request.id, method = %request.method, route = %route(&request.path),
-            status = reply.status, milliseconds = started.elapsed().as_millis() as u64, "served"
-        );
-        response_of(reply, &request.id)
-    }))
+    lambda_http::run(lambda_http::service_fn(
+        move |request: lambda_http::Request| async move {
+            let started = Instant::now();
+            let request = request_of(request);
+            let reply = serve(ctx, handler, &request).await;
+            tracing::info!(
+                request_id = %request.id, method = %request.method, route = %route(&request.path),
+                status = reply.status, milliseconds = started.elapsed().as_millis() as u64, "served"
+            );
+            response_of(reply, &request.id)
+        },
+    ))
     .await
 }
 
@@ -42,13 +44,24 @@ async fn serve(ctx: &Ctx, handler: Handler, request: &Request) -> Response {
 
 /// The path as a log may hold it: a connect link's secret stands in its path.
 fn route(path: &str) -> &str {
-    if path.starts_with("/connect/") { "/connect/…" } else { path }
+    if path.starts_with("/connect/") {
+        "/connect/…"
+    } else {
+        path
+    }
 }
 
 fn cookies(headers: &HeaderMap) -> BTreeMap<String, String> {
-    let lines = headers.get_all("cookie").iter().filter_map(|value| value.to_str().ok());
-    let pairs = lines.flat_map(|line| line.split(';')).filter_map(|pair| pair.split_once('='));
-    pairs.map(|(name, value)| (name.trim().to_owned(), value.trim().to_owned())).collect()
+    let lines = headers
+        .get_all("cookie")
+        .iter()
+        .filter_map(|value| value.to_str().ok());
+    let pairs = lines
+        .flat_map(|line| line.split(';'))
+        .filter_map(|pair| pair.split_once('='));
+    pairs
+        .map(|(name, value)| (name.trim().to_owned(), value.trim().to_owned()))
+        .collect()
 }
 
 fn request_of(request: lambda_http::Request) -> Request {
@@ -56,19 +69,30 @@ fn request_of(request: lambda_http::Request) -> Request {
         Some(RequestContext::ApiGatewayV2(context)) => context.request_id.clone(),
         _ => None,
     };
-    let bearer = request.headers().get("authorization").and_then(|value| value.to_str().ok());
+    let bearer = request
+        .headers()
+        .get("authorization")
+        .and_then(|value| value.to_str().ok());
     let bearer = bearer.and_then(|value| {
         let (scheme, token) = value.split_once(' ')?;
-        scheme.eq_ignore_ascii_case("bearer").then(|| SecretString::from(token.trim()))
+        scheme
+            .eq_ignore_ascii_case("bearer")
+            .then(|| SecretString::from(token.trim()))
     });
     let query = request.query_string_parameters();
     Request {
         method: request.method().as_str().to_owned(),
         path: request.uri().path().to_owned(),
-        query: query.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
+        query: query
+            .iter()
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect(),
         cookies: cookies(request.headers()),
         bearer,
-        id: format!("req_{}", id.unwrap_or_else(|| uuid::Uuid::now_v7().simple().to_string())),
+        id: format!(
+            "req_{}",
+            id.unwrap_or_else(|| uuid::Uuid::now_v7().simple().to_string())
+        ),
         body: match request.into_body() {
             Body::Text(text) => text.into_bytes(),
             Body::Binary(bytes) => bytes,

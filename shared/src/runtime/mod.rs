@@ -5,7 +5,7 @@ mod queue;
 mod stream;
 
 pub use http::http;
-pub use queue::{fanout, deliver, push, sweep};
+pub use queue::{deliver, fanout, push, sweep};
 pub use stream::relay;
 
 use crate::bus::EventBridge;
@@ -32,7 +32,9 @@ async fn context() -> Result<Ctx, Error> {
         .with_env_filter(level)
         .init();
     let config = Config::from_environment();
-    let sdk = aws_config::defaults(aws_config::BehaviorVersion::latest()).load().await;
+    let sdk = aws_config::defaults(aws_config::BehaviorVersion::latest())
+        .load()
+        .await;
     Ok(Ctx {
         store: Arc::new(Dynamo::new(&sdk, config.tables())),
         secrets: Arc::new(SecretsManager::new(&sdk)),

@@ -40,8 +40,13 @@ async fn push_batch(ctx: &Ctx, provider: &str, bodies: Vec<String>) -> Vec<Resul
             Err(error) => results.push(Some(Err(error))),
         }
     }
-    let mut pushed = engine::push::push(ctx, provider, &notices).await.into_iter();
-    results.into_iter().map(|result| result.or_else(|| pushed.next()).unwrap_or(Ok(()))).collect()
+    let mut pushed = engine::push::push(ctx, provider, &notices)
+        .await
+        .into_iter();
+    results
+        .into_iter()
+        .map(|result| result.or_else(|| pushed.next()).unwrap_or(Ok(())))
+        .collect()
 }
 
 /// `webhook_fanout`: makes the deliveries of each event.
@@ -107,7 +112,10 @@ async fn run(handler: BatchHandler) -> Result<(), lambda_runtime::Error> {
     let ctx = &ctx;
     let serve = move |event: LambdaEvent<SqsEvent>| async move {
         let messages = event.payload.records;
-        let bodies = messages.iter().map(|m| m.body.clone().unwrap_or_default()).collect();
+        let bodies = messages
+            .iter()
+            .map(|m| m.body.clone().unwrap_or_default())
+            .collect();
         let results = handler(ctx, bodies).await;
         Ok::<_, lambda_runtime::Error>(answer(&messages, results))
     };

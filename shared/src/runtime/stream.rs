@@ -14,13 +14,18 @@ pub async fn relay() -> Result<(), lambda_runtime::Error> {
     let ctx = context().await?;
     let ctx = &ctx;
     let serve = move |event: LambdaEvent<Value>| async move {
-        let records = event.payload["Records"].as_array().cloned().unwrap_or_default();
+        let records = event.payload["Records"]
+            .as_array()
+            .cloned()
+            .unwrap_or_default();
         let mut notices = Vec::new();
         let mut numbers = Vec::new();
         for record in &records {
             // Deletions are our own.
             let image = &record["dynamodb"]["NewImage"];
-            let Some(document) = stream_document(image) else { continue };
+            let Some(document) = stream_document(image) else {
+                continue;
+            };
             let notice: Notice = serde_json::from_value(document).map_err(Error::internal)?;
             notices.push(notice);
             numbers.push(record["dynamodb"]["SequenceNumber"].clone());

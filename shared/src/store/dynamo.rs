@@ -33,7 +33,10 @@ pub struct Dynamo {
 impl Dynamo {
     /// `names` are those tables that the function may use.
     pub fn new(config: &aws_config::SdkConfig, names: BTreeMap<Table, String>) -> Self {
-        Dynamo { client: Client::new(config), names }
+        Dynamo {
+            client: Client::new(config),
+            names,
+        }
     }
 
     fn name(&self, table: Table) -> Result<&str> {
@@ -45,7 +48,12 @@ impl Dynamo {
 
     fn update(&self, write: Write) -> Result<TransactWriteItem> {
         let built = match write {
-            Write::Put { key, condition, doc, expires_at } => {
+            Write::Put {
+                key,
+                condition,
+                doc,
+                expires_at,
+            } => {
                 let mut set = "SET doc = :doc, rev = if_not_exists(rev, :zero) + :one".to_owned();
                 let mut update = Update::builder()
                     .expression_attribute_values(":doc", AttributeValue::S(doc.to_string()))
@@ -109,9 +117,10 @@ fn expression(condition: Condition) -> (Option<String>, Option<AttributeValue>) 
     match condition {
         Condition::Absent => (Some("attribute_not_exists(pk)".to_owned()), None),
         Condition::Present => (Some(EXISTS.to_owned()), None),
-        Condition::Rev(rev) => {
-            (Some("rev = :rev".to_owned()), Some(AttributeValue::N(rev.to_string())))
-        }
+        Condition::Rev(rev) => (
+            Some("rev = :rev".to_owned()),
+            Some(AttributeValue::N(rev.to_string())),
+        ),
         Condition::Any => (None, None),
     }
 }
@@ -132,7 +141,11 @@ fn item(table: Table, attributes: &Attributes) -> Result<Item> {
         return Err(Error::internal("an item lacks pk, sk, rev or doc"));
     };
     Ok(Item {
-        key: Key { table, pk: pk.clone(), sk: sk.clone() },
+        key: Key {
+            table,
+            pk: pk.clone(),
+            sk: sk.clone(),
+        },
         rev: rev.parse().map_err(Error::internal)?,
         doc: serde_json::from_str(doc).map_err(Error::internal)?,
     })
@@ -148,7 +161,10 @@ fn start(after: Option<&str>) -> Option<Attributes> {
 
 fn page(table: Table, found: Option<Vec<Attributes>>, last: Option<Attributes>) -> Result<Page> {
     let items = found.unwrap_or_default();
-    let items = items.iter().map(|found| item(table, found)).collect::<Result<_>>()?;
+    let items = items
+        .iter()
+        .map(|found| item(table, found))
+        .collect::<Result<_>>()?;
     let text = |key: &Attributes, name: &str| key.get(name)?.as_s().ok().cloned();
     let next = last.and_then(|key| Some(cursor(&text(&key, "pk")?, &text(&key, "sk")?)));
     Ok(Page { items, next })
@@ -167,7 +183,11 @@ fn write_error(error: SdkError<TransactWriteItemsError>) -> WriteError {
         error.as_service_error()
     {
         let reasons = cancelled.cancellation_reasons();
-        let code = |code: &str| reasons.iter().position(|reason| reason.code() == Some(code));
+        let code = |code: &str| {
+            reasons
+                .iter()
+                .position(|reason| reason.code() == Some(code))
+        };
         if let Some(index) = code("ConditionalCheckFailed") {
             return WriteError::Condition(index);
         }
@@ -191,7 +211,10 @@ impl Store for Dynamo {
             .set_key(Some(attributes(key)))
             .consistent_read(true);
         let answer = call.send().await.map_err(failed)?;
-        answer.item().map(|found| item(key.table, found)).transpose()
+        answer
+            .item()
+            .map(|found| item(key.table, found))
+            .transpose()
     }
 
     async fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Item>>> {
@@ -218,7 +241,9 @@ impl Store for Dynamo {
             while !wanted.is_empty() {
                 rounds += 1;
                 if rounds > BATCH_ROUNDS_MAX {
-                    return Err(Error::internal("DynamoDB keeps leaving keys of a batch unread"));
+                    return Err(Error::internal(
+                        "DynamoDB keeps leaving keys of a batch unread",
+                    ));
                 }
                 let call = self.client.batch_get_item().set_request_items(Some(wanted));
                 let answer = call.send().await.map_err(failed)?;
@@ -285,14 +310,22 @@ impl Store for Dynamo {
                 .set_expression_attribute_values(delete.expression_attribute_values);
             return call.send().await.map(|_| ()).map_err(single_error);
         }
-        Err(WriteError::Failed(Error::internal("a check alone writes nothing")))
+        Err(WriteError::Failed(Error::internal(
+            "a check alone writes nothing",
+        )))
     }
 
     async fn transact(&self, writes: Vec<Write>) -> Result<(), WriteError> {
-        assert!(writes.len() <= TRANSACTION_WRITES_MAX, "a transaction is bounded by its caller");
+        assert!(
+            writes.len() <= TRANSACTION_WRITES_MAX,
+            "a transaction is bounded by its caller"
+        );
         let items: Result<Vec<_>> = writes.into_iter().map(|write| self.update(write)).collect();
         let items = items.map_err(WriteError::Failed)?;
-        let call = self.client.transact_write_items().set_transact_items(Some(items));
+        let call = self
+            .client
+            .transact_write_items()
+            .set_transact_items(Some(items));
         call.send().await.map(|_| ()).map_err(write_error)
     }
 
@@ -300,7 +333,13 @@ impl Store for Dynamo {
         for chunk in writes.chunks(BATCH_WRITE_PUTS_MAX) {
             let mut requests: HashMap<String, Vec<WriteRequest>> = HashMap::new();
             for write in chunk {
-                let Write::Put { key, condition: Condition::Any, doc, expires_at } = write else {
+                let Write::Put {
+                    key,
+                    condition: Condition::Any,
+                    doc,
+                    expires_at,
+                } = write
+                else {
                     return Err(Error::internal("only unconditional puts go in bulk"));
                 };
                 let mut attributes = attributes(key);
@@ -312,15 +351,23 @@ impl Store for Dynamo {
                 let put = PutRequest::builder().set_item(Some(attributes)).build();
                 let put = put.map_err(Error::internal)?;
                 let request = WriteRequest::builder().put_request(put).build();
-                requests.entry(self.name(key.table)?.to_owned()).or_default().push(request);
+                requests
+                    .entry(self.name(key.table)?.to_owned())
+                    .or_default()
+                    .push(request);
             }
             let mut rounds = 0;
             while !requests.is_empty() {
                 rounds += 1;
                 if rounds > BATCH_ROUNDS_MAX {
-                    return Err(Error::internal("DynamoDB keeps leaving puts of a batch undone"));
+                    return Err(Error::internal(
+                        "DynamoDB keeps leaving puts of a batch undone",
+                    ));
                 }
-                let call = self.client.batch_write_item().set_request_items(Some(requests));
+                let call = self
+                    .client
+                    .batch_write_item()
+                    .set_request_items(Some(requests));
                 let answer = call.send().await.map_err(failed)?;
                 requests = answer.unprocessed_items.unwrap_or_default();
             }

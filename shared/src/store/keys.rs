@@ -11,11 +11,19 @@ use crate::model::ids::{ConnectionId, EndpointId, EventId, MerchantId, RecordId}
 const ALONE: &str = "-";
 
 fn alone(table: Table, pk: String) -> Key {
-    Key { table, pk, sk: ALONE.to_owned() }
+    Key {
+        table,
+        pk,
+        sk: ALONE.to_owned(),
+    }
 }
 
 fn member(group: Group, sk: String) -> Key {
-    Key { table: group.table, pk: group.pk, sk }
+    Key {
+        table: group.table,
+        pk: group.pk,
+        sk,
+    }
 }
 
 impl Key {
@@ -46,7 +54,10 @@ pub fn outbox(merchant: &MerchantId, event: &EventId) -> Key {
 }
 
 pub fn connections(merchant: &MerchantId) -> Group {
-    Group { table: Table::Connections, pk: format!("{merchant}/connections") }
+    Group {
+        table: Table::Connections,
+        pk: format!("{merchant}/connections"),
+    }
 }
 
 pub fn connection(merchant: &MerchantId, connection: &ConnectionId) -> Key {
@@ -67,7 +78,10 @@ pub fn connect_state(secret_hash: &str) -> Key {
 
 /// Everything that stands at the provider of one connection.
 pub fn ledger(merchant: &MerchantId, connection: &ConnectionId) -> Group {
-    Group { table: Table::Ledger, pk: format!("{merchant}/{connection}") }
+    Group {
+        table: Table::Ledger,
+        pk: format!("{merchant}/{connection}"),
+    }
 }
 
 /// The ledger row of one thing: `kind` is `order`, `refund`, `customer`, `item` or `settings`.
@@ -76,7 +90,10 @@ pub fn link(merchant: &MerchantId, connection: &ConnectionId, kind: &str, id: &s
 }
 
 pub fn endpoints(merchant: &MerchantId) -> Group {
-    Group { table: Table::Webhooks, pk: format!("{merchant}/endpoints") }
+    Group {
+        table: Table::Webhooks,
+        pk: format!("{merchant}/endpoints"),
+    }
 }
 
 pub fn endpoint(merchant: &MerchantId, endpoint: &EndpointId) -> Key {
@@ -84,7 +101,10 @@ pub fn endpoint(merchant: &MerchantId, endpoint: &EndpointId) -> Key {
 }
 
 pub fn deliveries(merchant: &MerchantId, endpoint: &EndpointId) -> Group {
-    Group { table: Table::Webhooks, pk: format!("{merchant}/deliveries/{endpoint}") }
+    Group {
+        table: Table::Webhooks,
+        pk: format!("{merchant}/deliveries/{endpoint}"),
+    }
 }
 
 pub fn delivery(merchant: &MerchantId, endpoint: &EndpointId, event: &EventId) -> Key {

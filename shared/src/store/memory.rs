@@ -22,11 +22,18 @@ impl Memory {
     fn page<'a>(found: impl Iterator<Item = (&'a Key, &'a (u64, Value))>, limit: usize) -> Page {
         let mut items: Vec<Item> = found
             .take(limit + 1)
-            .map(|(key, (rev, doc))| Item { key: key.clone(), rev: *rev, doc: doc.clone() })
+            .map(|(key, (rev, doc))| Item {
+                key: key.clone(),
+                rev: *rev,
+                doc: doc.clone(),
+            })
             .collect();
         let more = items.len() > limit;
         items.truncate(limit);
-        let next = items.last().filter(|_| more).map(|item| cursor(&item.key.pk, &item.key.sk));
+        let next = items
+            .last()
+            .filter(|_| more)
+            .map(|item| cursor(&item.key.pk, &item.key.sk));
         Page { items, next }
     }
 }
@@ -44,21 +51,31 @@ fn holds(found: Option<&(u64, Value)>, condition: Condition) -> bool {
 impl Store for Memory {
     async fn get(&self, key: &Key) -> Result<Option<Item>> {
         let items = self.items();
-        Ok(items.get(key).map(|(rev, doc)| Item { key: key.clone(), rev: *rev, doc: doc.clone() }))
+        Ok(items.get(key).map(|(rev, doc)| Item {
+            key: key.clone(),
+            rev: *rev,
+            doc: doc.clone(),
+        }))
     }
 
     async fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Item>>> {
         let items = self.items();
         let found = |key: &Key| {
             let (rev, doc) = items.get(key)?;
-            Some(Item { key: key.clone(), rev: *rev, doc: doc.clone() })
+            Some(Item {
+                key: key.clone(),
+                rev: *rev,
+                doc: doc.clone(),
+            })
         };
         Ok(keys.iter().map(found).collect())
     }
 
     async fn list(&self, group: &Group, after: Option<&str>, limit: usize) -> Result<Page> {
         let items = self.items();
-        let after = after.and_then(|cursor| cursor.split_once('\n')).map(|(_, sk)| sk);
+        let after = after
+            .and_then(|cursor| cursor.split_once('\n'))
+            .map(|(_, sk)| sk);
         let found = items.iter().filter(|(key, _)| {
             key.table == group.table
                 && key.pk == group.pk

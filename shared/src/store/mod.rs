@@ -73,16 +73,32 @@ pub enum Condition {
 /// One write of a transaction.
 #[derive(Debug, Clone)]
 pub enum Write {
-    Put { key: Key, condition: Condition, doc: Value, expires_at: Option<i64> },
-    Delete { key: Key, condition: Condition },
-    Check { key: Key, condition: Condition },
+    Put {
+        key: Key,
+        condition: Condition,
+        doc: Value,
+        expires_at: Option<i64>,
+    },
+    Delete {
+        key: Key,
+        condition: Condition,
+    },
+    Check {
+        key: Key,
+        condition: Condition,
+    },
 }
 
 impl Write {
     /// Replaces or creates the document at `key` when `condition` holds.
     pub fn put(key: Key, condition: Condition, doc: &impl Serialize) -> Result<Write> {
         let doc = serde_json::to_value(doc).map_err(Error::internal)?;
-        Ok(Write::Put { key, condition, doc, expires_at: None })
+        Ok(Write::Put {
+            key,
+            condition,
+            doc,
+            expires_at: None,
+        })
     }
 
     /// Lets the document vanish at `at` (Unix seconds). DynamoDB may take days to remove it, so a
@@ -114,9 +130,10 @@ pub enum WriteError {
 impl From<WriteError> for Error {
     fn from(error: WriteError) -> Error {
         match error {
-            WriteError::Condition(_) | WriteError::Contended => {
-                Error::new(Code::Busy, "the same record is being changed; send it again")
-            }
+            WriteError::Condition(_) | WriteError::Contended => Error::new(
+                Code::Busy,
+                "the same record is being changed; send it again",
+            ),
             WriteError::Failed(error) => error,
         }
     }

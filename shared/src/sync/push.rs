@@ -4,7 +4,8 @@
 //! The order is always: record the intent, make the call with the provider's idempotency key, store
 //! what came back. The key of a creation depends on the record alone, so however often and by
 //! whomever it is tried, the provider sees one request. The key of an update also depends on the
-//! provider's version that it replaces and on the content.
+//! provider's version that it replaces and on the content. Providers repeat a refusal as faithfully as
+//! a success, so after a refusal, which had no effect, the next try has a new key.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -62,6 +63,9 @@ pub struct Link {
     /// leaves the rest to that other, or it would write the past over the present.
     #[serde(default)]
     pub record_rev: u64,
+    /// How many calls the provider has answered with a refusal.
+    #[serde(default)]
+    pub refusals: u32,
     pub problem: Option<Problem>,
     pub updated_at: Option<DateTime<Utc>>,
 }
@@ -71,8 +75,13 @@ pub struct Link {
 pub enum Step {
     /// The provider holds this content, or somebody with a newer record is at work.
     Done,
-    Create { request_id: String },
-    Update { request_id: String, remote: Remote },
+    Create {
+        request_id: String,
+    },
+    Update {
+        request_id: String,
+        remote: Remote,
+    },
 }
 
 impl Link {
@@ -82,11 +91,14 @@ impl Link {
         if self.record_rev > record_rev {
             return Step::Done;
         }
+        let refusals = self.refusals.to_string();
         match &self.remote {
-            None => Step::Create { request_id: request_id(&["create", identity]) },
+            None => Step::Create {
+                request_id: request_id(&["create", identity, &refusals]),
+            },
             Some(_) if self.content.as_deref() == Some(content) => Step::Done,
             Some(remote) => Step::Update {
-                request_id: request_id(&["update", identity, &remote.version, content]),
+                request_id: request_id(&["update", identity, &refusals, &remote.version, content]),
                 remote: remote.clone(),
             },
         }
@@ -107,7 +119,10 @@ impl Link {
             Step::Done => return None,
             Step::Create { request_id } | Step::Update { request_id, .. } => request_id,
         };
-        let recorded = self.intent.as_ref().filter(|intent| intent.request_id == *request_id);
+        let recorded = self
+            .intent
+            .as_ref()
+            .filter(|intent| intent.request_id == *request_id);
         if recorded.is_some() && self.record_rev >= record_rev {
             return None;
         }
@@ -130,13 +145,21 @@ impl Link {
     /// If the recorded intent was for other content, the answer may be a replay of that one: what
     /// the provider holds is then not certain, and the next round writes it.
     pub fn settle(&self, remote: Remote, content: &str, now: DateTime<Utc>) -> Link {
-        let certain = self.intent.as_ref().is_some_and(|intent| intent.content == content);
+        let certain = self
+            .intent
+            .as_ref()
+            .is_some_and(|intent| intent.content == content);
         Link {
-            state: if certain { LinkState::Synced } else { LinkState::Pending },
+            state: if certain {
+                LinkState::Synced
+            } else {
+                LinkState::Pending
+            },
             remote: Some(remote),
             content: certain.then(|| content.to_owned()),
             intent: None,
             record_rev: self.record_rev,
+            refusals: self.refusals,
             problem: None,
             updated_at: Some(now),
         }
@@ -154,7 +177,18 @@ impl Link {
         }
     }
 
-    /// The link after a refusal that does not go away by itself.
+    /// The link after the provider refused the very call that the intent stands for: it had no effect,
+    /// and the next try is a new request.
+    pub fn refuse(&self, problem: Problem, now: DateTime<Utc>) -> Link {
+        Link {
+            intent: None,
+            refusals: self.refusals + 1,
+            ..self.park(problem, now)
+        }
+    }
+
+    /// The link of a record that cannot be pushed for a reason that does not go away by itself. An
+    /// intent stays: what became of its call is still open.
     pub fn park(&self, problem: Problem, now: DateTime<Utc>) -> Link {
         Link {
             state: LinkState::Parked,
@@ -173,7 +207,10 @@ pub fn request_id(parts: &[&str]) -> String {
         hash.update((part.len() as u64).to_be_bytes());
         hash.update(part.as_bytes());
     }
-    hash.finalize()[..16].iter().map(|byte| format!("{byte:02x}")).collect()
+    hash.finalize()[..16]
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 #[cfg(test)]
@@ -183,14 +220,23 @@ mod tests {
     const NOW: DateTime<Utc> = DateTime::UNIX_EPOCH;
 
     fn remote(version: &str) -> Remote {
-        Remote { id: "7".to_owned(), version: version.to_owned() }
+        Remote {
+            id: "7".to_owned(),
+            version: version.to_owned(),
+        }
     }
 
     #[test]
     fn a_creation_has_one_key_whatever_its_content() {
         let link = Link::default();
-        assert_eq!(link.plan("con/order/1", "a", 1), link.plan("con/order/1", "b", 2));
-        assert_ne!(link.plan("con/order/1", "a", 1), link.plan("con/order/2", "a", 1));
+        assert_eq!(
+            link.plan("con/order/1", "a", 1),
+            link.plan("con/order/1", "b", 2)
+        );
+        assert_ne!(
+            link.plan("con/order/1", "a", 1),
+            link.plan("con/order/2", "a", 1)
+        );
     }
 
     #[test]
@@ -211,7 +257,10 @@ mod tests {
     fn the_same_content_is_written_once() {
         let link = Link::default();
         let step = link.plan("r", "a", 1);
-        let link = link.intend(&step, "a", 1, NOW).unwrap().settle(remote("0"), "a", NOW);
+        let link = link
+            .intend(&step, "a", 1, NOW)
+            .unwrap()
+            .settle(remote("0"), "a", NOW);
         assert_eq!(link.state, LinkState::Synced);
         assert_eq!(link.plan("r", "a", 1), Step::Done);
     }
@@ -220,14 +269,39 @@ mod tests {
     fn the_past_is_not_written_over_the_present() {
         let link = Link::default();
         let step = link.plan("r", "new", 2);
-        let link = link.intend(&step, "new", 2, NOW).unwrap().settle(remote("0"), "new", NOW);
+        let link = link
+            .intend(&step, "new", 2, NOW)
+            .unwrap()
+            .settle(remote("0"), "new", NOW);
         assert_eq!(link.plan("r", "old", 1), Step::Done);
         assert!(matches!(link.plan("r", "newest", 3), Step::Update { .. }));
     }
 
     #[test]
+    fn a_refused_call_is_followed_by_a_new_request() {
+        let link = Link::default();
+        let step = link.plan("r", "a", 1);
+        let intended = link.intend(&step, "a", 1, NOW).unwrap();
+        let problem = Problem {
+            code: "c".to_owned(),
+            detail: "d".to_owned(),
+        };
+        let parked = intended.park(problem.clone(), NOW);
+        assert_eq!(parked.plan("r", "a", 1), step, "an open call is repeated");
+        let refused = intended.refuse(problem, NOW);
+        assert_ne!(
+            refused.plan("r", "a", 1),
+            step,
+            "a refusal would be repeated for ever"
+        );
+    }
+
+    #[test]
     fn an_update_has_another_key_for_each_version_and_content() {
-        let link = Link { remote: Some(remote("0")), ..Link::default() };
+        let link = Link {
+            remote: Some(remote("0")),
+            ..Link::default()
+        };
         let key = |link: &Link, content: &str| match link.plan("r", content, 1) {
             Step::Update { request_id, .. } => request_id,
             other => panic!("{other:?}"),

@@ -84,10 +84,16 @@ pub fn body(event: &StoredEvent) -> Vec<u8> {
 /// Makes one attempt. An error means that the message stays in the queue, or that it never can be
 /// delivered.
 pub async fn deliver(ctx: &Ctx, notice: &DeliveryNotice) -> Result<()> {
-    let DeliveryNotice { merchant_id, endpoint_id, event_id } = notice;
+    let DeliveryNotice {
+        merchant_id,
+        endpoint_id,
+        event_id,
+    } = notice;
     let key = keys::delivery(merchant_id, endpoint_id, event_id);
     let Some(item) = ctx.store.get(&key).await? else {
-        return Err(Error::not_found(format!("the delivery of event {event_id}")));
+        return Err(Error::not_found(format!(
+            "the delivery of event {event_id}"
+        )));
     };
     let mut delivery: Delivery = item.read()?;
     if delivery.state == DeliveryState::Delivered {
@@ -95,8 +101,9 @@ pub async fn deliver(ctx: &Ctx, notice: &DeliveryNotice) -> Result<()> {
     }
     let endpoint = endpoint::load(ctx, merchant_id, endpoint_id).await?;
     let event = ctx.store.get(&keys::event(merchant_id, event_id)).await?;
-    let event: StoredEvent =
-        event.ok_or_else(|| Error::not_found(format!("event {event_id}")))?.read()?;
+    let event: StoredEvent = event
+        .ok_or_else(|| Error::not_found(format!("event {event_id}")))?
+        .read()?;
     let body = body(&event);
     let secret = vault::open(ctx, endpoint.id.as_str(), &endpoint.secret).await?;
     let now = ctx.now();
@@ -113,24 +120,34 @@ pub async fn deliver(ctx: &Ctx, notice: &DeliveryNotice) -> Result<()> {
     let outcome = ctx.net.send(request, Limits::WEBHOOK).await;
     let (status, error) = match &outcome {
         Ok(answer) if answer.is_success() => (Some(answer.status), None),
-        Ok(answer) => (Some(answer.status), Some(format!("status {} is no success", answer.status))),
+        Ok(answer) => (
+            Some(answer.status),
+            Some(format!("status {} is no success", answer.status)),
+        ),
         Err(error) => (None, Some(error.detail().to_owned())),
     };
     if error.is_none() {
         delivery.state = DeliveryState::Delivered;
     }
     delivery.attempts_total = attempt;
-    delivery.attempts.push(Attempt { at: now, status, error: error.clone() });
+    delivery.attempts.push(Attempt {
+        at: now,
+        status,
+        error: error.clone(),
+    });
     if delivery.attempts.len() > ATTEMPTS_KEPT_MAX {
         delivery.attempts.remove(0);
     }
     // A twin of this message may have written its attempt in between; then this log entry is lost,
     // and nothing else.
-    ctx.store.write(Write::put(key, Condition::Rev(item.rev), &delivery)?).await?;
+    ctx.store
+        .write(Write::put(key, Condition::Rev(item.rev), &delivery)?)
+        .await?;
     match error {
         None => Ok(()),
-        Some(error) => {
-            Err(Error::new(Code::UpstreamFailed, format!("attempt {attempt} failed: {error}")))
-        }
+        Some(error) => Err(Error::new(
+            Code::UpstreamFailed,
+            format!("attempt {attempt} failed: {error}"),
+        )),
     }
 }

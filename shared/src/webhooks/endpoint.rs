@@ -42,7 +42,9 @@ pub struct Registration {
 
 /// Whether `secret` is `whsec_` and base64 of 24 to 64 bytes.
 fn is_secret(secret: &str) -> bool {
-    let bytes = secret.strip_prefix(SECRET_PREFIX).and_then(|text| BASE64.decode(text).ok());
+    let bytes = secret
+        .strip_prefix(SECRET_PREFIX)
+        .and_then(|text| BASE64.decode(text).ok());
     bytes.is_some_and(|bytes| SECRET_BYTES.contains(&bytes.len()))
 }
 
@@ -52,9 +54,14 @@ pub async fn register(
     merchant: &MerchantId,
     registration: Registration,
 ) -> Result<(Endpoint, SecretString)> {
-    let fault = |path, code, detail: &str| Error::invalid(vec![FieldError::new(path, code, detail)]);
+    let fault =
+        |path, code, detail: &str| Error::invalid(vec![FieldError::new(path, code, detail)]);
     if registration.event_types.is_empty() {
-        return Err(fault("/event_types", "wrong_count", "name at least one event type"));
+        return Err(fault(
+            "/event_types",
+            "wrong_count",
+            "name at least one event type",
+        ));
     }
     // A literal bad address is refused now; a name is judged at each delivery, when it resolves.
     Guard::new(ctx.config.allow_loopback())
@@ -89,17 +96,23 @@ pub async fn register(
         created_at: ctx.now(),
     };
     let key = keys::endpoint(merchant, &endpoint.id);
-    ctx.store.write(Write::put(key, Condition::Absent, &endpoint)?).await?;
+    ctx.store
+        .write(Write::put(key, Condition::Absent, &endpoint)?)
+        .await?;
     Ok((endpoint, secret))
 }
 
 pub async fn load(ctx: &Ctx, merchant: &MerchantId, id: &EndpointId) -> Result<Endpoint> {
     let item = ctx.store.get(&keys::endpoint(merchant, id)).await?;
-    item.ok_or_else(|| Error::not_found(format!("endpoint {id}")))?.read()
+    item.ok_or_else(|| Error::not_found(format!("endpoint {id}")))?
+        .read()
 }
 
 pub async fn list(ctx: &Ctx, merchant: &MerchantId) -> Result<Vec<Endpoint>> {
-    let page = ctx.store.list(&keys::endpoints(merchant), None, ENDPOINTS_MAX).await?;
+    let page = ctx
+        .store
+        .list(&keys::endpoints(merchant), None, ENDPOINTS_MAX)
+        .await?;
     page.items.iter().map(crate::store::Item::read).collect()
 }
 

@@ -21,7 +21,11 @@ pub async fn fan_out(ctx: &Ctx, notice: &Notice) -> Result<()> {
         }
         let delivery = Delivery::new(endpoint.id.clone(), notice, ctx.now());
         let key = keys::delivery(&notice.merchant_id, &endpoint.id, &notice.event_id);
-        match ctx.store.write(Write::put(key, Condition::Absent, &delivery)?).await {
+        match ctx
+            .store
+            .write(Write::put(key, Condition::Absent, &delivery)?)
+            .await
+        {
             Ok(()) | Err(WriteError::Condition(_)) => {}
             Err(error) => return Err(error.into()),
         }
@@ -35,5 +39,7 @@ pub async fn fan_out(ctx: &Ctx, notice: &Notice) -> Result<()> {
     if messages.is_empty() {
         return Ok(());
     }
-    ctx.queue.send(ctx.config.webhook_deliver_queue()?, messages).await
+    ctx.queue
+        .send(ctx.config.webhook_deliver_queue()?, messages)
+        .await
 }

@@ -22,7 +22,9 @@ pub fn read(status: u16, body: &[u8]) -> Fault {
             code: format!("http_{status}"),
             detail: format!("QuickBooks answered with status {status}"),
         },
-        _ => Fault::Later { detail: format!("QuickBooks answered with status {status}") },
+        _ => Fault::Later {
+            detail: format!("QuickBooks answered with status {status}"),
+        },
     }
 }
 
@@ -31,25 +33,38 @@ fn with_status(status: u16, fault: Fault) -> Fault {
     match (status, &fault) {
         (401, _) => Fault::Unauthorized,
         (429, _) => throttled(),
-        (500..=599, Fault::Refused { detail, .. }) => Fault::Later { detail: detail.clone() },
+        (500..=599, Fault::Refused { detail, .. }) => Fault::Later {
+            detail: detail.clone(),
+        },
         _ => fault,
     }
 }
 
 fn throttled() -> Fault {
-    Fault::Later { detail: "QuickBooks takes no more requests for a minute".to_owned() }
+    Fault::Later {
+        detail: "QuickBooks takes no more requests for a minute".to_owned(),
+    }
 }
 
 /// Reads `{"Fault":{"Error":[…]}}` or its lower-case twin.
 pub fn from_json(json: &Value) -> Fault {
-    let fault = json.get("Fault").or_else(|| json.get("fault")).unwrap_or(&Value::Null);
+    let fault = json
+        .get("Fault")
+        .or_else(|| json.get("fault"))
+        .unwrap_or(&Value::Null);
     let errors = fault.get("Error").or_else(|| fault.get("error"));
-    let error = errors.and_then(|errors| errors.get(0)).unwrap_or(&Value::Null);
+    let error = errors
+        .and_then(|errors| errors.get(0))
+        .unwrap_or(&Value::Null);
     let text = |upper: &str, lower: &str| {
         let value = error.get(upper).or_else(|| error.get(lower));
         value.and_then(Value::as_str).unwrap_or_default().to_owned()
     };
-    judge(&text("code", "code"), &text("Message", "message"), &text("Detail", "detail"))
+    judge(
+        &text("code", "code"),
+        &text("Message", "message"),
+        &text("Detail", "detail"),
+    )
 }
 
 /// Reads `<Error code="…"><Message>…</Message><Detail>…</Detail></Error>`.
@@ -61,7 +76,11 @@ fn from_xml(text: &str) -> Option<Fault> {
         Some(after.split_once(&format!("</{name}>"))?.0.to_owned())
     };
     let message = element("Message").unwrap_or_default();
-    Some(judge(code, &message, &element("Detail").unwrap_or_default()))
+    Some(judge(
+        code,
+        &message,
+        &element("Detail").unwrap_or_default(),
+    ))
 }
 
 /// What a fault code asks of us.
@@ -73,20 +92,29 @@ fn judge(code: &str, message: &str, detail: &str) -> Fault {
         3200 | 100 => Fault::Unauthorized,
         3001 => throttled(),
         // Wrong cluster, company locked, maintenance, and the intermittent 120.
-        120 | 130 | 140 | 150 => Fault::Later { detail: said.to_owned() },
+        120 | 130 | 140 | 150 => Fault::Later {
+            detail: said.to_owned(),
+        },
         5010 => Fault::Stale,
         6240 => Fault::NameTaken,
         _ => {
             let hint = match number {
-                610 | 2500 => "Something that the receipt names was deleted or made inactive in QuickBooks: ",
+                610 | 2500 => {
+                    "Something that the receipt names was deleted or made inactive in QuickBooks: "
+                }
                 6140 => "QuickBooks holds another document with this number: ",
                 6190 => "The QuickBooks subscription has ended; renew it, then retry: ",
-                6200 | 6210 => "The books are closed for this date; reopen them or post it by hand: ",
+                6200 | 6210 => {
+                    "The books are closed for this date; reopen them or post it by hand: "
+                }
                 3100 => "QuickBooks no longer lets Crossdock work in this company; reconnect it: ",
                 _ => "",
             };
             let code = if code.is_empty() { "unknown" } else { code };
-            Fault::Refused { code: format!("quickbooks_{code}"), detail: format!("{hint}{said}") }
+            Fault::Refused {
+                code: format!("quickbooks_{code}"),
+                detail: format!("{hint}{said}"),
+            }
         }
     }
 }
@@ -105,7 +133,10 @@ mod tests {
         assert_eq!(read(429, xml), throttled());
         let taken = br#"{"Fault":{"Error":[{"Message":"Duplicate Name Exists Error","Detail":"The name supplied already exists. : null","code":"6240"}]}}"#;
         assert_eq!(read(400, taken), Fault::NameTaken);
-        assert!(matches!(read(502, b"<html>bad gateway</html>"), Fault::Later { .. }));
+        assert!(matches!(
+            read(502, b"<html>bad gateway</html>"),
+            Fault::Later { .. }
+        ));
         let closed = br#"{"Fault":{"Error":[{"Message":"m","Detail":"closed","code":"6200"}]}}"#;
         match read(400, closed) {
             Fault::Refused { code, detail } => {

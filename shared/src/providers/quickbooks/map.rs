@@ -47,18 +47,29 @@ impl Settings {
 }
 
 fn refused<T>(code: &str, detail: impl Into<String>) -> Result<T, Fault> {
-    Err(Fault::Refused { code: code.to_owned(), detail: detail.into() })
+    Err(Fault::Refused {
+        code: code.to_owned(),
+        detail: detail.into(),
+    })
 }
 
 /// Reads company info, preferences and the chart of accounts.
 pub fn settings(company: &Value, preferences: &Value, accounts: &Value) -> Result<Value, Fault> {
     let (company, preferences) = (&company["CompanyInfo"], &preferences["Preferences"]);
-    let accounts = accounts["QueryResponse"]["Account"].as_array().cloned().unwrap_or_default();
+    let accounts = accounts["QueryResponse"]["Account"]
+        .as_array()
+        .cloned()
+        .unwrap_or_default();
     let account = |sub_type: &str| {
-        let found = accounts.iter().find(|account| account["AccountSubType"] == sub_type);
-        found.and_then(|account| account["Id"].as_str()).map(str::to_owned)
+        let found = accounts
+            .iter()
+            .find(|account| account["AccountSubType"] == sub_type);
+        found
+            .and_then(|account| account["Id"].as_str())
+            .map(str::to_owned)
     };
-    let Some(income_account) = account("SalesOfProductIncome").or_else(|| account("ServiceFeeIncome"))
+    let Some(income_account) =
+        account("SalesOfProductIncome").or_else(|| account("ServiceFeeIncome"))
     else {
         return refused(
             "no_income_account",
@@ -74,15 +85,25 @@ pub fn settings(company: &Value, preferences: &Value, accounts: &Value) -> Resul
     };
     let currency = &preferences["CurrencyPrefs"];
     let settings = Settings {
-        company_name: company["CompanyName"].as_str().unwrap_or_default().to_owned(),
+        company_name: company["CompanyName"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned(),
         country: company["Country"].as_str().unwrap_or("US").to_owned(),
-        home_currency: currency["HomeCurrency"]["value"].as_str().unwrap_or("USD").to_owned(),
+        home_currency: currency["HomeCurrency"]["value"]
+            .as_str()
+            .unwrap_or("USD")
+            .to_owned(),
         multicurrency: currency["MultiCurrencyEnabled"].as_bool().unwrap_or(false),
-        sales_tax: preferences["TaxPrefs"]["UsingSalesTax"].as_bool().unwrap_or(false),
+        sales_tax: preferences["TaxPrefs"]["UsingSalesTax"]
+            .as_bool()
+            .unwrap_or(false),
         income_account,
         refund_account,
     };
-    serde_json::to_value(settings).map_err(|error| Fault::Later { detail: error.to_string() })
+    serde_json::to_value(settings).map_err(|error| Fault::Later {
+        detail: error.to_string(),
+    })
 }
 
 /// The parts that a sale and a refund share.
@@ -129,13 +150,19 @@ fn sale(order: &Order) -> Parts<'_> {
     weights.push(order.shipping_amount());
     // Where prices include tax, the books get them without: the tax is taken out of every part in
     // proportion, to the last unit.
-    let included = if order.prices_include_tax { order.tax_amount() } else { 0 };
+    let included = if order.prices_include_tax {
+        order.tax_amount()
+    } else {
+        0
+    };
     let taxes = allocate(included, &weights);
     let lines = order.lines.iter().zip(&taxes);
     Parts {
         currency: order.currency,
         customer: order.customer.as_ref(),
-        lines: lines.map(|(line, tax)| part(line, line.total.amount - tax)).collect(),
+        lines: lines
+            .map(|(line, tax)| part(line, line.total.amount - tax))
+            .collect(),
         shipping: order.shipping_amount() - taxes.last().copied().unwrap_or(0),
         discount: order.discount_amount(),
         tax: order.tax_amount(),
@@ -147,8 +174,11 @@ fn refund<'a>(refund: &'a Refund, order: Option<&'a Order>) -> Parts<'a> {
     let currency = refund.amount.currency;
     let shipping = refund.shipping.map_or(0, |money| money.amount);
     let tax = refund.tax.map_or(0, |money| money.amount);
-    let mut lines: Vec<Part> =
-        refund.lines.iter().map(|line| part(line, line.total.amount)).collect();
+    let mut lines: Vec<Part> = refund
+        .lines
+        .iter()
+        .map(|line| part(line, line.total.amount))
+        .collect();
     let goods = refund.amount.amount - shipping - tax;
     if lines.is_empty() && goods != 0 {
         let name = refund.reason.clone().unwrap_or_else(|| "Refund".to_owned());
@@ -181,8 +211,10 @@ fn parts<'a>(document: Document<'a>) -> Parts<'a> {
 
 /// A name that QuickBooks takes: no colon, tab or line break, no space at the ends, not too long.
 fn clean(name: &str, max: usize) -> String {
-    let replaced: String =
-        name.chars().map(|c| if c == ':' || c.is_control() { ' ' } else { c }).collect();
+    let replaced: String = name
+        .chars()
+        .map(|c| if c == ':' || c.is_control() { ' ' } else { c })
+        .collect();
     let words: Vec<&str> = replaced.split_whitespace().collect();
     let cut: String = words.join(" ").chars().take(max).collect();
     cut.trim_end().to_owned()
@@ -220,7 +252,10 @@ pub fn dependencies(document: Document, settings: &Settings) -> Result<Vec<Depen
     }
     for part in &parts.lines {
         let name = item_name(&part.sku);
-        if dependencies.iter().any(|d| d.kind == DependencyKind::Item && d.key == name) {
+        if dependencies
+            .iter()
+            .any(|d| d.kind == DependencyKind::Item && d.key == name)
+        {
             continue;
         }
         let description: String = part.name.chars().take(DESCRIPTION_MAX).collect();
@@ -246,7 +281,11 @@ fn customer_dependency(
     foreign: bool,
 ) -> Dependency {
     // A customer has one currency for life, so there is one customer for each.
-    let suffix = if foreign { format!(" ({currency})") } else { String::new() };
+    let suffix = if foreign {
+        format!(" ({currency})")
+    } else {
+        String::new()
+    };
     let named = |name: &str| {
         let room = DISPLAY_NAME_MAX - suffix.chars().count();
         format!("{}{suffix}", clean(name, room))
@@ -302,9 +341,12 @@ pub fn body(
     }
     let reference = |kind: DependencyKind, key: String| match references.get(&(kind, key)) {
         Some(id) => Ok(json!({ "value": id })),
-        None => Err(Fault::Later { detail: "a customer or item is not there yet".to_owned() }),
+        None => Err(Fault::Later {
+            detail: "a customer or item is not there yet".to_owned(),
+        }),
     };
-    let code = |taxable: bool| json!({ "value": if taxable && parts.tax != 0 { "TAX" } else { "NON" } });
+    let code =
+        |taxable: bool| json!({ "value": if taxable && parts.tax != 0 { "TAX" } else { "NON" } });
     let money = |amount: i64| number(Money::new(amount, parts.currency).major());
     let mut lines = Vec::with_capacity(parts.lines.len() + 2);
     for part in &parts.lines {
@@ -345,14 +387,21 @@ pub fn body(
             "DiscountLineDetail": { "PercentBased": false },
         }));
     }
-    let customer = reference(DependencyKind::Customer, customer_key(parts.customer, parts.currency))?;
+    let customer = reference(
+        DependencyKind::Customer,
+        customer_key(parts.customer, parts.currency),
+    )?;
     let (number_text, date, note) = match document {
-        Document::Sale(order) => {
-            (&order.number[..], order.placed_at, format!("Crossdock order {}", order.id))
-        }
-        Document::Refund(refund, _) => {
-            (refund.id.as_str(), refund.refunded_at, format!("Crossdock refund {}", refund.id))
-        }
+        Document::Sale(order) => (
+            &order.number[..],
+            order.placed_at,
+            format!("Crossdock order {}", order.id),
+        ),
+        Document::Refund(refund, _) => (
+            refund.id.as_str(),
+            refund.refunded_at,
+            format!("Crossdock refund {}", refund.id),
+        ),
     };
     let mut body = json!({
         "CustomerRef": customer,
@@ -370,12 +419,20 @@ pub fn body(
     if let Document::Refund(..) = document {
         body["DepositToAccountRef"] = json!({ "value": settings.refund_account });
     }
-    let sum = parts.lines.iter().map(|part| part.amount.amount).sum::<i64>() + parts.shipping
+    let sum = parts
+        .lines
+        .iter()
+        .map(|part| part.amount.amount)
+        .sum::<i64>()
+        + parts.shipping
         - parts.discount
         + parts.tax;
     // The model's own checks make this true; books that are off by a cent must never be written.
     if sum != parts.total {
-        return refused("does_not_add_up", "the parts of this document do not make its total");
+        return refused(
+            "does_not_add_up",
+            "the parts of this document do not make its total",
+        );
     }
     Ok(body)
 }

@@ -50,7 +50,10 @@ pub struct QuickBooks;
 fn url(tenant: &Tenant, path: &str, query: &[(&str, &str)]) -> Url {
     let mut url = tenant.api.clone();
     url.set_path(&format!("/v3/company/{}/{path}", tenant.id));
-    url.query_pairs_mut().clear().extend_pairs(query).append_pair("minorversion", MINOR_VERSION);
+    url.query_pairs_mut()
+        .clear()
+        .extend_pairs(query)
+        .append_pair("minorversion", MINOR_VERSION);
     url
 }
 
@@ -105,13 +108,17 @@ fn remote(entity: &Value) -> Option<Remote> {
 }
 
 fn incomplete() -> Fault {
-    Fault::Later { detail: "QuickBooks sent an answer that is not complete".to_owned() }
+    Fault::Later {
+        detail: "QuickBooks sent an answer that is not complete".to_owned(),
+    }
 }
 
 /// Parses a success, or tells the fault. A fault may come with status 200.
 fn answer(response: &Response) -> Result<Value, Fault> {
     let body: Option<Value> = serde_json::from_slice(&response.body).ok();
-    let faulty = body.as_ref().is_some_and(|b| b.get("Fault").is_some() || b.get("fault").is_some());
+    let faulty = body
+        .as_ref()
+        .is_some_and(|b| b.get("Fault").is_some() || b.get("fault").is_some());
     if !response.is_success() || faulty {
         return Err(fault::read(response.status, &response.body));
     }
@@ -127,12 +134,17 @@ impl Accounting for QuickBooks {
         vec![
             get(tenant, &format!("companyinfo/{}", tenant.id)),
             get(tenant, "preferences"),
-            query(tenant, "select * from Account where Active = true maxresults 1000"),
+            query(
+                tenant,
+                "select * from Account where Active = true maxresults 1000",
+            ),
         ]
     }
 
     fn read_settings(&self, answers: &[Response]) -> Result<Value, Fault> {
-        let [company, preferences, accounts] = answers else { return Err(incomplete()) };
+        let [company, preferences, accounts] = answers else {
+            return Err(incomplete());
+        };
         let (company, preferences) = (answer(company)?, answer(preferences)?);
         map::settings(&company, &preferences, &answer(accounts)?)
     }
@@ -149,12 +161,18 @@ impl Accounting for QuickBooks {
         let (entity, field) = (entity(kind), name_field(kind));
         let names: Vec<String> = names.iter().map(|name| quoted(name)).collect();
         let names = names.join(", ");
-        query(tenant, &format!("select * from {entity} where {field} in ({names}) maxresults 1000"))
+        query(
+            tenant,
+            &format!("select * from {entity} where {field} in ({names}) maxresults 1000"),
+        )
     }
 
     fn read_found(&self, kind: DependencyKind, response: &Response) -> Result<Vec<Found>, Fault> {
         let body = answer(response)?;
-        let entities = body["QueryResponse"][entity(kind)].as_array().cloned().unwrap_or_default();
+        let entities = body["QueryResponse"][entity(kind)]
+            .as_array()
+            .cloned()
+            .unwrap_or_default();
         let found = entities.iter().map(|entity| {
             Some(Found {
                 name: entity[name_field(kind)].as_str()?.to_owned(),
@@ -169,21 +187,19 @@ impl Accounting for QuickBooks {
         one.to_lowercase() == other.to_lowercase()
     }
 
-    fn create(
-        &self,
-        tenant: &Tenant,
-        request_id: &str,
-        wanted: &[(&Dependency, &str)],
-    ) -> Request {
-        let items = wanted.iter().enumerate().map(|(index, (dependency, name))| {
-            let mut body = dependency.body.clone();
-            body[name_field(dependency.kind)] = json!(name);
-            json!({
-                "bId": index.to_string(),
-                "operation": "create",
-                entity(dependency.kind): body,
-            })
-        });
+    fn create(&self, tenant: &Tenant, request_id: &str, wanted: &[(&Dependency, &str)]) -> Request {
+        let items = wanted
+            .iter()
+            .enumerate()
+            .map(|(index, (dependency, name))| {
+                let mut body = dependency.body.clone();
+                body[name_field(dependency.kind)] = json!(name);
+                json!({
+                    "bId": index.to_string(),
+                    "operation": "create",
+                    entity(dependency.kind): body,
+                })
+            });
         let body = json!({ "BatchItemRequest": items.collect::<Vec<_>>() });
         post(tenant, "batch", &[("requestid", request_id)], &body)
     }
@@ -194,7 +210,9 @@ impl Accounting for QuickBooks {
         response: &Response,
     ) -> Result<Vec<Result<Remote, Fault>>, Fault> {
         let body = answer(response)?;
-        let items = body["BatchItemResponse"].as_array().ok_or_else(incomplete)?;
+        let items = body["BatchItemResponse"]
+            .as_array()
+            .ok_or_else(incomplete)?;
         let outcome = |(index, (dependency, _)): (usize, &(&Dependency, &str))| {
             let index = index.to_string();
             let item = items.iter().find(|item| item["bId"] == index.as_str());
@@ -245,6 +263,9 @@ impl Accounting for QuickBooks {
     }
 
     fn read(&self, tenant: &Tenant, document: Document, remote: &Remote) -> Request {
-        get(tenant, &format!("{}/{}", document_entity(document).to_lowercase(), remote.id))
+        get(
+            tenant,
+            &format!("{}/{}", document_entity(document).to_lowercase(), remote.id),
+        )
     }
 }
