@@ -160,3 +160,17 @@ impl Config {
         all.into_iter().filter_map(known).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_variable_is_documented() {
+        let documented = include_str!("../../docs/configuration.md");
+        for Variable { name, meaning } in VARIABLES {
+            let row = format!("| `{name}` | {meaning} |");
+            assert!(documented.contains(&row), "docs/configuration.md lacks: {row}");
+        }
+    }
+}

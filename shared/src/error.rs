@@ -11,7 +11,6 @@ pub enum Code {
     ValidationFailed,
     Unauthenticated,
     NotFound,
-    MethodNotAllowed,
     PayloadTooLarge,
     IdempotencyKeyReused,
     Conflict,
@@ -28,12 +27,11 @@ pub enum Code {
 
 impl Code {
     /// Every code, in the order in which the documentation lists them.
-    pub const ALL: [Code; 17] = [
+    pub const ALL: [Code; 16] = [
         Code::MalformedJson,
         Code::ValidationFailed,
         Code::Unauthenticated,
         Code::NotFound,
-        Code::MethodNotAllowed,
         Code::PayloadTooLarge,
         Code::IdempotencyKeyReused,
         Code::Conflict,
@@ -74,12 +72,6 @@ impl Code {
             Code::ValidationFailed => ("validation_failed", 422, false, "The request is not valid"),
             Code::Unauthenticated => ("unauthenticated", 401, false, "A valid key is needed"),
             Code::NotFound => ("not_found", 404, false, "There is no such thing here"),
-            Code::MethodNotAllowed => (
-                "method_not_allowed",
-                405,
-                false,
-                "This method is not known here",
-            ),
             Code::PayloadTooLarge => ("payload_too_large", 413, false, "The body is too large"),
             Code::IdempotencyKeyReused => (
                 "idempotency_key_reused",
@@ -266,5 +258,27 @@ impl std::error::Error for Error {
         self.source
             .as_ref()
             .map(|s| s.as_ref() as &(dyn std::error::Error + 'static))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_catalogue_is_documented() {
+        let documented = include_str!("../../docs/errors.md");
+        let rows = documented.lines().filter(|line| line.starts_with("| `")).count();
+        assert_eq!(rows, Code::ALL.len(), "docs/errors.md has a row for each code and no other");
+        for code in Code::ALL {
+            let retryable = if code.retryable() { "yes" } else { "no" };
+            let row = format!(
+                "| `{}` | {} | {retryable} | {} |",
+                code.as_str(),
+                code.status(),
+                code.title()
+            );
+            assert!(documented.contains(&row), "docs/errors.md lacks: {row}");
+        }
     }
 }

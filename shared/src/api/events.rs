@@ -61,13 +61,18 @@ pub fn handle<'a>(ctx: &'a Ctx, request: &'a Request) -> BoxFuture<'a, Result<Re
         let body = request.json()?;
         match body.get("events") {
             Some(events) => batch(ctx, &platform, request, events).await,
-            None => single(ctx, &platform, body).await,
+            None => single(ctx, &platform, request, body).await,
         }
     })
 }
 
-async fn single(ctx: &Ctx, platform: &Platform, body: Value) -> Result<Response> {
-    let accepted = accept(ctx, platform, body).await?;
+async fn single(
+    ctx: &Ctx,
+    platform: &Platform,
+    request: &Request,
+    body: Value,
+) -> Result<Response> {
+    let accepted = accept(ctx, platform, request, body).await?;
     let response = Response::json(202, &accepted)?;
     Ok(if accepted.replayed {
         response.header("idempotent-replayed", "true")
@@ -106,7 +111,7 @@ async fn batch(
         let mut outcomes = Vec::with_capacity(group.len());
         for (index, event) in group {
             let id = event["id"].as_str().map(str::to_owned);
-            outcomes.push((index, id, accept(ctx, platform, event).await));
+            outcomes.push((index, id, accept(ctx, platform, request, event).await));
         }
         outcomes
     };
@@ -124,7 +129,10 @@ async fn batch(
         Err(error) => {
             counts.1 += 1;
             if error.code() == Code::Internal {
-                tracing::error!(error = %error.chain(), "an event of a batch failed");
+                tracing::error!(
+                    request_id = %request.id, event_id = id.as_deref().unwrap_or_default(),
+                    error = %error.chain(), "an event of a batch failed"
+                );
             }
             let problem = problem::document(&error, &request.id);
             Ok(json!({ "id": id, "status": "refused", "problem": problem }))
@@ -158,12 +166,24 @@ fn group(event: &Value) -> String {
 }
 
 /// Checks one event and stores it with all that it changes.
-async fn accept(ctx: &Ctx, platform: &Platform, body: Value) -> Result<Accepted> {
+async fn accept(
+    ctx: &Ctx,
+    platform: &Platform,
+    request: &Request,
+    body: Value,
+) -> Result<Accepted> {
     let event = Event::read(body)?;
     platform.merchant(ctx, &event.merchant_id).await?;
     for _ in 0..RACE_ROUNDS_MAX {
         match try_accept(ctx, &event).await? {
-            Some(accepted) => return Ok(accepted),
+            Some(accepted) => {
+                tracing::info!(
+                    request_id = %request.id, merchant_id = %event.merchant_id,
+                    event_id = %event.id, applied = accepted.applied,
+                    replayed = accepted.replayed, "accepted"
+                );
+                return Ok(accepted);
+            }
             None => continue,
         }
     }

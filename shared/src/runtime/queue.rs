@@ -12,6 +12,7 @@ use futures::future::{BoxFuture, join_all};
 use lambda_runtime::LambdaEvent;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 /// Handles a batch: one result for each message, in order.
 type BatchHandler = for<'a> fn(&'a Ctx, Vec<String>) -> BoxFuture<'a, Vec<Result<()>>>;
@@ -122,21 +123,43 @@ async fn run(handler: BatchHandler) -> Result<(), lambda_runtime::Error> {
     lambda_runtime::run(lambda_runtime::service_fn(serve)).await
 }
 
-/// Reports the messages that go back to the queue.
+/// Whom and what a message is about, for the log.
+fn about(message: &SqsMessage) -> (String, String) {
+    let body = message.body.as_deref().unwrap_or_default();
+    let body: Value = serde_json::from_str(body).unwrap_or_default();
+    let notice = body.get("detail").unwrap_or(&body);
+    let text = |field: &str| notice[field].as_str().unwrap_or_default().to_owned();
+    (text("merchant_id"), text("event_id"))
+}
+
+/// Reports the messages that go back to the queue, and logs what became of each.
 fn answer(messages: &[SqsMessage], results: Vec<Result<()>>) -> SqsBatchResponse {
     let mut failures = Vec::new();
     for (message, result) in messages.iter().zip(results) {
-        let Err(error) = result else { continue };
         let id = message.message_id.clone().unwrap_or_default();
+        let (merchant, event) = about(message);
+        let Err(error) = result else {
+            // The schedule's messages are about no event.
+            if !event.is_empty() {
+                tracing::info!(message_id = %id, merchant_id = %merchant, event_id = %event, "done");
+            }
+            continue;
+        };
         match error.disposition() {
             Disposition::Retry => {
-                tracing::warn!(message_id = %id, error = %error.chain(), "goes back to the queue");
+                tracing::warn!(
+                    message_id = %id, merchant_id = %merchant, event_id = %event,
+                    error = %error.chain(), "goes back to the queue"
+                );
                 let mut failure = BatchItemFailure::default();
                 failure.item_identifier = id;
                 failures.push(failure);
             }
             Disposition::Park => {
-                tracing::error!(message_id = %id, error = %error.chain(), "cannot be done");
+                tracing::error!(
+                    message_id = %id, merchant_id = %merchant, event_id = %event,
+                    error = %error.chain(), "cannot be done"
+                );
             }
         }
     }

@@ -31,12 +31,21 @@ pub async fn relay() -> Result<(), lambda_runtime::Error> {
             numbers.push(record["dynamodb"]["SequenceNumber"].clone());
         }
         let results = outbox::publish(ctx, &notices).await;
+        for (notice, _) in notices.iter().zip(&results).filter(|(_, result)| result.is_ok()) {
+            tracing::info!(
+                merchant_id = %notice.merchant_id, event_id = %notice.event_id, "published"
+            );
+        }
         let failed = results.iter().position(Result::is_err);
         let failures: Vec<Value> = failed
             .iter()
             .map(|index| {
                 if let Err(error) = &results[*index] {
-                    tracing::warn!(error = %error.chain(), "not published; the stream repeats it");
+                    let notice = &notices[*index];
+                    tracing::warn!(
+                        merchant_id = %notice.merchant_id, event_id = %notice.event_id,
+                        error = %error.chain(), "not published; the stream repeats it"
+                    );
                 }
                 json!({ "itemIdentifier": numbers[*index] })
             })
