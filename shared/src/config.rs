@@ -170,7 +170,10 @@ mod tests {
         let documented = include_str!("../../docs/configuration.md");
         for Variable { name, meaning } in VARIABLES {
             let row = format!("| `{name}` | {meaning} |");
-            assert!(documented.contains(&row), "docs/configuration.md lacks: {row}");
+            assert!(
+                documented.contains(&row),
+                "docs/configuration.md lacks: {row}"
+            );
         }
     }
 }

@@ -268,8 +268,15 @@ mod tests {
     #[test]
     fn the_catalogue_is_documented() {
         let documented = include_str!("../../docs/errors.md");
-        let rows = documented.lines().filter(|line| line.starts_with("| `")).count();
-        assert_eq!(rows, Code::ALL.len(), "docs/errors.md has a row for each code and no other");
+        let rows = documented
+            .lines()
+            .filter(|line| line.starts_with("| `"))
+            .count();
+        assert_eq!(
+            rows,
+            Code::ALL.len(),
+            "docs/errors.md has a row for each code and no other"
+        );
         for code in Code::ALL {
             let retryable = if code.retryable() { "yes" } else { "no" };
             let row = format!(

@@ -18,6 +18,7 @@ Usage: local <command>
   up                          start what is missing, deploy what has changed; prints every URL
   down                        stop everything
   status                      what runs where
+  env                         the variables for a function that is started by hand, NAME=value
   logs [--function NAME] [--follow]
                               the functions' logs, as JSON lines
   demo [--data FILE.csv.gz] [--limit N]
@@ -35,6 +36,7 @@ enum Command {
     Up,
     Down,
     Status,
+    Env,
     Logs(Follow),
     Demo {
         data: Option<PathBuf>,
@@ -99,6 +101,7 @@ fn parse(mut arguments: lexopt::Parser) -> Result<Command, lexopt::Error> {
         "up" => Command::Up,
         "down" => Command::Down,
         "status" => Command::Status,
+        "env" => Command::Env,
         "logs" => Command::Logs(follow),
         "demo" => Command::Demo { data, limit },
         "gateway" => Command::Gateway {
@@ -132,6 +135,12 @@ async fn run(command: Command) -> Result<ExitCode, Trouble> {
             } else {
                 ExitCode::FAILURE
             });
+        }
+        Command::Env => {
+            let stack = Stack::connect(Config::from_environment()?).await?;
+            for (name, value) in stack.environment().await? {
+                println!("{name}={value}");
+            }
         }
         Command::Logs(options) => stack::follow(&Config::from_environment()?, options).await?,
         Command::Demo { data, limit } => {

@@ -1,1 +1,8 @@
-//! x
+//! Rules that this repository keeps, as tests: what a reviewer would have to remember is read from
+//! the sources instead.
+
+mod layers;
+mod repository;
+mod samples;
+mod stack_template;
+mod words;

@@ -317,7 +317,12 @@ async fn push_record(
     for _ in 0..PUSH_ROUNDS_MAX {
         let step = link.plan(&identity, &content, record.rev);
         let (request_id, remote) = match &step {
-            Step::Done => return Ok(()),
+            Step::Done => {
+                if let Some(seen) = link.seen(record.rev, session.ctx.now()) {
+                    store_link(session, &key, condition, &seen).await?;
+                }
+                return Ok(());
+            }
             Step::Create { request_id } => (request_id, None),
             Step::Update { request_id, remote } => (request_id, Some(remote)),
         };

@@ -31,7 +31,11 @@ pub async fn relay() -> Result<(), lambda_runtime::Error> {
             numbers.push(record["dynamodb"]["SequenceNumber"].clone());
         }
         let results = outbox::publish(ctx, &notices).await;
-        for (notice, _) in notices.iter().zip(&results).filter(|(_, result)| result.is_ok()) {
+        for (notice, _) in notices
+            .iter()
+            .zip(&results)
+            .filter(|(_, result)| result.is_ok())
+        {
             tracing::info!(
                 merchant_id = %notice.merchant_id, event_id = %notice.event_id, "published"
             );

@@ -133,7 +133,19 @@ impl Link {
         });
         Some(Link {
             state: LinkState::Pending,
+            // From here on the provider may hold the one or the other, until it has answered.
+            content: None,
             intent: Some(intent),
+            record_rev,
+            updated_at: Some(now),
+            ..self.clone()
+        })
+    }
+
+    /// The link after revision `record_rev` was found to stand at the provider already, or `None` when
+    /// that is recorded. Without it a late worker with a revision in between would write the past.
+    pub fn seen(&self, record_rev: u64, now: DateTime<Utc>) -> Option<Link> {
+        (self.record_rev < record_rev).then(|| Link {
             record_rev,
             updated_at: Some(now),
             ..self.clone()

@@ -44,7 +44,10 @@ pub async fn run(options: Options) -> ExitCode {
 }
 
 /// One line for the person who watches.
-#[expect(clippy::print_stdout, reason = "The demonstration talks to a person in a terminal.")]
+#[expect(
+    clippy::print_stdout,
+    reason = "The demonstration talks to a person in a terminal."
+)]
 fn say(line: &str) {
     println!("{line}");
 }

@@ -131,6 +131,37 @@ impl Aws {
         }
     }
 
+    /// The environment variables of all functions whose name starts with `prefix`. One name has one
+    /// value in all of them.
+    pub(crate) async fn variables(
+        &self,
+        prefix: &str,
+    ) -> Result<BTreeMap<String, String>, Trouble> {
+        let url = format!("{}/2015-03-31/functions/?MaxItems=1000", self.endpoint);
+        let request = http()
+            .get(url)
+            .timeout(Duration::from_secs(30))
+            .header("authorization", Self::credential("lambda"));
+        let (status, text) = self.send("ListFunctions", request).await?;
+        let answer: Value = serde_json::from_str(&text).unwrap_or_default();
+        let Some(functions) = answer["Functions"].as_array() else {
+            return Err(Trouble::plain(format!(
+                "The local AWS answered {status} to ListFunctions: {text}"
+            )));
+        };
+        let ours = functions.iter().filter(|function| {
+            let name = function["FunctionName"].as_str();
+            name.is_some_and(|name| name.starts_with(prefix))
+        });
+        let variables =
+            ours.filter_map(|function| function["Environment"]["Variables"].as_object());
+        let pairs = variables.flatten().filter_map(|(name, value)| {
+            let value = value.as_str()?;
+            Some((name.clone(), value.to_owned()))
+        });
+        Ok(pairs.collect())
+    }
+
     /// Makes a bucket; nothing happens if it is there.
     pub(crate) async fn make_bucket(&self, name: &str) -> Result<(), Trouble> {
         let request = http()

@@ -42,6 +42,9 @@ pub struct Stack {
     pub outputs: BTreeMap<String, String>,
 }
 
+/// How the names of the local stack's functions begin.
+const FUNCTIONS: &str = "crossdock-local-";
+
 impl Stack {
     /// Starts whatever is missing, deploys whatever has changed, and waits until the API answers.
     pub async fn up(config: Config) -> Result<Self, Trouble> {
@@ -187,6 +190,21 @@ impl Stack {
             }
         }
         Ok(())
+    }
+
+    /// The environment in which a function that is started by hand works on this stack: what the
+    /// deployed functions have, and what leads an SDK to the local AWS.
+    pub async fn environment(&self) -> Result<BTreeMap<String, String>, Trouble> {
+        let mut variables = Aws::new(&self.urls.aws).variables(FUNCTIONS).await?;
+        for (name, value) in [
+            ("AWS_ENDPOINT_URL", self.urls.aws.as_str()),
+            ("AWS_REGION", aws::REGION),
+            ("AWS_ACCESS_KEY_ID", aws::ACCESS_KEY),
+            ("AWS_SECRET_ACCESS_KEY", aws::ACCESS_KEY),
+        ] {
+            variables.insert(name.to_owned(), value.to_owned());
+        }
+        Ok(variables)
     }
 
     /// What functions have logged so far, oldest line first.

@@ -1,0 +1,485 @@
+//! Bad input is refused in one shape, which says where and why, and loses nothing that was good.
+
+use crate::world::{Reply, Shop, World, event, order, payment, refund, sale, wait};
+use reqwest::Method;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+const EVENTS: &str = "/api/v1/events";
+
+/// A request and how it is refused.
+struct Case {
+    about: &'static str,
+    method: Method,
+    path: String,
+    body: Option<String>,
+    status: u16,
+    code: &'static str,
+    /// Where the first fault is, if the refusal is about a field.
+    pointer: Option<&'static str>,
+    /// The code of that fault.
+    fault: Option<&'static str>,
+}
+
+impl Case {
+    fn new(
+        about: &'static str,
+        method: Method,
+        path: &str,
+        status: u16,
+        code: &'static str,
+    ) -> Case {
+        Case {
+            about,
+            method,
+            path: path.to_owned(),
+            body: None,
+            status,
+            code,
+            pointer: None,
+            fault: None,
+        }
+    }
+
+    fn post(about: &'static str, body: impl ToString, status: u16, code: &'static str) -> Case {
+        Case {
+            body: Some(body.to_string()),
+            ..Case::new(about, Method::POST, EVENTS, status, code)
+        }
+    }
+
+    fn at(self, pointer: &'static str, fault: &'static str) -> Case {
+        Case {
+            pointer: Some(pointer),
+            fault: Some(fault),
+            ..self
+        }
+    }
+
+    fn to(self, path: &str) -> Case {
+        Case {
+            path: path.to_owned(),
+            ..self
+        }
+    }
+}
+
+pub async fn test(world: Arc<World>) {
+    let shop = world.connected_shop("bad").await;
+    let other = world.connected_shop("bad").await;
+    let sold = sale(&shop, 0, 1000, "USD");
+    for event in &sold.events {
+        world.post(EVENTS, event).await.expect(202);
+    }
+    let foreign = foreign_things(&world, &other).await;
+    for case in cases(&shop, &sold.order)
+        .into_iter()
+        .chain(of_another_merchant(&shop, &foreign))
+    {
+        let reply = world
+            .api(case.method.clone(), &case.path, case.body.clone())
+            .await;
+        check(&case, &reply);
+    }
+    keys(&world, &sold.events[0]).await;
+    sent_again(&world, &shop, &sold.events[0]).await;
+    let mut expected = BTreeMap::from([(sold.order.clone(), 1000)]);
+    expected.extend(out_of_order(&world, &shop).await);
+    expected.extend(in_a_batch(&world, &shop).await);
+    in_the_books(&world, &shop, expected).await;
+    assert!(
+        world.books(&other, "SalesReceipt").await.is_empty(),
+        "another merchant's books are untouched"
+    );
+}
+
+#[track_caller]
+fn check(case: &Case, reply: &Reply) {
+    let about = case.about;
+    assert_eq!(reply.status, case.status, "{about}: {}", reply.body);
+    is_problem(about, reply, case.code);
+    let problem = reply.json();
+    assert_eq!(problem["retryable"], false, "{about}");
+    let first = &problem["errors"][0];
+    let pointer = case.pointer.map(|pointer| format!("#{pointer}"));
+    assert_eq!(
+        first["pointer"].as_str(),
+        pointer.as_deref(),
+        "{about}: {problem}"
+    );
+    assert_eq!(first["code"].as_str(), case.fault, "{about}: {problem}");
+}
+
+/// The members that every problem has.
+#[track_caller]
+fn is_problem(about: &str, reply: &Reply, code: &str) {
+    assert_eq!(
+        reply.header("content-type"),
+        "application/problem+json",
+        "{about}"
+    );
+    let problem = reply.json();
+    assert_eq!(problem["code"], code, "{about}: {problem}");
+    assert_eq!(problem["status"], reply.status, "{about}");
+    assert_eq!(problem["type"], format!("/docs/errors#{code}"), "{about}");
+    for member in ["title", "detail"] {
+        assert!(
+            problem[member].as_str().is_some_and(|text| text.len() > 5),
+            "{about}: {problem}"
+        );
+    }
+    let id = problem["request_id"].as_str().unwrap_or_default();
+    assert!(id.starts_with("req_"), "{about}: {problem}");
+    assert_eq!(reply.header("request-id"), id, "{about}");
+}
+
+fn with(mut event: Value, pointer: &str, value: Value) -> Value {
+    let (parent, key) = pointer.rsplit_once('/').expect("a pointer");
+    event.pointer_mut(parent).expect("a parent")[key] = value;
+    event
+}
+
+fn cases(shop: &Shop, sold: &str) -> Vec<Case> {
+    let good = event(
+        shop,
+        "bad-1",
+        "order.created",
+        order("bad-o1", 1, 2000, "USD"),
+    );
+    let bad = |pointer: &str, value: Value| with(good.clone(), pointer, value);
+    let invalid = |about, body: Value| Case::post(about, body, 422, "validation_failed");
+    let money = |amount: Value, currency: &str| json!({ "amount": amount, "currency": currency });
+    let yen = with(
+        event(
+            shop,
+            "bad-2",
+            "order.created",
+            order("bad-o2", 1, 2000, "JPY"),
+        ),
+        "/data/lines/0/total",
+        money(json!(2000.5), "JPY"),
+    );
+    let too_long = format!("{}{}", good, " ".repeat(256 * 1024));
+    let no_events = json!({ "events": [] });
+    let many = json!({ "events": vec![json!({}); 101] });
+    let unknown = refund("bad-r1", "bad-o-unknown", 1, "USD");
+    vec![
+        Case::post("malformed JSON", "{\"id\": ", 400, "malformed_json"),
+        Case::post("no body", "", 400, "malformed_json"),
+        Case::post("past 256 KiB", too_long, 413, "payload_too_large"),
+        invalid("no object", json!([])).at("", "invalid_value"),
+        invalid("unknown event type", bad("/type", json!("order.exploded")))
+            .at("/type", "unknown_event_type"),
+        invalid("unknown field", bad("/colour", json!("red"))).at("/colour", "unknown_field"),
+        invalid(
+            "unknown field of the order",
+            bad("/data/colour", json!("red")),
+        )
+        .at("/data/colour", "unknown_field"),
+        invalid(
+            "unknown field of a line",
+            bad("/data/lines/0/colour", json!("red")),
+        )
+        .at("/data/lines/0/colour", "unknown_field"),
+        invalid(
+            "a fraction of a minor unit",
+            bad("/data/total", money(json!(20.5), "USD")),
+        )
+        .at("/data/total", "invalid_value"),
+        invalid("more decimals than yen have", yen).at("/data/lines/0/total", "invalid_value"),
+        invalid(
+            "more decimals than a price may have",
+            bad("/data/lines/0/unit_price", json!("20.000001")),
+        )
+        .at("/data/lines/0/unit_price", "too_many_decimals"),
+        invalid(
+            "a currency that does not exist",
+            bad("/data/currency", json!("XQQ")),
+        )
+        .at("/data/currency", "invalid_value"),
+        invalid(
+            "a sum that is not the lines'",
+            bad("/data/total", money(json!(2001), "USD")),
+        )
+        .at("/data/total", "total_mismatch"),
+        invalid("no lines", bad("/data/lines", json!([]))).at("/data/lines", "wrong_count"),
+        invalid("an id that is none", bad("/id", json!("a b"))).at("/id", "invalid_value"),
+        invalid(
+            "a refund beyond what was paid",
+            event(
+                shop,
+                "bad-3",
+                "order.refunded",
+                refund("bad-r2", sold, 1001, "USD"),
+            ),
+        )
+        .at("/data/amount", "refund_exceeds_payment"),
+        invalid(
+            "a refund of what was never paid",
+            event(shop, "bad-4", "order.refunded", unknown),
+        )
+        .at("/data/amount", "refund_exceeds_payment"),
+        invalid(
+            "a payment in another currency",
+            event(
+                shop,
+                "bad-5",
+                "payment.processed",
+                payment("bad-p1", sold, 5, "EUR"),
+            ),
+        )
+        .at("/data/amount/currency", "currency_mismatch"),
+        invalid("a batch of none", no_events).at("/events", "wrong_count"),
+        invalid("a batch of too many", many).at("/events", "wrong_count"),
+        invalid(
+            "a merchant's currency that does not exist",
+            json!({"id": "bad-m", "name": "x", "currency": "XQQ"}),
+        )
+        .to("/api/v1/merchants")
+        .at("/currency", "invalid_value"),
+        Case::new(
+            "no merchant named",
+            Method::GET,
+            "/api/v1/integrations",
+            422,
+            "validation_failed",
+        )
+        .at("/merchant_id", "missing_field"),
+        Case::new(
+            "unknown path",
+            Method::GET,
+            "/api/v1/nothing",
+            404,
+            "not_found",
+        ),
+        Case::new(
+            "unknown path outside the API",
+            Method::POST,
+            "/",
+            404,
+            "not_found",
+        ),
+        Case::new("wrong method", Method::GET, EVENTS, 404, "not_found"),
+        Case::new(
+            "wrong method of a resource",
+            Method::DELETE,
+            "/api/v1/merchants/x",
+            404,
+            "not_found",
+        ),
+    ]
+}
+
+/// What another merchant has.
+struct Foreign {
+    connection: String,
+    endpoint: String,
+}
+
+async fn foreign_things(world: &World, other: &Shop) -> Foreign {
+    let merchant = &other.merchant;
+    let id = |list: Value| list["data"][0]["id"].as_str().expect("an id").to_owned();
+    world.endpoint(other, &["user.created"]).await;
+    let path = format!("/api/v1/integrations?merchant_id={merchant}");
+    let connections = world.get(&path).await.expect(200).json();
+    let path = format!("/api/v1/webhooks?merchant_id={merchant}");
+    let endpoints = world.get(&path).await.expect(200).json();
+    Foreign {
+        connection: id(connections),
+        endpoint: id(endpoints),
+    }
+}
+
+fn of_another_merchant(shop: &Shop, foreign: &Foreign) -> Vec<Case> {
+    let merchant = &shop.merchant;
+    let Foreign {
+        connection,
+        endpoint,
+    } = foreign;
+    let get = |about, path: String| Case::new(about, Method::GET, &path, 404, "not_found");
+    let stranger = Shop {
+        merchant: "bad-stranger".to_owned(),
+        realm: String::new(),
+    };
+    let [of_stranger, _] = sale(&stranger, 1, 1000, "USD").events;
+    let confirm = json!({ "merchant_id": merchant, "confirmation": "x" });
+    let confirm_path = format!("/api/v1/integrations/accounting/{connection}/confirm");
+    vec![
+        Case::post(
+            "a merchant that is not registered",
+            of_stranger,
+            404,
+            "not_found",
+        ),
+        get(
+            "an unknown merchant",
+            "/api/v1/merchants/bad-stranger".to_owned(),
+        ),
+        get(
+            "connections of an unknown merchant",
+            "/api/v1/integrations?merchant_id=bad-stranger".to_owned(),
+        ),
+        get(
+            "another's connection",
+            format!("/api/v1/integrations/accounting/{connection}?merchant_id={merchant}"),
+        ),
+        get(
+            "another's endpoint",
+            format!("/api/v1/webhooks/{endpoint}?merchant_id={merchant}"),
+        ),
+        get(
+            "another's deliveries",
+            format!("/api/v1/webhooks/{endpoint}/attempts?merchant_id={merchant}"),
+        ),
+        Case::post("confirming another's connection", confirm, 404, "not_found").to(&confirm_path),
+    ]
+}
+
+/// Without the platform key nothing is answered, and nothing is said about what there is.
+async fn keys(world: &World, event: &Value) {
+    let url = format!("{}{EVENTS}", world.stack.urls.api);
+    let wrong = format!("{}x", world.bearer());
+    let basic = world.bearer().replace("Bearer", "Basic");
+    for key in [
+        None,
+        Some("Bearer "),
+        Some("Bearer x"),
+        Some(&*wrong),
+        Some(&*basic),
+    ] {
+        let headers: Vec<(&str, &str)> = key.iter().map(|key| ("authorization", *key)).collect();
+        let body = Some(event.to_string());
+        let reply = world
+            .send(Method::POST, &url, &headers, body)
+            .await
+            .expect(401);
+        is_problem("a wrong key", &reply, "unauthenticated");
+        assert!(reply.header("www-authenticate").starts_with("Bearer"));
+    }
+}
+
+/// The same event again gets the first answer, also with its keys in another order; another body
+/// under the same id is refused and changes nothing.
+async fn sent_again(world: &World, shop: &Shop, event: &Value) {
+    let first = world.post(EVENTS, event).await.expect(202);
+    assert_eq!(first.header("idempotent-replayed"), "true");
+    let spaced = serde_json::to_string_pretty(event).expect("JSON");
+    let again = world
+        .api(Method::POST, EVENTS, Some(spaced))
+        .await
+        .expect(202);
+    assert_eq!(again.json(), first.json());
+    assert_eq!(first.json()["applied"], true, "as it was at first");
+    let other = with(event.clone(), "/data/number", json!("other"));
+    let reply = world.post(EVENTS, &other).await.expect(409);
+    is_problem("another body", &reply, "idempotency_key_reused");
+    assert_eq!(
+        world.post(EVENTS, event).await.expect(202).json(),
+        first.json()
+    );
+    // The id belongs to its merchant: another one may use the same.
+    let stranger = with(event.clone(), "/merchant_id", json!("bad-stranger"));
+    assert_eq!(world.post(EVENTS, &stranger).await.status, 404);
+    assert_eq!(event["merchant_id"], shop.merchant);
+}
+
+/// An older version that comes late is accepted, and changes nothing.
+async fn out_of_order(world: &World, shop: &Shop) -> BTreeMap<String, i64> {
+    let id = format!("{}-late", shop.merchant);
+    let send = async |name: &str, kind: &str, data: Value| {
+        let event = event(shop, &format!("{id}-{name}"), kind, data);
+        world.post(EVENTS, &event).await.expect(202).json()["applied"].clone()
+    };
+    assert_eq!(
+        send("v1", "order.created", order(&id, 1, 1000, "USD")).await,
+        true
+    );
+    assert_eq!(
+        send("v3", "order.updated", order(&id, 3, 3000, "USD")).await,
+        true
+    );
+    assert_eq!(
+        send("v2", "order.updated", order(&id, 2, 2000, "USD")).await,
+        false
+    );
+    let paid = payment(&format!("{id}-p"), &id, 3000, "USD");
+    assert_eq!(send("paid", "payment.processed", paid).await, true);
+    BTreeMap::from([(id, 3000)])
+}
+
+/// One bad item is refused by itself; what stands before and behind it is taken.
+async fn in_a_batch(world: &World, shop: &Shop) -> BTreeMap<String, i64> {
+    let (one, two) = (sale(shop, 1, 1100, "USD"), sale(shop, 2, 1200, "USD"));
+    let broken = with(
+        sale(shop, 3, 1300, "USD").events[0].clone(),
+        "/data/currency",
+        json!("XQQ"),
+    );
+    let mut events = one.events.to_vec();
+    events.push(broken);
+    events.push(json!("no event at all"));
+    events.extend(two.events);
+    let reply = world
+        .post(EVENTS, &json!({ "events": events }))
+        .await
+        .expect(200)
+        .json();
+    assert_eq!(
+        (&reply["accepted"], &reply["refused"]),
+        (&json!(4), &json!(2)),
+        "{reply}"
+    );
+    let items = reply["data"].as_array().expect("a list");
+    let statuses: Vec<&str> = items
+        .iter()
+        .filter_map(|item| item["status"].as_str())
+        .collect();
+    assert_eq!(
+        statuses,
+        [
+            "accepted", "accepted", "refused", "refused", "accepted", "accepted"
+        ]
+    );
+    let problem = &items[2]["problem"];
+    assert_eq!(
+        problem["errors"][0]["pointer"], "#/data/currency",
+        "{problem}"
+    );
+    assert_eq!(problem["code"], "validation_failed");
+    assert!(
+        problem["request_id"]
+            .as_str()
+            .is_some_and(|id| id.starts_with("req_"))
+    );
+    assert_eq!(items[2]["id"], events[2]["id"]);
+    BTreeMap::from([(one.order, 1100), (two.order, 1200)])
+}
+
+/// Everything that was accepted is in the books, once, and nothing else is.
+async fn in_the_books(world: &World, shop: &Shop, expected: BTreeMap<String, i64>) {
+    wait("receipts", async || {
+        let books = world.books(shop, "SalesReceipt").await;
+        let has = |(id, minor): &(&String, &i64)| {
+            books
+                .get(*id)
+                .is_some_and(|all| all.contains(&("USD".to_owned(), **minor)))
+        };
+        let missing = expected
+            .iter()
+            .filter(|entry| !has(entry))
+            .map(|(id, _)| id.clone());
+        (missing.collect(), books.len())
+    })
+    .await;
+    let books = world.books(shop, "SalesReceipt").await;
+    let expected: BTreeMap<String, Vec<(String, i64)>> = expected
+        .into_iter()
+        .map(|(id, minor)| (id, vec![("USD".to_owned(), minor)]))
+        .collect();
+    assert_eq!(books, expected);
+    assert!(
+        world.books(shop, "RefundReceipt").await.is_empty(),
+        "no refund was accepted"
+    );
+}

@@ -1,0 +1,224 @@
+//! What the functions logged in all tests of this run: JSON lines that name the request, the
+//! merchant and the event, and hold nothing that was entrusted to us.
+
+use crate::world::{World, sale, wait};
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// Shorter texts are no secrets, and would be found by accident.
+const SECRET_CHARS_MIN: usize = 8;
+/// What only a whole body holds.
+const BODY_PARTS: [&str; 5] = [
+    "unit_price",
+    "placed_at",
+    "PrivateNote",
+    "grant_type",
+    "root_key",
+];
+
+pub async fn test(world: Arc<World>) {
+    // A run of its own, so that this test says something also when it is the only one.
+    let shop = world.connected_shop("logs").await;
+    world.endpoint(&shop, &["order.created"]).await;
+    let sold = sale(&shop, 0, 1000, "USD");
+    let events: Vec<&Value> = sold.events.iter().collect();
+    world
+        .post("/api/v1/events", &json!({ "events": events }))
+        .await
+        .expect(200);
+    let ids: Vec<&str> = events
+        .iter()
+        .filter_map(|event| event["id"].as_str())
+        .collect();
+    wait("the order", async || {
+        let books = world.books(&shop, "SalesReceipt").await;
+        let delivered = world.received().await.contains(ids[0]);
+        let missing = [(books.is_empty(), "receipt"), (!delivered, "webhook")];
+        let missing = missing.into_iter().filter(|(is, _)| *is);
+        (
+            missing.map(|(_, what)| what.to_owned()).collect(),
+            books.len(),
+        )
+    })
+    .await;
+
+    let secrets = secrets(&world).await;
+    assert!(
+        secrets.len() >= 10,
+        "{} secrets are looked for",
+        secrets.len()
+    );
+    // Lines come out of a function a moment after its work.
+    wait("the lines of each step", async || {
+        let lines = world.stack.logs(None).await.expect("the logs");
+        (steps(&lines, &shop.merchant, &ids), lines.len())
+    })
+    .await;
+    let lines = world.stack.logs(None).await.expect("the logs");
+    eprintln!(
+        "  {} lines, {} secrets looked for",
+        lines.len(),
+        secrets.len()
+    );
+    for line in &lines {
+        is_a_line(line);
+        let text = line.to_string();
+        // Not even the message of a failed assertion may show it.
+        let leak = secrets.iter().find(|secret| text.contains(&***secret));
+        let start: String = leak.map_or("", String::as_str).chars().take(6).collect();
+        assert!(
+            leak.is_none(),
+            "a secret that starts with {start} is in {text}"
+        );
+        let part = BODY_PARTS.iter().find(|part| text.contains(**part));
+        assert!(part.is_none(), "{part:?} of a body is in {text}");
+        assert!(
+            !text.contains("/connect/") || text.contains("/connect/…"),
+            "a link is in {text}"
+        );
+    }
+}
+
+/// Which of the steps has no line that names the event and its merchant.
+fn steps(lines: &[Value], merchant: &str, ids: &[&str]) -> Vec<String> {
+    let wanted = [
+        ("api_events", "accepted", ids),
+        ("outbox_relay", "published", ids),
+        ("sync_quickbooks", "done", ids),
+        ("webhook_fanout", "done", ids),
+        ("webhook_deliver", "done", &ids[..1]),
+    ];
+    let mut missing = Vec::new();
+    for (function, message, ids) in wanted {
+        for id in ids {
+            let found = lines.iter().any(|line| {
+                line["function"] == function
+                    && line["message"] == message
+                    && line["event_id"] == **id
+                    && line["merchant_id"] == merchant
+            });
+            // The sweep is the other way out of the outbox.
+            if !found && function != "outbox_relay" {
+                missing.push(format!("{function}: {message} {id}"));
+            }
+        }
+    }
+    missing
+}
+
+#[track_caller]
+fn is_a_line(line: &Value) {
+    for member in ["level", "timestamp", "message"] {
+        assert!(
+            line[member].is_string(),
+            "no {member}, so no JSON of ours: {line}"
+        );
+    }
+    let is_request = matches!(line["message"].as_str(), Some("served" | "accepted"));
+    if is_request {
+        let id = line["request_id"].as_str().unwrap_or_default();
+        assert!(id.starts_with("req_"), "no request id: {line}");
+    }
+    if matches!(
+        line["message"].as_str(),
+        Some("accepted" | "done" | "published")
+    ) {
+        for member in ["merchant_id", "event_id"] {
+            assert!(
+                line[member].as_str().is_some_and(|id| !id.is_empty()),
+                "no {member}: {line}"
+            );
+        }
+    }
+}
+
+/// Everything that must not be logged, from where it was given out.
+async fn secrets(world: &World) -> BTreeSet<String> {
+    let mut secrets = world.secrets.lock().expect("not poisoned").clone();
+    secrets.insert(world.stack.platform_key.clone());
+    // The secrets of the deployment: platform key, root key of the vault, the QuickBooks app's.
+    let list = world
+        .aws("secretsmanager", "secretsmanager.ListSecrets", json!({}))
+        .await;
+    let list = list["SecretList"].as_array().expect("a list").clone();
+    assert!(list.len() >= 3, "{list:?}");
+    for secret in list {
+        let body = json!({ "SecretId": secret["Name"] });
+        let held = world
+            .aws("secretsmanager", "secretsmanager.GetSecretValue", body)
+            .await;
+        let held: Value = serde_json::from_str(held["SecretString"].as_str().expect("a text"))
+            .expect("secrets are JSON");
+        for (name, value) in held.as_object().expect("an object") {
+            // The id of the app is shown to every browser.
+            if name != "client_id" {
+                secrets.insert(value.as_str().expect("a text").to_owned());
+            }
+        }
+    }
+    let state = world.stack.config.directory.join("state");
+    // What the stand-in gave out: codes, access tokens and refresh tokens.
+    let issued = texts(
+        &state.join("quickbooks/quickbooks.jsonl"),
+        &["token", "refresh_token", "code"],
+    );
+    for kind in ["access-", "refresh-", "code-"] {
+        assert!(
+            issued.iter().any(|text| text.starts_with(kind)),
+            "no {kind} was issued"
+        );
+    }
+    secrets.extend(issued.into_iter().filter(|text| {
+        ["access-", "refresh-", "code-"]
+            .iter()
+            .any(|kind| text.starts_with(kind))
+    }));
+    secrets.extend(texts(&state.join("receiver/secrets.jsonl"), &["secret"]));
+    secrets.extend(texts(
+        &state.join("receiver/connected.jsonl"),
+        &["confirmation"],
+    ));
+    // The customers of the samples, and those that the tests have made up.
+    let samples = world.stack.config.root.join("tests/samples/orders.jsonl");
+    let people = texts(&samples, &["email", "phone"]);
+    assert!(people.len() >= 5, "{} e-mails and telephones", people.len());
+    secrets.extend(people);
+    secrets.insert("@example.".to_owned());
+    secrets.retain(|secret| secret.chars().count() >= SECRET_CHARS_MIN);
+    secrets
+}
+
+/// The texts under these names, anywhere in a file of JSON lines.
+fn texts(path: &std::path::Path, names: &[&str]) -> BTreeSet<String> {
+    fn collect(value: &Value, names: &[&str], into: &mut BTreeSet<String>) {
+        match value {
+            Value::Object(fields) => {
+                for (name, value) in fields {
+                    match value {
+                        Value::String(text) if names.contains(&name.as_str()) => {
+                            into.insert(text.clone());
+                        }
+                        other => collect(other, names, into),
+                    }
+                }
+            }
+            Value::Array(values) => {
+                for value in values {
+                    collect(value, names, into);
+                }
+            }
+            _ => {}
+        }
+    }
+    let mut found = BTreeSet::new();
+    let text =
+        std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    for line in text.lines() {
+        // The last line may still be on its way into the file.
+        if let Ok(value) = serde_json::from_str::<Value>(line) {
+            collect(&value, names, &mut found);
+        }
+    }
+    found
+}

@@ -1,0 +1,733 @@
+//! One run: a connected merchant, workers that take turns, and the books at the end.
+
+use crate::shop::{Expected, MERCHANT, Shop, Sum, exponent};
+use crate::world::{Chances, Dice, Message, PLATFORM_KEY, PUBLIC_URL, World};
+use axum::http;
+use chrono::TimeDelta;
+use crossdock::api::auth::Merchant;
+use crossdock::api::{self, events};
+use crossdock::ctx::Ctx;
+use crossdock::engine::{outbox, push};
+use crossdock::error::Code;
+use crossdock::model::ids::{ConnectionId, MerchantId};
+use crossdock::model::notice::Notice;
+use crossdock::oauth::{connect, tenant};
+use crossdock::store::{Condition, Store, Table, Write, keys};
+use crossdock::sync::push::{Link, LinkState};
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use rust_decimal::Decimal;
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+use url::Url;
+
+/// Most polls until the faults stop, and until all must be done after that.
+const TROUBLED_POLLS_MAX: usize = 6_000;
+const QUIET_POLLS_MAX: usize = 200_000;
+const WORKERS_MAX: usize = 6;
+/// After how long a message that failed comes again.
+const VISIBILITY: TimeDelta = TimeDelta::seconds(30);
+
+/// Runs `future` alone to its end.
+pub fn alone<T>(future: impl Future<Output = T>) -> T {
+    let mut future = Box::pin(future);
+    loop {
+        if let Poll::Ready(value) = future
+            .as_mut()
+            .poll(&mut Context::from_waker(Waker::noop()))
+        {
+            return value;
+        }
+    }
+}
+
+fn merchant() -> MerchantId {
+    MERCHANT.parse().unwrap()
+}
+
+/// Registers the merchant and connects it, as its browser would.
+pub async fn set_up(world: &World, ctx: &Ctx) -> ConnectionId {
+    let document = Merchant {
+        id: merchant(),
+        name: "Demo".to_owned(),
+        currency: "USD".parse().unwrap(),
+        created_at: ctx.now(),
+    };
+    let write = Write::put(keys::merchant(&merchant()), Condition::Absent, &document).unwrap();
+    world.memory.write(write).await.unwrap();
+    let redirect = crossdock::oauth::redirect_uri(PUBLIC_URL, "quickbooks");
+    let client = json!({
+        "client_id": local::standins::quickbooks::DEFAULT_CLIENT_ID,
+        "client_secret": local::standins::quickbooks::DEFAULT_CLIENT_SECRET,
+        "redirect_uris": [redirect],
+    });
+    world.control("POST", "clients", &client.to_string()).await;
+    let back: Url = "https://shop.example/back".parse().unwrap();
+    let link = connect::create_link(ctx, &merchant(), "quickbooks", back)
+        .await
+        .unwrap();
+    let secret = link.url.rsplit('/').next().unwrap();
+    let started = connect::start(ctx, secret).await.unwrap();
+    let mut form = url::form_urlencoded::Serializer::new(String::new());
+    form.extend_pairs(started.authorize_url.query_pairs());
+    form.append_pair("realm_id", local::standins::quickbooks::DEFAULT_REALM);
+    form.append_pair("decision", "approve");
+    let decision = http::Request::builder()
+        .method("POST")
+        .uri("/connect/oauth2/decision")
+        .body(form.finish().into_bytes())
+        .unwrap();
+    let answer = world.vendor.handle(decision).await.unwrap();
+    let location = answer.headers()["location"].to_str().unwrap();
+    let target: Url = location.parse().unwrap();
+    let query: BTreeMap<String, String> = target.query_pairs().into_owned().collect();
+    let callback = connect::Callback {
+        provider: "quickbooks".to_owned(),
+        tenant: tenant(PUBLIC_URL),
+        state: query.get("state").cloned(),
+        code: query.get("code").cloned(),
+        error: None,
+        tenant_id: query.get("realmId").cloned(),
+        cookie: Some(started.cookie),
+    };
+    let back = connect::finish(ctx, callback).await.unwrap();
+    let query: BTreeMap<String, String> = back.query_pairs().into_owned().collect();
+    let id: ConnectionId = query["connection_id"].parse().unwrap();
+    connect::confirm(ctx, &merchant(), &id, &query["confirmation"])
+        .await
+        .unwrap();
+    id
+}
+
+/// Sends events as the shop does, and returns those that have to be sent again.
+async fn accept(ctx: Arc<Ctx>, world: World, events: Vec<(usize, Value)>) -> Vec<usize> {
+    let single = events.len() == 1;
+    let bodies: Vec<Value> = events.iter().map(|(_, event)| event.clone()).collect();
+    let body = if single {
+        bodies[0].clone()
+    } else {
+        json!({ "events": bodies })
+    };
+    let request = api::Request {
+        method: "POST".to_owned(),
+        path: "/api/v1/events".to_owned(),
+        bearer: Some(PLATFORM_KEY.into()),
+        body: body.to_string().into_bytes(),
+        ..api::Request::default()
+    };
+    let all = || events.iter().map(|(index, _)| *index).collect();
+    match events::handle(&ctx, &request).await {
+        Ok(response) if single => {
+            assert_eq!(response.status, 202);
+            Vec::new()
+        }
+        Ok(response) => {
+            let answer: Value = serde_json::from_str(&response.body).unwrap();
+            let outcomes = answer["data"].as_array().unwrap().iter().zip(&events);
+            let refused = outcomes.filter(|(outcome, _)| outcome["status"] != "accepted");
+            refused.map(|(_, (index, _))| *index).collect()
+        }
+        Err(error) => {
+            world.note(|| format!("not accepted: {}", error.chain()));
+            // A refund that overtook its payment is the one refusal that such events can meet.
+            let early = error.code() == Code::ValidationFailed
+                && error
+                    .fields()
+                    .iter()
+                    .all(|field| field.code == "refund_exceeds_payment");
+            assert!(error.code().retryable() || early, "{}", error.chain());
+            all()
+        }
+    }
+}
+
+/// Pushes notices and returns those that go back to the queue.
+async fn push_batch(ctx: Arc<Ctx>, world: World, notices: Vec<Notice>) -> Vec<Notice> {
+    let results = push::push(&ctx, "quickbooks", &notices).await;
+    let mut again = Vec::new();
+    for (notice, result) in notices.into_iter().zip(results) {
+        if let Err(error) = result {
+            world.note(|| format!("push of {} failed: {}", notice.event_id, error.chain()));
+            again.push(notice);
+        }
+    }
+    again
+}
+
+fn outbox_rows(world: &World) -> Vec<Notice> {
+    let page = world
+        .memory
+        .scan(Table::Outbox, None, 10_000)
+        .now_or_never()
+        .unwrap()
+        .unwrap();
+    page.items.iter().map(|item| item.read().unwrap()).collect()
+}
+
+enum Job {
+    Accept(Vec<usize>),
+    Relay,
+    Push(Vec<Notice>),
+}
+
+enum Done {
+    Accepted(Vec<usize>),
+    Relayed,
+    Pushed(Vec<Notice>),
+}
+
+struct Task {
+    id: usize,
+    job: Job,
+    future: BoxFuture<'static, Done>,
+}
+
+pub struct Run {
+    pub world: World,
+    pub ctx: Arc<Ctx>,
+    connection: ConnectionId,
+    shop: Shop,
+    /// Events that are still to be sent.
+    unsent: Vec<usize>,
+    accepted: BTreeSet<String>,
+    tasks: Vec<Task>,
+    started: usize,
+}
+
+impl Run {
+    pub fn new(seed: u64, shop: impl FnOnce(&mut Dice) -> Shop) -> Run {
+        let world = World::new(seed);
+        let ctx = Arc::new(world.ctx());
+        let connection = alone(set_up(&world, &ctx));
+        let shop = shop(&mut world.state().dice);
+        Run {
+            unsent: (0..shop.events.len()).collect(),
+            world,
+            ctx,
+            connection,
+            shop,
+            accepted: BTreeSet::new(),
+            tasks: Vec::new(),
+            started: 0,
+        }
+    }
+
+    fn below(&self, end: usize) -> usize {
+        self.world.state().dice.below(end)
+    }
+
+    fn per_mille(&self, chance: u64) -> bool {
+        self.world.state().dice.per_mille(chance)
+    }
+
+    fn start(&mut self, job: Job) {
+        let (ctx, world) = (self.ctx.clone(), self.world.clone());
+        self.started += 1;
+        let id = self.started;
+        let future: BoxFuture<'static, Done> = match &job {
+            Job::Accept(indexes) => {
+                let events: Vec<(usize, Value)> = indexes
+                    .iter()
+                    .map(|index| (*index, self.shop.events[*index].clone()))
+                    .collect();
+                world.note(|| {
+                    let ids: Vec<_> = events
+                        .iter()
+                        .map(|(_, event)| event["id"].clone())
+                        .collect();
+                    format!("#{id} accept {ids:?}")
+                });
+                async move { Done::Accepted(accept(ctx, world, events).await) }.boxed()
+            }
+            Job::Relay => {
+                let mut rows = outbox_rows(&world);
+                let sweep = self.per_mille(300);
+                if !sweep && !rows.is_empty() {
+                    let keep = 1 + self.below(rows.len().min(5));
+                    let first = self.below(rows.len());
+                    rows.rotate_left(first);
+                    rows.truncate(keep);
+                }
+                world.note(|| format!("#{id} relay of {} rows (sweep: {sweep})", rows.len()));
+                async move {
+                    if sweep {
+                        let _ = outbox::sweep(&ctx).await;
+                    } else {
+                        let _ = outbox::publish(&ctx, &rows).await;
+                    }
+                    Done::Relayed
+                }
+                .boxed()
+            }
+            Job::Push(notices) => {
+                let notices = notices.clone();
+                world.note(|| {
+                    let ids: Vec<_> = notices.iter().map(|n| n.event_id.as_str()).collect();
+                    format!("#{id} push {ids:?}")
+                });
+                async move { Done::Pushed(push_batch(ctx, world, notices).await) }.boxed()
+            }
+        };
+        self.tasks.push(Task { id, job, future });
+    }
+
+    fn back_to_queue(&self, notices: Vec<Notice>, delay: TimeDelta) {
+        let mut state = self.world.state();
+        let visible_at = state.now + delay;
+        state.queue.extend(
+            notices
+                .into_iter()
+                .map(|notice| Message { notice, visible_at }),
+        );
+    }
+
+    /// A process dies: its future is gone, and what it held comes again.
+    fn crash(&mut self, position: usize) {
+        let task = self.tasks.swap_remove(position);
+        self.world.note(|| format!("#{} dies", task.id));
+        match task.job {
+            Job::Accept(indexes) => self.unsent.extend(indexes),
+            Job::Relay => {}
+            Job::Push(notices) => self.back_to_queue(notices, VISIBILITY),
+        }
+    }
+
+    fn finish(&mut self, task: Task, done: Done, troubled: bool) {
+        self.world.note(|| format!("#{} is done", task.id));
+        match (task.job, done) {
+            (Job::Accept(indexes), Done::Accepted(again)) => {
+                for index in indexes {
+                    if again.contains(&index) {
+                        self.unsent.push(index);
+                        continue;
+                    }
+                    let id = self.shop.events[index]["id"].as_str().unwrap();
+                    self.accepted.insert(id.to_owned());
+                    if troubled && self.per_mille(150) {
+                        self.unsent.push(index);
+                    }
+                }
+            }
+            (Job::Push(notices), Done::Pushed(again)) => {
+                for notice in notices {
+                    if again.contains(&notice) {
+                        self.back_to_queue(vec![notice], VISIBILITY);
+                    } else if troubled && self.per_mille(80) {
+                        // A deletion from the queue that got lost.
+                        let delay = TimeDelta::seconds(self.below(60) as i64);
+                        self.back_to_queue(vec![notice], delay);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Takes up to ten messages that are visible, in no order.
+    fn receive(&self) -> Vec<Notice> {
+        let mut state = self.world.state();
+        let mut batch = Vec::new();
+        let most = 1 + state.dice.below(10);
+        while batch.len() < most {
+            let now = state.now;
+            let visible: Vec<usize> = (0..state.queue.len())
+                .filter(|i| state.queue[*i].visible_at <= now)
+                .collect();
+            if visible.is_empty() {
+                break;
+            }
+            let index = *state.dice.pick(&visible);
+            batch.push(state.queue.swap_remove(index).notice);
+        }
+        batch
+    }
+
+    /// Starts one more worker, if there is something to do.
+    fn hire(&mut self) {
+        // Slowly accepted events meet a provider that holds something already.
+        match self.below(20) {
+            0 if !self.unsent.is_empty() => {
+                let mut indexes = Vec::new();
+                self.unsent.sort_unstable();
+                for _ in 0..1 + self.below(3).min(self.unsent.len() - 1) {
+                    let in_order = self.per_mille(700);
+                    let position = if in_order {
+                        0
+                    } else {
+                        self.below(self.unsent.len())
+                    };
+                    let index = self.unsent.remove(position);
+                    if !indexes.contains(&index) {
+                        indexes.push(index);
+                    }
+                }
+                self.start(Job::Accept(indexes));
+            }
+            1..7 if !outbox_rows(&self.world).is_empty() => self.start(Job::Relay),
+            7.. => {
+                let batch = self.receive();
+                if !batch.is_empty() {
+                    self.start(Job::Push(batch));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn idle(&self) -> bool {
+        let state = self.world.state();
+        self.tasks.is_empty() && self.unsent.is_empty() && state.queue.is_empty()
+    }
+
+    /// One turn of one worker, chosen by chance.
+    fn turn(&mut self, crashes: u64, troubled: bool) {
+        if self.tasks.len() < WORKERS_MAX && (self.tasks.is_empty() || self.per_mille(100)) {
+            self.hire();
+        }
+        if self.per_mille(5) {
+            alone(self.world.deliver_late());
+        }
+        let pause = if self.tasks.is_empty() || self.per_mille(2) {
+            20_000
+        } else {
+            20
+        };
+        let pause = self.below(pause) as u64;
+        self.world.advance(Duration::from_millis(pause));
+        if self.tasks.is_empty() {
+            return;
+        }
+        let position = self.below(self.tasks.len());
+        if self.per_mille(crashes) {
+            self.crash(position);
+            return;
+        }
+        let mut context = Context::from_waker(Waker::noop());
+        if let Poll::Ready(done) = self.tasks[position].future.as_mut().poll(&mut context) {
+            let task = self.tasks.swap_remove(position);
+            self.finish(task, done, troubled);
+        }
+    }
+
+    /// Sends everything while things go wrong, then lets it come to rest.
+    pub fn random(&mut self) {
+        let (chances, crashes) = {
+            let mut state = self.world.state();
+            let dice = &mut state.dice;
+            let chances = Chances {
+                store: dice.next() % 60,
+                net: dice.next() % 300,
+                bus: dice.next() % 250,
+            };
+            state.chances = chances;
+            (chances, state.dice.next() % 25)
+        };
+        self.world
+            .note(|| format!("{chances:?}, crashes: {crashes}"));
+        for _ in 0..TROUBLED_POLLS_MAX {
+            if self.idle() && outbox_rows(&self.world).is_empty() {
+                break;
+            }
+            self.turn(crashes, true);
+        }
+        self.drain();
+    }
+
+    pub fn drain(&mut self) {
+        self.world.note(|| "the troubles end".to_owned());
+        {
+            let mut state = self.world.state();
+            state.chances = Chances::default();
+            state.store_plan = None;
+            state.net_plan = None;
+        }
+        for _ in 0..QUIET_POLLS_MAX {
+            let late = self.world.state().late.len();
+            if self.idle() && outbox_rows(&self.world).is_empty() && late == 0 {
+                return;
+            }
+            self.turn(0, false);
+        }
+        panic!("it does not come to rest");
+    }
+
+    /// Runs the events in their order with one worker, which dies at poll `dies_at`. `eager` takes up
+    /// at once what was interrupted; otherwise it waits until the rest has happened. Returns how many
+    /// polls it took.
+    pub fn scripted(&mut self, dies_at: Option<u64>, eager: bool) -> u64 {
+        let mut polls = 0;
+        for index in 0..self.shop.events.len() {
+            self.unsent.retain(|other| *other != index);
+            self.start(Job::Accept(vec![index]));
+            self.only_task(&mut polls, dies_at);
+            if eager && let Some(index) = self.unsent.pop_if(|last| *last == index) {
+                self.start(Job::Accept(vec![index]));
+                self.only_task(&mut polls, dies_at);
+            }
+            // The first payment makes the order pushable; then each change is pushed by itself.
+            let rows = outbox_rows(&self.world);
+            if index == 0 || rows.is_empty() {
+                continue;
+            }
+            let (ctx, notices) = (self.ctx.clone(), rows.clone());
+            let future = async move {
+                let _ = outbox::publish(&ctx, &notices).await;
+                Done::Relayed
+            };
+            self.tasks.push(Task {
+                id: 0,
+                job: Job::Relay,
+                future: future.boxed(),
+            });
+            self.only_task(&mut polls, dies_at);
+            loop {
+                let notices: Vec<Notice> = {
+                    let mut state = self.world.state();
+                    let now = state.now;
+                    let (visible, rest) = state
+                        .queue
+                        .drain(..)
+                        .partition(|message| message.visible_at <= now);
+                    state.queue = rest;
+                    let visible: Vec<Message> = visible;
+                    visible.into_iter().map(|message| message.notice).collect()
+                };
+                if notices.is_empty() {
+                    break;
+                }
+                self.start(Job::Push(notices));
+                self.only_task(&mut polls, dies_at);
+                if !eager {
+                    break;
+                }
+                self.world.advance(Duration::from_secs(50));
+            }
+        }
+        polls
+    }
+
+    /// A worker sets out to push the second version and stops after `polls` polls. Meanwhile the
+    /// third version is accepted and pushed; then the first worker goes on. Returns whether it had
+    /// anything left to do.
+    pub fn overtaken(&mut self, polls: usize) -> bool {
+        for index in [0, 1] {
+            self.whole(Job::Accept(vec![index]));
+        }
+        self.relay_and_push();
+        self.whole(Job::Accept(vec![2]));
+        self.publish_all();
+        let notices = self.receive_all();
+        self.start(Job::Push(notices));
+        let mut slow = self.tasks.pop().unwrap();
+        let mut left = None;
+        for _ in 0..polls {
+            let mut context = Context::from_waker(Waker::noop());
+            if let Poll::Ready(done) = slow.future.as_mut().poll(&mut context) {
+                left = Some(done);
+                break;
+            }
+        }
+        for index in [3, 4] {
+            self.whole(Job::Accept(vec![index]));
+        }
+        self.relay_and_push();
+        self.unsent.clear();
+        let unfinished = left.is_none();
+        match left {
+            Some(done) => self.finish(slow, done, false),
+            None => self.tasks.push(slow),
+        }
+        self.drain();
+        unfinished
+    }
+
+    fn whole(&mut self, job: Job) {
+        self.start(job);
+        self.only_task(&mut 0, None);
+    }
+
+    fn publish_all(&mut self) {
+        let rows = outbox_rows(&self.world);
+        for result in alone(outbox::publish(&self.ctx, &rows)) {
+            result.unwrap();
+        }
+    }
+
+    fn receive_all(&mut self) -> Vec<Notice> {
+        let messages = std::mem::take(&mut self.world.state().queue);
+        messages.into_iter().map(|message| message.notice).collect()
+    }
+
+    fn relay_and_push(&mut self) {
+        self.publish_all();
+        let notices = self.receive_all();
+        self.whole(Job::Push(notices));
+    }
+
+    fn only_task(&mut self, polls: &mut u64, dies_at: Option<u64>) {
+        loop {
+            *polls += 1;
+            if Some(*polls) == dies_at {
+                self.crash(0);
+                return;
+            }
+            self.world.advance(Duration::from_millis(5));
+            let mut context = Context::from_waker(Waker::noop());
+            if let Poll::Ready(done) = self.tasks[0].future.as_mut().poll(&mut context) {
+                let task = self.tasks.swap_remove(0);
+                self.finish(task, done, false);
+                return;
+            }
+        }
+    }
+
+    /// Compares the books with what was sold.
+    pub fn check(&self) -> Result<(), String> {
+        let expected = &self.shop.expected;
+        let of = |entity: &str| alone(self.world.control("GET", &format!("entities/{entity}"), ""));
+        let (sales, refunds) = (of("SalesReceipt"), of("RefundReceipt"));
+        compare("order", &sales, &expected.sales)?;
+        compare("refund", &refunds, &expected.refunds)?;
+        for entity in ["Invoice", "Payment", "CreditMemo"] {
+            ensure(of(entity) == json!([]), || format!("there is a {entity}"))?;
+        }
+        let (customers, items) = (of("Customer"), of("Item"));
+        check_lists(&customers, &items, expected)?;
+        self.check_ledger(&[&sales, &refunds, &customers, &items])?;
+        for event in &self.shop.events {
+            let id = event["id"].as_str().unwrap();
+            ensure(self.accepted.contains(id), || {
+                format!("{id} was never accepted")
+            })?;
+            let seen = self.world.state().on_bus.contains(id);
+            ensure(seen, || {
+                format!("{id} was accepted and never reached the bus")
+            })?;
+        }
+        ensure(outbox_rows(&self.world).is_empty(), || {
+            "the outbox is not empty".to_owned()
+        })
+    }
+
+    fn check_ledger(&self, entities: &[&Value]) -> Result<(), String> {
+        let store = &self.world.memory;
+        let link = |kind: &str, id: &str| -> Result<Link, String> {
+            let key = keys::link(&merchant(), &self.connection, kind, id);
+            let item = store.get(&key).now_or_never().unwrap().unwrap();
+            let item = item.ok_or_else(|| format!("the ledger has no row of {kind} {id}"))?;
+            item.read()
+                .map_err(|error| format!("{kind} {id}: {}", error.chain()))
+        };
+        let expected = &self.shop.expected;
+        let orders = expected.sales.keys().map(|id| ("order", id, entities[0]));
+        let refunds = expected
+            .refunds
+            .keys()
+            .map(|id| ("refund", id, entities[1]));
+        let items = expected.skus.iter().map(|sku| ("item", sku, entities[3]));
+        for (kind, id, there) in orders.chain(refunds).chain(items) {
+            let link = link(kind, id)?;
+            let remote = link.remote.as_ref().map(|remote| remote.id.as_str());
+            let found = there
+                .as_array()
+                .unwrap()
+                .iter()
+                .find(|one| one["Id"].as_str() == remote);
+            let found = found.ok_or_else(|| format!("{kind} {id}: {link:?} names nothing"))?;
+            let version = link.remote.as_ref().map(|remote| remote.version.as_str());
+            ensure(found["SyncToken"].as_str() == version, || {
+                format!("{kind} {id}: the version in {link:?} is not the one of {found}")
+            })?;
+        }
+        let group = keys::ledger(&merchant(), &self.connection);
+        let page = store
+            .list(&group, None, 10_000)
+            .now_or_never()
+            .unwrap()
+            .unwrap();
+        for item in page
+            .items
+            .iter()
+            .filter(|item| item.doc.get("settings").is_none())
+        {
+            let link: Link = item.read().map_err(|error| error.chain())?;
+            ensure(link.state == LinkState::Synced, || {
+                format!("{:?}: {link:?}", item.key)
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Everything that happened, and the books, for a run that failed.
+    pub fn story(&self) -> String {
+        self.world.state().trace.join("\n")
+    }
+}
+
+fn ensure(holds: bool, otherwise: impl FnOnce() -> String) -> Result<(), String> {
+    if holds { Ok(()) } else { Err(otherwise()) }
+}
+
+fn currency(entity: &Value) -> &str {
+    entity["CurrencyRef"]["value"].as_str().unwrap_or("USD")
+}
+
+/// Each of `expected` has exactly one document over its amount, and nothing else has any.
+fn compare(kind: &str, there: &Value, expected: &BTreeMap<String, Sum>) -> Result<(), String> {
+    let mut left = expected.clone();
+    let mut sums: BTreeMap<&str, Decimal> = BTreeMap::new();
+    for document in there.as_array().unwrap() {
+        let note = document["PrivateNote"].as_str().unwrap_or_default();
+        let id = note
+            .strip_prefix(&format!("Crossdock {kind} "))
+            .unwrap_or_default();
+        let Some((money, amount)) = left.remove(id) else {
+            return Err(format!(
+                "a second document of a {kind}, or one of none: {document}"
+            ));
+        };
+        let total: Decimal = document["TotalAmt"].to_string().parse().unwrap();
+        let right = Decimal::new(amount, exponent(money));
+        ensure(currency(document) == money && total == right, || {
+            format!("{kind} {id} should be {right} {money} and is {document}")
+        })?;
+        *sums.entry(currency(document)).or_default() += total;
+    }
+    ensure(left.is_empty(), || {
+        format!("no document of {kind} {left:?}")
+    })?;
+    let mut right: BTreeMap<&str, Decimal> = BTreeMap::new();
+    for (money, amount) in expected.values() {
+        *right.entry(money).or_default() += Decimal::new(*amount, exponent(money));
+    }
+    ensure(sums == right, || {
+        format!("{kind}s make {sums:?} and not {right:?}")
+    })
+}
+
+fn check_lists(customers: &Value, items: &Value, expected: &Expected) -> Result<(), String> {
+    let mut seen = BTreeSet::new();
+    for customer in customers.as_array().unwrap() {
+        let mark = customer["Notes"].as_str().unwrap_or_default().to_owned();
+        let one = (mark, currency(customer).to_owned());
+        ensure(seen.insert(one), || {
+            format!("a second customer: {customer}")
+        })?;
+    }
+    for (mark, money) in &expected.customers {
+        let one = (mark.clone(), (*money).to_owned());
+        ensure(seen.contains(&one), || format!("no customer for {one:?}"))?;
+    }
+    let mut names = BTreeSet::new();
+    for item in items.as_array().unwrap() {
+        let name = item["Name"].as_str().unwrap_or_default().to_uppercase();
+        ensure(names.insert(name), || format!("a second item: {item}"))?;
+    }
+    for sku in &expected.skus {
+        ensure(names.contains(sku), || format!("no item for {sku}"))?;
+    }
+    Ok(())
+}

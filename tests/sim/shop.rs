@@ -1,0 +1,245 @@
+//! A shop that sells: the events that it sends, and what the books must show once all have arrived.
+
+use crate::world::Dice;
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet};
+
+pub const MERCHANT: &str = "demo";
+
+/// An amount in minor units with its currency.
+pub type Sum = (&'static str, i64);
+
+/// What must stand at the provider in the end.
+#[derive(Debug, Default)]
+pub struct Expected {
+    /// By order: the total of its latest version.
+    pub sales: BTreeMap<String, Sum>,
+    pub refunds: BTreeMap<String, Sum>,
+    /// Upper-cased SKUs of the latest versions.
+    pub skus: BTreeSet<String>,
+    /// The marks of customers with their currencies.
+    pub customers: BTreeSet<(String, &'static str)>,
+}
+
+#[derive(Default)]
+pub struct Shop {
+    pub events: Vec<Value>,
+    pub expected: Expected,
+}
+
+/// Two have one name, and a third differs from them in case alone, which is no difference there.
+const CUSTOMERS: [(&str, &str); 4] = [
+    ("c-1", "Ada Byron"),
+    ("c-2", "Ada Byron"),
+    ("c-3", "ada byron"),
+    ("c-4", "Zoë O'Neil: Ltd"),
+];
+const SKUS: [&str; 6] = ["mug", "MUG", "Mug", "lamp-1", "LAMP-1", "Tee"];
+
+pub fn exponent(currency: &str) -> u32 {
+    if currency == "JPY" { 0 } else { 2 }
+}
+
+fn money((currency, amount): Sum) -> Value {
+    json!({ "amount": amount, "currency": currency })
+}
+
+fn major(currency: &str, amount: i64) -> String {
+    match exponent(currency) {
+        0 => amount.to_string(),
+        _ => format!("{}.{:02}", amount / 100, amount % 100),
+    }
+}
+
+fn event(kind: &str, id: String, data: Value) -> Value {
+    json!({
+        "id": id, "type": kind, "merchant_id": MERCHANT,
+        "occurred_at": "2026-01-01T10:00:00Z", "data": data,
+    })
+}
+
+/// What an order says at some version, apart from the version.
+#[derive(Clone)]
+struct Content {
+    fields: Value,
+    total: i64,
+    skus: BTreeSet<String>,
+}
+
+fn content(dice: &mut Dice, currency: &'static str) -> Content {
+    let mut skus = BTreeSet::new();
+    let mut lines = Vec::new();
+    let mut total = 0;
+    for _ in 0..=dice.below(3) {
+        let sku = *dice.pick(&SKUS);
+        let (quantity, price) = (1 + dice.below(3) as i64, 500 + dice.below(5000) as i64);
+        total += quantity * price;
+        skus.insert(sku.to_uppercase());
+        lines.push(json!({
+            "sku": sku, "name": format!("A {sku}"), "quantity": quantity.to_string(),
+            "unit_price": major(currency, price), "total": money((currency, quantity * price)),
+        }));
+    }
+    let mut fields = json!({ "lines": lines });
+    if dice.per_mille(300) {
+        let amount = 1 + dice.below(400) as i64;
+        total -= amount;
+        fields["discounts"] = json!([{ "name": "Sale", "amount": money((currency, amount)) }]);
+    }
+    if dice.per_mille(300) {
+        let amount = 1 + dice.below(900) as i64;
+        total += amount;
+        fields["shipping"] = json!({ "name": "Post", "amount": money((currency, amount)) });
+    }
+    if dice.per_mille(300) {
+        let amount = 1 + dice.below(500) as i64;
+        total += amount;
+        let tax = json!({ "name": "Tax", "rate": "8.25", "amount": money((currency, amount)) });
+        fields["taxes"] = json!([tax]);
+    }
+    fields["total"] = money((currency, total));
+    Content {
+        fields,
+        total,
+        skus,
+    }
+}
+
+impl Shop {
+    pub fn random(dice: &mut Dice) -> Shop {
+        let mut shop = Shop::default();
+        for n in 0..1 + dice.below(4) {
+            let currency = *dice.pick(&["USD", "USD", "EUR", "JPY"]);
+            let customer = dice.per_mille(750).then(|| *dice.pick(&CUSTOMERS));
+            // Few contents for many versions, so that a change is often taken back again.
+            let contents = [content(dice, currency), content(dice, currency)];
+            let versions = 1 + dice.below(7);
+            let history: Vec<Content> = (0..versions)
+                .map(|_| dice.pick(&contents).clone())
+                .collect();
+            let paid_in_full = dice.per_mille(880);
+            let refunds = dice.below(3);
+            shop.order(
+                dice,
+                &format!("{}", 1001 + n),
+                currency,
+                customer,
+                &history,
+                paid_in_full,
+                refunds,
+            );
+        }
+        if dice.per_mille(300) {
+            let amount = ("USD", 1 + dice.below(3000) as i64);
+            shop.refund("r-alone".to_owned(), None, amount);
+        }
+        shop
+    }
+
+    /// One order that is paid, changed, changed back and refunded in part: in this order,
+    /// `[v1, payment, v2, v3, refund]`.
+    pub fn one_order(dice: &mut Dice) -> Shop {
+        let mut shop = Shop::default();
+        let (first, second) = (content(dice, "EUR"), content(dice, "EUR"));
+        let history = [first.clone(), second, first];
+        shop.order(dice, "1001", "EUR", Some(CUSTOMERS[0]), &history, true, 1);
+        let at = |shop: &Shop, part: &str| {
+            shop.events
+                .iter()
+                .position(|event| event["id"].as_str().unwrap().contains(part))
+                .unwrap()
+        };
+        let order = ["-v1", "-p0", "-v2", "-v3", "-r0"].map(|part| at(&shop, part));
+        shop.events = order.map(|index| shop.events[index].clone()).to_vec();
+        shop
+    }
+
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "each is one fact about one order"
+    )]
+    fn order(
+        &mut self,
+        dice: &mut Dice,
+        id: &str,
+        currency: &'static str,
+        customer: Option<(&str, &str)>,
+        history: &[Content],
+        paid_in_full: bool,
+        refunds: usize,
+    ) {
+        let who = customer.map_or(Value::Null, |(id, name)| json!({ "id": id, "name": name }));
+        let mut versions = Vec::new();
+        for (index, content) in history.iter().enumerate() {
+            let version = index + 1;
+            let mut data = content.fields.clone();
+            data["id"] = json!(id);
+            data["version"] = json!(version);
+            data["number"] = json!(id);
+            data["currency"] = json!(currency);
+            data["placed_at"] = json!("2026-01-01T09:00:00Z");
+            data["customer"] = who.clone();
+            let kind = if index == 0 {
+                "order.created"
+            } else {
+                "order.updated"
+            };
+            versions.push(event(kind, format!("{id}-v{version}"), data.clone()));
+            if version == history.len() && dice.per_mille(300) {
+                versions.push(event("order.completed", format!("{id}-done"), data));
+            }
+        }
+        let largest = history.iter().map(|content| content.total).max().unwrap();
+        let smallest = history.iter().map(|content| content.total).min().unwrap();
+        // Most of the time the changes come after the payment, when there is something to change.
+        let mut versions = versions.into_iter();
+        self.events.extend(versions.next());
+        // What is paid covers every version or none, so that what is expected does not hang on who
+        // was faster.
+        let paid = if paid_in_full { largest } else { smallest / 2 };
+        let parts = if dice.per_mille(300) {
+            vec![paid / 3, paid - paid / 3]
+        } else {
+            vec![paid]
+        };
+        for (index, amount) in parts.into_iter().enumerate() {
+            let data = json!({
+                "id": format!("p-{id}-{index}"), "order_id": id, "outcome": "succeeded",
+                "amount": money((currency, amount)), "method": "card",
+                "processed_at": "2026-01-01T09:05:00Z",
+            });
+            self.events
+                .push(event("payment.processed", format!("{id}-p{index}"), data));
+        }
+        self.events.extend(versions);
+        if paid_in_full {
+            let last = history.last().unwrap();
+            self.expected
+                .sales
+                .insert(id.to_owned(), (currency, last.total));
+            self.expected.skus.extend(last.skus.iter().cloned());
+            let mark = customer.map_or_else(
+                || "Crossdock guests".to_owned(),
+                |(id, _)| format!("Crossdock customer {id}"),
+            );
+            self.expected.customers.insert((mark, currency));
+        }
+        for index in 0..refunds {
+            let amount = (currency, 1 + dice.below((paid / 3) as usize) as i64);
+            self.refund(format!("r-{id}-{index}"), Some(id), amount);
+        }
+    }
+
+    fn refund(&mut self, id: String, order: Option<&str>, amount: Sum) {
+        let index = id.rsplit('-').next().unwrap();
+        let of = order.unwrap_or("none");
+        let name = format!("{of}-r{index}");
+        let data = json!({
+            "id": id, "order_id": order, "amount": money(amount),
+            "refunded_at": "2026-01-02T09:00:00Z",
+        });
+        self.events.push(event("order.refunded", name, data));
+        self.expected.skus.insert("REFUND".to_owned());
+        self.expected.refunds.insert(id, amount);
+    }
+}

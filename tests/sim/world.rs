@@ -1,0 +1,549 @@
+//! Everything outside of the production code, in one place and under one seed: time, randomness, the
+//! store, the provider, the bus and its queue. Each call out is a point at which another worker may
+//! go on, at which the process may die, and at which something may fail.
+
+use async_trait::async_trait;
+use axum::http;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use chrono::{DateTime, TimeDelta, Utc};
+use crossdock::bus::{Bus, Entry};
+use crossdock::config::Config;
+use crossdock::ctx::{Clock, Ctx};
+use crossdock::error::{Code, Error, Result};
+use crossdock::model::http::{Authorization, Request, Response};
+use crossdock::model::notice::Notice;
+use crossdock::net::{Limits, Net};
+use crossdock::queue::Queue;
+use crossdock::secrets::Secrets;
+use crossdock::store::memory::Memory;
+use crossdock::store::{Group, Item, Key, Page, Store, Table, Write, WriteError};
+use local::standins::quickbooks::{self, Quickbooks};
+use secrecy::{ExposeSecret, SecretString};
+use std::collections::BTreeSet;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+pub const PUBLIC_URL: &str = "https://crossdock.example";
+pub const PLATFORM_KEY: &str = "the-platform-key";
+
+/// Random numbers that are the same for the same seed, today and with any later library
+/// (splitmix64, Steele et al. 2014).
+pub struct Dice(u64);
+
+impl Dice {
+    pub fn new(seed: u64) -> Dice {
+        Dice(seed)
+    }
+
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    pub fn below(&mut self, end: usize) -> usize {
+        (self.next() % end.max(1) as u64) as usize
+    }
+
+    pub fn per_mille(&mut self, chance: u64) -> bool {
+        self.next() % 1000 < chance
+    }
+
+    pub fn pick<'a, T>(&mut self, all: &'a [T]) -> &'a T {
+        &all[self.below(all.len())]
+    }
+}
+
+/// What may go wrong with one call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trouble {
+    /// Nothing happens there, and the caller hears of a failure.
+    Before,
+    /// It happens, and the caller hears of a failure.
+    After,
+    /// The store alone: another transaction holds the key.
+    Contended,
+    /// The provider alone, from here on: answers that are not what was asked for.
+    StatusBefore,
+    StatusAfter,
+    Throttled,
+    /// Half of the body comes under a status of 200.
+    HalfBody,
+    /// The caller gives up, and the request arrives all the same, at some later time.
+    Late,
+    /// Every access token ends before its time.
+    TokensExpire,
+}
+
+/// How often things go wrong, in thousandths of the calls.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Chances {
+    pub store: u64,
+    pub net: u64,
+    pub bus: u64,
+}
+
+/// One fault at one call, for runs that try them all.
+#[derive(Debug, Clone, Copy)]
+pub struct Planned {
+    pub at: u64,
+    pub trouble: Trouble,
+}
+
+pub struct Message {
+    pub notice: Notice,
+    pub visible_at: DateTime<Utc>,
+}
+
+pub struct State {
+    pub dice: Dice,
+    pub now: DateTime<Utc>,
+    pub chances: Chances,
+    pub store_calls: u64,
+    pub net_calls: u64,
+    pub store_plan: Option<Planned>,
+    pub net_plan: Option<Planned>,
+    pub late: Vec<http::Request<Vec<u8>>>,
+    pub queue: Vec<Message>,
+    /// Ids of events that the bus took.
+    pub on_bus: BTreeSet<String>,
+    /// What happened, to be shown when a run fails.
+    pub trace: Vec<String>,
+}
+
+#[derive(Clone)]
+pub struct World {
+    state: Arc<Mutex<State>>,
+    pub vendor: Quickbooks,
+    pub memory: Arc<Memory>,
+}
+
+/// Lets the scheduler choose who goes on.
+pub struct Turn(bool);
+
+impl Future for Turn {
+    type Output = ();
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        if std::mem::replace(&mut self.0, true) {
+            return Poll::Ready(());
+        }
+        // A future inside of a set is polled again only when it asks for it.
+        context.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+pub fn turn() -> Turn {
+    Turn(false)
+}
+
+fn failed(what: &str) -> Error {
+    Error::internal(format!("simulated: {what}"))
+}
+
+impl World {
+    pub fn new(seed: u64) -> World {
+        let start = DateTime::from_timestamp(1_767_225_600, 0).unwrap();
+        let options = quickbooks::Options {
+            clock: quickbooks::Clock::Fixed(start),
+            ..quickbooks::Options::default()
+        };
+        World {
+            state: Arc::new(Mutex::new(State {
+                dice: Dice::new(seed),
+                now: start,
+                chances: Chances::default(),
+                store_calls: 0,
+                net_calls: 0,
+                store_plan: None,
+                net_plan: None,
+                late: Vec::new(),
+                queue: Vec::new(),
+                on_bus: BTreeSet::new(),
+                trace: Vec::new(),
+            })),
+            vendor: Quickbooks::new(options).unwrap(),
+            memory: Arc::default(),
+        }
+    }
+
+    pub fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn advance(&self, by: Duration) {
+        self.state().now += TimeDelta::from_std(by).unwrap();
+        self.vendor.advance(by);
+    }
+
+    pub fn note(&self, line: impl FnOnce() -> String) {
+        let mut state = self.state();
+        let at = state.now.format("%H:%M:%S%.3f");
+        let line = format!("{at} {}", line());
+        state.trace.push(line);
+    }
+
+    /// The context of one process. Every process has the same world around it.
+    pub fn ctx(&self) -> Ctx {
+        let world = Arc::new(self.clone());
+        Ctx {
+            config: Config::of(&[
+                ("PUBLIC_URL", PUBLIC_URL),
+                ("BUS_NAME", "bus"),
+                ("SECRET_PLATFORM", "platform"),
+                ("SECRET_VAULT", "vault"),
+                ("SECRET_QUICKBOOKS", "quickbooks"),
+                ("QUICKBOOKS_ENVIRONMENT", "https://quickbooks.example"),
+            ]),
+            clock: world.clone(),
+            store: world.clone(),
+            secrets: world.clone(),
+            net: world.clone(),
+            queue: world.clone(),
+            bus: world,
+        }
+    }
+
+    fn store_trouble(&self, write: bool) -> Option<Trouble> {
+        let mut state = self.state();
+        state.store_calls += 1;
+        if let Some(plan) = state.store_plan
+            && plan.at == state.store_calls
+        {
+            return Some(plan.trouble);
+        }
+        let chance = state.chances.store;
+        if !state.dice.per_mille(chance) {
+            return None;
+        }
+        let kinds: &[Trouble] = match write {
+            true => &[Trouble::Before, Trouble::After, Trouble::Contended],
+            false => &[Trouble::Before],
+        };
+        Some(*state.dice.pick(kinds))
+    }
+
+    fn net_trouble(&self) -> Option<Trouble> {
+        let mut state = self.state();
+        state.net_calls += 1;
+        if let Some(plan) = state.net_plan
+            && plan.at == state.net_calls
+        {
+            return Some(plan.trouble);
+        }
+        let chance = state.chances.net;
+        if !state.dice.per_mille(chance) {
+            return None;
+        }
+        let kinds = [
+            Trouble::Before,
+            Trouble::After,
+            Trouble::After,
+            Trouble::StatusBefore,
+            Trouble::StatusAfter,
+            Trouble::Throttled,
+            Trouble::HalfBody,
+            Trouble::Late,
+            Trouble::TokensExpire,
+        ];
+        Some(*state.dice.pick(&kinds))
+    }
+
+    async fn read<T>(&self, read: impl Future<Output = Result<T>> + Send) -> Result<T> {
+        turn().await;
+        if let Some(trouble) = self.store_trouble(false) {
+            self.note(|| format!("  store: a read meets {trouble:?}"));
+            return Err(failed("a read was throttled"));
+        }
+        let found = read.await;
+        turn().await;
+        found
+    }
+
+    /// A control call to the stand-in, which nothing disturbs.
+    pub async fn control(&self, method: &str, path: &str, body: &str) -> serde_json::Value {
+        let request = http::Request::builder()
+            .method(method)
+            .uri(format!("/_control/{path}"))
+            .body(body.as_bytes().to_vec())
+            .unwrap();
+        let answer = self
+            .vendor
+            .handle(request)
+            .await
+            .expect("a control call is answered");
+        assert_eq!(answer.status(), 200, "{path}");
+        serde_json::from_slice(answer.body()).expect("control calls answer JSON")
+    }
+
+    /// Lets one of the requests arrive whose callers have long given up.
+    pub async fn deliver_late(&self) -> bool {
+        let request = {
+            let mut state = self.state();
+            let count = state.late.len();
+            if count == 0 {
+                return false;
+            }
+            let index = state.dice.below(count);
+            state.late.swap_remove(index)
+        };
+        self.note(|| format!("late arrival: {}", request.uri()));
+        let _ = self.vendor.handle(request).await;
+        true
+    }
+}
+
+#[async_trait]
+impl Clock for World {
+    fn now(&self) -> DateTime<Utc> {
+        self.state().now
+    }
+
+    async fn sleep(&self, duration: Duration) {
+        let until = self.state().now + TimeDelta::from_std(duration).unwrap();
+        while self.state().now < until {
+            turn().await;
+        }
+    }
+
+    fn random(&self, bytes: &mut [u8]) {
+        let mut state = self.state();
+        for byte in bytes {
+            *byte = state.dice.next() as u8;
+        }
+    }
+}
+
+#[async_trait]
+impl Store for World {
+    async fn get(&self, key: &Key) -> Result<Option<Item>> {
+        self.read(self.memory.get(key)).await
+    }
+
+    async fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Item>>> {
+        self.read(self.memory.get_many(keys)).await
+    }
+
+    async fn list(&self, group: &Group, after: Option<&str>, limit: usize) -> Result<Page> {
+        self.read(self.memory.list(group, after, limit)).await
+    }
+
+    async fn scan(&self, table: Table, after: Option<&str>, limit: usize) -> Result<Page> {
+        self.read(self.memory.scan(table, after, limit)).await
+    }
+
+    async fn write(&self, write: Write) -> Result<(), WriteError> {
+        self.transact(vec![write]).await
+    }
+
+    async fn transact(&self, writes: Vec<Write>) -> Result<(), WriteError> {
+        turn().await;
+        let trouble = self.store_trouble(true);
+        if let Some(trouble) = trouble {
+            self.note(|| {
+                format!(
+                    "  store: a write of {:?} meets {trouble:?}",
+                    writes[0].key()
+                )
+            });
+        }
+        match trouble {
+            None => {}
+            Some(Trouble::Contended) => return Err(WriteError::Contended),
+            Some(Trouble::After) => {
+                self.memory.transact(writes).await?;
+                turn().await;
+                return Err(WriteError::Failed(failed("the answer of a write was lost")));
+            }
+            Some(_) => return Err(WriteError::Failed(failed("a write was throttled"))),
+        }
+        let keys: Vec<Key> = writes.iter().map(|write| write.key().clone()).collect();
+        let done = self.memory.transact(writes).await;
+        if let Err(WriteError::Condition(index)) = &done {
+            self.note(|| format!("  store: the condition on {:?} does not hold", keys[*index]));
+        }
+        turn().await;
+        done
+    }
+
+    async fn put_many(&self, mut writes: Vec<Write>) -> Result<()> {
+        turn().await;
+        if self.store_trouble(true).is_some() {
+            // The puts are not one: any of them may have happened.
+            writes.retain(|_| self.state().dice.per_mille(500));
+            self.note(|| format!("  store: only {} of a batch are put", writes.len()));
+            self.memory.put_many(writes).await?;
+            return Err(failed("a batch was left unfinished"));
+        }
+        let done = self.memory.put_many(writes).await;
+        turn().await;
+        done
+    }
+}
+
+fn outbound(request: Request) -> http::Request<Vec<u8>> {
+    let mut target = request.url.path().to_owned();
+    if let Some(query) = request.url.query() {
+        target = format!("{target}?{query}");
+    }
+    let mut built = http::Request::builder()
+        .method(request.method.as_str())
+        .uri(target);
+    for (name, value) in &request.headers {
+        built = built.header(name, value);
+    }
+    built = match &request.authorization {
+        Authorization::None => built,
+        Authorization::Bearer(token) => {
+            built.header("authorization", format!("Bearer {}", token.expose_secret()))
+        }
+        Authorization::Basic { user, password } => {
+            let pair = format!("{user}:{}", password.expose_secret());
+            built.header("authorization", format!("Basic {}", STANDARD.encode(pair)))
+        }
+    };
+    built.body(request.body).unwrap()
+}
+
+fn answered(status: u16, content_type: &str, body: &str) -> Response {
+    Response {
+        status,
+        headers: vec![("content-type".to_owned(), content_type.to_owned())],
+        body: body.as_bytes().to_vec(),
+    }
+}
+
+#[async_trait]
+impl Net for World {
+    async fn send(&self, request: Request, _: Limits) -> Result<Response> {
+        turn().await;
+        let request = outbound(request);
+        let trouble = self.net_trouble();
+        self.note(|| {
+            let body = String::from_utf8_lossy(request.body());
+            let body: String = body.chars().take(300).collect();
+            let met = trouble.map_or_else(String::new, |trouble| format!(" meets {trouble:?}"));
+            format!("  {} {}{met} {body}", request.method(), request.uri())
+        });
+        let lost = || Error::new(Code::UpstreamFailed, "simulated: the answer was lost");
+        match trouble {
+            Some(Trouble::Before) => return Err(lost()),
+            Some(Trouble::Late) => {
+                self.state().late.push(request);
+                return Err(lost());
+            }
+            Some(Trouble::StatusBefore) => {
+                return Ok(answered(503, "text/html", "<html>bad gateway</html>"));
+            }
+            Some(Trouble::Throttled) => {
+                let body = "<IntuitResponse><Fault type=\"SERVICE\"><Error code=\"3001\"><Message>\
+                            ThrottleExceeded</Message></Error></Fault></IntuitResponse>";
+                return Ok(answered(429, "text/xml", body));
+            }
+            Some(Trouble::TokensExpire) => {
+                self.control("POST", "expire_access_tokens", "").await;
+            }
+            _ => {}
+        }
+        let whole = self
+            .vendor
+            .handle(request)
+            .await
+            .expect("the stand-in has no orders to fail");
+        turn().await;
+        match trouble {
+            Some(Trouble::After) => return Err(lost()),
+            Some(Trouble::StatusAfter) => {
+                return Ok(answered(500, "text/html", "<html>error</html>"));
+            }
+            _ => {}
+        }
+        let text =
+            |value: &http::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+        let headers = whole.headers().iter();
+        let headers = headers
+            .map(|(name, value)| (name.as_str().to_owned(), text(value)))
+            .collect();
+        let status = whole.status().as_u16();
+        let mut body = whole.into_body();
+        if trouble == Some(Trouble::HalfBody) {
+            body.truncate(body.len() / 2);
+        }
+        if status != 200 {
+            self.note(|| format!("  -> {status} {}", String::from_utf8_lossy(&body)));
+        }
+        Ok(Response {
+            status,
+            headers,
+            body,
+        })
+    }
+}
+
+#[async_trait]
+impl Secrets for World {
+    async fn get(&self, id: &str) -> Result<SecretString> {
+        let secret = match id {
+            "platform" => format!("{{\"platform_key\":\"{PLATFORM_KEY}\"}}"),
+            "vault" => "{\"root_key\":\"root\"}".to_owned(),
+            "quickbooks" => format!(
+                "{{\"client_id\":\"{}\",\"client_secret\":\"{}\"}}",
+                quickbooks::DEFAULT_CLIENT_ID,
+                quickbooks::DEFAULT_CLIENT_SECRET
+            ),
+            other => return Err(failed(&format!("no secret is named {other}"))),
+        };
+        Ok(SecretString::from(secret))
+    }
+}
+
+#[async_trait]
+impl Bus for World {
+    async fn put(&self, _: &str, entries: Vec<Entry>) -> Vec<Result<()>> {
+        turn().await;
+        let mut results = Vec::new();
+        for entry in entries {
+            let notice: Notice = serde_json::from_str(&entry.detail).unwrap();
+            let mut state = self.state();
+            let chance = state.chances.bus;
+            if state.dice.per_mille(chance) {
+                results.push(Err(failed("the bus was throttled")));
+                continue;
+            }
+            state.on_bus.insert(notice.event_id.to_string());
+            // A queue delivers at least once, and in no order.
+            let copies = if state.dice.per_mille(chance) { 2 } else { 1 };
+            for _ in 0..copies {
+                let delay = if chance > 0 {
+                    state.dice.below(5000)
+                } else {
+                    0
+                };
+                let visible_at = state.now + TimeDelta::milliseconds(delay as i64);
+                state.queue.push(Message {
+                    notice: notice.clone(),
+                    visible_at,
+                });
+            }
+            results.push(if state.dice.per_mille(chance) {
+                Err(failed("the answer of the bus was lost"))
+            } else {
+                Ok(())
+            });
+        }
+        turn().await;
+        results
+    }
+}
+
+#[async_trait]
+impl Queue for World {
+    async fn send(&self, _: &str, _: Vec<String>) -> Result<()> {
+        Err(failed("nothing here sends to a queue"))
+    }
+}

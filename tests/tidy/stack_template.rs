@@ -1,0 +1,801 @@
+//! `infra/template.yaml`, read as data. The local AWS does not enforce permissions, so that a missing
+//! one would be noticed only in a real account: here the template is compared with what the code does.
+
+use crate::repository::{code, files, none, read};
+use serde_yaml_ng::Value;
+use serde_yaml_ng::value::TaggedValue;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What one function uses.
+struct Function {
+    name: &'static str,
+    /// The routes that its handler serves; none for a function that is not behind the API.
+    routes: &'static [&'static str],
+    /// The variables that its code asks `Config` for.
+    variables: &'static [&'static str],
+    /// What it does to tables, after the calls that its code makes to the store: `get` is GetItem,
+    /// `get_many` BatchGetItem, `list` Query, `scan` Scan, a put UpdateItem (alone and in a
+    /// transaction), a deletion DeleteItem, a check ConditionCheckItem, `put_many` BatchWriteItem.
+    tables: &'static [(&'static str, &'static [&'static str])],
+    /// What calls it: a queue, or the stream of a table.
+    source: Source,
+}
+
+enum Source {
+    Api,
+    Queue(&'static str),
+    Stream {
+        table: &'static str,
+        dead: &'static str,
+    },
+}
+
+const FUNCTIONS: &[Function] = &[
+    Function {
+        name: "api_default",
+        routes: &["GET /health", "$default"],
+        variables: &[],
+        tables: &[],
+        source: Source::Api,
+    },
+    Function {
+        name: "api_events",
+        routes: &["POST /api/v1/events"],
+        variables: &["TABLE_RECORDS", "TABLE_OUTBOX", "SECRET_PLATFORM"],
+        tables: &[
+            // The merchant; event, record and order at once; then all three are put.
+            ("Records", &["GetItem", "BatchGetItem", "UpdateItem"]),
+            ("Outbox", &["UpdateItem"]),
+        ],
+        source: Source::Api,
+    },
+    Function {
+        name: "api_merchants",
+        routes: &[
+            "POST /api/v1/merchants",
+            "GET /api/v1/merchants/{merchant_id}",
+        ],
+        variables: &["TABLE_RECORDS", "SECRET_PLATFORM"],
+        tables: &[("Records", &["GetItem", "UpdateItem"])],
+        source: Source::Api,
+    },
+    Function {
+        name: "api_integrations",
+        routes: &[
+            "GET /api/v1/integrations",
+            "POST /api/v1/integrations/{category}/{provider}/connect",
+            "GET /api/v1/integrations/{category}/{connection_id}",
+            "POST /api/v1/integrations/{category}/{connection_id}/confirm",
+        ],
+        variables: &[
+            "TABLE_RECORDS",
+            "TABLE_CONNECTIONS",
+            "SECRET_PLATFORM",
+            "PUBLIC_URL",
+        ],
+        tables: &[
+            ("Records", &["GetItem"]),
+            // One connection, all of them; a new link, a confirmed connection.
+            ("Connections", &["GetItem", "Query", "UpdateItem"]),
+        ],
+        source: Source::Api,
+    },
+    Function {
+        name: "api_webhooks",
+        routes: &[
+            "POST /api/v1/webhooks/register",
+            "GET /api/v1/webhooks",
+            "GET /api/v1/webhooks/{endpoint_id}",
+            "GET /api/v1/webhooks/{endpoint_id}/attempts",
+        ],
+        variables: &[
+            "TABLE_RECORDS",
+            "TABLE_WEBHOOKS",
+            "SECRET_PLATFORM",
+            "SECRET_VAULT",
+            // A literal address is refused at once.
+            "NET_ALLOW_LOOPBACK",
+        ],
+        tables: &[
+            ("Records", &["GetItem"]),
+            ("Webhooks", &["GetItem", "Query", "UpdateItem"]),
+        ],
+        source: Source::Api,
+    },
+    Function {
+        name: "oauth_start",
+        routes: &["GET /connect/{link}"],
+        variables: &[
+            "TABLE_CONNECTIONS",
+            "SECRET_QUICKBOOKS",
+            "QUICKBOOKS_ENVIRONMENT",
+            "PUBLIC_URL",
+        ],
+        // The link is read, the state is put.
+        tables: &[("Connections", &["GetItem", "UpdateItem"])],
+        source: Source::Api,
+    },
+    Function {
+        name: "oauth_callback",
+        routes: &["GET /oauth/cb/{provider}/{tenant}"],
+        variables: &[
+            "TABLE_CONNECTIONS",
+            "SECRET_QUICKBOOKS",
+            "QUICKBOOKS_ENVIRONMENT",
+            "SECRET_VAULT",
+            "PUBLIC_URL",
+            "NET_ALLOW_LOOPBACK",
+        ],
+        // State and link are deleted, the merchant's connections listed, one of them put.
+        tables: &[(
+            "Connections",
+            &["GetItem", "Query", "UpdateItem", "DeleteItem"],
+        )],
+        source: Source::Api,
+    },
+    Function {
+        name: "outbox_relay",
+        routes: &[],
+        variables: &["TABLE_OUTBOX", "BUS_NAME"],
+        tables: &[("Outbox", &["DeleteItem"])],
+        source: Source::Stream {
+            table: "Outbox",
+            dead: "OutboxRelay",
+        },
+    },
+    Function {
+        name: "outbox_sweep",
+        routes: &[],
+        variables: &["TABLE_OUTBOX", "BUS_NAME"],
+        tables: &[("Outbox", &["Scan", "DeleteItem"])],
+        source: Source::Queue("OutboxSweep"),
+    },
+    Function {
+        name: "sync_quickbooks",
+        routes: &[],
+        variables: &[
+            "TABLE_RECORDS",
+            "TABLE_CONNECTIONS",
+            "TABLE_LEDGER",
+            "SECRET_QUICKBOOKS",
+            "QUICKBOOKS_ENVIRONMENT",
+            "SECRET_VAULT",
+            "NET_ALLOW_LOOPBACK",
+        ],
+        tables: &[
+            ("Records", &["GetItem"]),
+            // All connections; one again for its tokens, which are put when they are renewed.
+            ("Connections", &["GetItem", "Query", "UpdateItem"]),
+            // One document's row; those of customers and items in bulk.
+            (
+                "Ledger",
+                &["GetItem", "BatchGetItem", "UpdateItem", "BatchWriteItem"],
+            ),
+        ],
+        source: Source::Queue("SyncQuickbooks"),
+    },
+    Function {
+        name: "webhook_fanout",
+        routes: &[],
+        variables: &["TABLE_WEBHOOKS", "QUEUE_WEBHOOK_DELIVER_URL"],
+        tables: &[("Webhooks", &["Query", "UpdateItem"])],
+        source: Source::Queue("WebhookFanout"),
+    },
+    Function {
+        name: "webhook_deliver",
+        routes: &[],
+        variables: &[
+            "TABLE_RECORDS",
+            "TABLE_WEBHOOKS",
+            "SECRET_VAULT",
+            "NET_ALLOW_LOOPBACK",
+        ],
+        tables: &[
+            ("Records", &["GetItem"]),
+            ("Webhooks", &["GetItem", "UpdateItem"]),
+        ],
+        source: Source::Queue("WebhookDeliver"),
+    },
+];
+
+/// `api_events` is `ApiEvents` in the template.
+fn camel(name: &str) -> String {
+    let parts = name.split('_').map(|part| {
+        let (first, rest) = part.split_at(1.min(part.len()));
+        first.to_uppercase() + &rest.to_lowercase()
+    });
+    parts.collect()
+}
+
+fn template() -> Value {
+    serde_yaml_ng::from_str(&read("infra/template.yaml")).expect("the template is YAML")
+}
+
+/// The resources of one type, by name.
+fn resources(template: &Value, kind: &str) -> BTreeMap<String, Value> {
+    let all = template["Resources"].as_mapping().expect("resources");
+    let of_kind = all
+        .iter()
+        .filter(|(_, resource)| resource["Type"].as_str() == Some(kind));
+    of_kind
+        .map(|(name, resource)| (text(name), resource["Properties"].clone()))
+        .collect()
+}
+
+/// A value in short form: `!GetAtt A.Arn` is `A.Arn`, `!Ref A` is `A`, `!Sub x` is `x`; what has more
+/// parts is shown as it was read.
+fn text(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Tagged(tagged) if tagged.value.is_string() => text(&tagged.value),
+        Value::Number(number) => number.to_string(),
+        other => format!("{other:?}"),
+    }
+}
+
+fn list(value: &Value) -> Vec<Value> {
+    match value {
+        Value::Sequence(items) => items.clone(),
+        Value::Null => Vec::new(),
+        one => vec![one.clone()],
+    }
+}
+
+fn keys(value: &Value) -> Vec<String> {
+    value
+        .as_mapping()
+        .map(|mapping| mapping.keys().map(text).collect())
+        .unwrap_or_default()
+}
+
+/// What a tag holds, if it is `tag`.
+fn tagged<'a>(value: &'a Value, tag: &str) -> Option<&'a Value> {
+    match value {
+        Value::Tagged(tagged) if tagged.tag == tag => {
+            let TaggedValue { value, .. } = tagged.as_ref();
+            Some(value)
+        }
+        _ => None,
+    }
+}
+
+fn functions(template: &Value) -> BTreeMap<String, Value> {
+    resources(template, "AWS::Serverless::Function")
+}
+
+/// Every action that a function's role allows, with its resource.
+fn grants(template: &Value, function: &str) -> BTreeSet<(String, String)> {
+    let roles = resources(template, "AWS::IAM::Role");
+    let properties = &functions(template)[&format!("Function{}", camel(function))];
+    let name = text(&properties["Role"]);
+    let role = &roles[name.trim_end_matches(".Arn")];
+    assert!(
+        role["ManagedPolicyArns"].is_null() && properties["Policies"].is_null(),
+        "{function} has permissions that are not listed in its role"
+    );
+    let mut grants = BTreeSet::new();
+    for policy in list(&role["Policies"]) {
+        for statement in list(&policy["PolicyDocument"]["Statement"]) {
+            assert_eq!(text(&statement["Effect"]), "Allow", "{function}");
+            for action in list(&statement["Action"]) {
+                for resource in list(&statement["Resource"]) {
+                    let fresh = grants.insert((text(&action), text(&resource)));
+                    assert!(fresh, "{function} is granted {} twice", text(&action));
+                }
+            }
+        }
+    }
+    grants
+}
+
+/// What the role of `function` has to allow, by what the function uses.
+fn needed(function: &Function) -> BTreeSet<(String, String)> {
+    let own = camel(function.name);
+    let mut needed = BTreeSet::new();
+    let mut need = |actions: &[&str], service: &str, resource: String| {
+        for action in actions {
+            needed.insert((format!("{service}:{action}"), resource.clone()));
+        }
+    };
+    need(
+        &["CreateLogStream", "PutLogEvents"],
+        "logs",
+        format!("Logs{own}.Arn"),
+    );
+    for (table, actions) in function.tables {
+        need(actions, "dynamodb", format!("Table{table}.Arn"));
+    }
+    for variable in function.variables {
+        if let Some(secret) = variable.strip_prefix("SECRET_") {
+            need(
+                &["GetSecretValue"],
+                "secretsmanager",
+                format!("Secret{}", camel(secret)),
+            );
+        } else if let Some(queue) = variable.strip_prefix("QUEUE_") {
+            let queue = camel(queue.trim_end_matches("_URL"));
+            need(&["SendMessage"], "sqs", format!("Queue{queue}.Arn"));
+        } else if *variable == "BUS_NAME" {
+            need(&["PutEvents"], "events", "Bus.Arn".to_owned());
+        }
+    }
+    match &function.source {
+        Source::Api => {}
+        Source::Queue(queue) => need(
+            &["ReceiveMessage", "DeleteMessage", "GetQueueAttributes"],
+            "sqs",
+            format!("Queue{queue}.Arn"),
+        ),
+        Source::Stream { table, dead } => {
+            need(
+                &["DescribeStream", "GetRecords", "GetShardIterator"],
+                "dynamodb",
+                format!("Table{table}.StreamArn"),
+            );
+            need(
+                &["ListStreams"],
+                "dynamodb",
+                format!("${{Table{table}.Arn}}/stream/*"),
+            );
+            need(&["SendMessage"], "sqs", format!("Dead{dead}.Arn"));
+        }
+    }
+    needed
+}
+
+#[test]
+fn every_binary_is_deployed_once() {
+    let template = template();
+    let mut binaries: Vec<String> = files("functions/src/bin")
+        .iter()
+        .map(|file| file.name().trim_end_matches(".rs").to_owned())
+        .collect();
+    let mut deployed: Vec<String> = functions(&template)
+        .values()
+        .map(|function| {
+            let folder = text(&function["CodeUri"]);
+            let name = folder.trim_end_matches('/').rsplit('/').next();
+            name.unwrap_or_default().to_owned()
+        })
+        .collect();
+    let mut known: Vec<String> = FUNCTIONS.iter().map(|f| f.name.to_owned()).collect();
+    for names in [&mut binaries, &mut deployed, &mut known] {
+        names.sort();
+    }
+    assert_eq!(binaries, deployed, "binaries (left) and template (right)");
+    assert_eq!(binaries, known, "binaries (left) and this test (right)");
+    let mut wrong = Vec::new();
+    for (resource, function) in functions(&template) {
+        let folder = text(&function["CodeUri"]);
+        let name = folder
+            .trim_end_matches('/')
+            .rsplit('/')
+            .next()
+            .unwrap_or_default();
+        let expected = format!("crossdock-${{Environment}}-{name}");
+        if text(&function["FunctionName"]) != expected
+            || resource != format!("Function{}", camel(name))
+        {
+            wrong.push(resource);
+        }
+    }
+    none("functions that are not named after their binary", wrong);
+}
+
+/// The queues into which nothing but failures goes.
+fn is_dead(name: &str) -> bool {
+    name.starts_with("Dead")
+}
+
+#[test]
+fn every_queue_has_a_dead_letter_queue_with_an_alarm() {
+    let template = template();
+    let queues = resources(&template, "AWS::SQS::Queue");
+    let alarms = resources(&template, "AWS::CloudWatch::Alarm");
+    let mut wrong = Vec::new();
+    for (name, queue) in &queues {
+        if is_dead(name) {
+            let watches = |alarm: &Value| {
+                text(&alarm["Namespace"]) == "AWS/SQS"
+                    && text(&alarm["MetricName"]) == "ApproximateNumberOfMessagesVisible"
+                    && text(&alarm["ComparisonOperator"]) == "GreaterThanThreshold"
+                    && text(&alarm["Threshold"]) == "0"
+                    && list(&alarm["Dimensions"])
+                        .iter()
+                        .any(|dimension| text(&dimension["Value"]) == format!("{name}.QueueName"))
+            };
+            if !alarms.values().any(watches) {
+                wrong.push(format!("{name} has no alarm"));
+            }
+            continue;
+        }
+        let target = text(&queue["RedrivePolicy"]["deadLetterTargetArn"]);
+        let dead = target.trim_end_matches(".Arn");
+        if !is_dead(dead) || !queues.contains_key(dead) {
+            wrong.push(format!("{name} has no dead-letter queue"));
+        }
+        if queue["RedrivePolicy"]["maxReceiveCount"].as_u64().is_none() {
+            wrong.push(format!("{name} does not say how often it tries"));
+        }
+    }
+    none("queues that lose messages in silence", wrong);
+}
+
+#[test]
+fn every_source_takes_back_single_messages() {
+    let template = template();
+    let mut wrong = Vec::new();
+    for function in FUNCTIONS {
+        let properties = &functions(&template)[&format!("Function{}", camel(function.name))];
+        let sources: Vec<Value> = properties["Events"]
+            .as_mapping()
+            .map(|events| events.values().cloned().collect())
+            .unwrap_or_default();
+        let expected = match &function.source {
+            Source::Api => None,
+            Source::Queue(queue) => Some(("SQS", "Queue", format!("Queue{queue}.Arn"))),
+            Source::Stream { table, .. } => {
+                Some(("DynamoDB", "Stream", format!("Table{table}.StreamArn")))
+            }
+        };
+        let Some((kind, field, from)) = expected else {
+            if !sources.is_empty() {
+                wrong.push(format!("{} is called by more than the API", function.name));
+            }
+            continue;
+        };
+        let [source] = sources.as_slice() else {
+            wrong.push(format!("{} has {} sources", function.name, sources.len()));
+            continue;
+        };
+        if text(&source["Type"]) != kind || text(&source["Properties"][field]) != from {
+            wrong.push(format!("{} is not called by {from}", function.name));
+        }
+        let types = list(&source["Properties"]["FunctionResponseTypes"]);
+        if types.iter().map(text).collect::<Vec<_>>() != ["ReportBatchItemFailures"] {
+            wrong.push(format!("{} lacks ReportBatchItemFailures", function.name));
+        }
+        if let Source::Stream { dead, .. } = &function.source {
+            let failed = &source["Properties"]["DestinationConfig"]["OnFailure"]["Destination"];
+            if text(failed) != format!("Dead{dead}.Arn") {
+                wrong.push(format!("{} leaves no word of failures", function.name));
+            }
+        }
+    }
+    none("event sources", wrong);
+}
+
+#[test]
+fn every_rule_targets_a_queue_that_admits_it() {
+    let template = template();
+    let queues = resources(&template, "AWS::SQS::Queue");
+    let policies = resources(&template, "AWS::SQS::QueuePolicy");
+    let mut wrong = Vec::new();
+    for (rule, properties) in resources(&template, "AWS::Events::Rule") {
+        let targets = list(&properties["Targets"]);
+        if targets.is_empty() {
+            wrong.push(format!("{rule} has no target"));
+        }
+        for target in targets {
+            let dead = text(&target["DeadLetterConfig"]["Arn"]);
+            if !is_dead(&dead) {
+                wrong.push(format!("{rule} has no dead-letter queue"));
+            }
+            for arn in [text(&target["Arn"]), dead] {
+                let queue = arn.trim_end_matches(".Arn");
+                if !queues.contains_key(queue) {
+                    wrong.push(format!("{rule} targets {arn}, which is no queue"));
+                }
+                let admits = policies.values().any(|policy| {
+                    list(&policy["Queues"]).iter().any(|q| text(q) == queue)
+                        && list(&policy["PolicyDocument"]["Statement"])
+                            .iter()
+                            .any(|statement| {
+                                let sources = &statement["Condition"]["ArnEquals"]["aws:SourceArn"];
+                                list(sources)
+                                    .iter()
+                                    .any(|s| text(s) == format!("{rule}.Arn"))
+                            })
+                });
+                if !admits {
+                    wrong.push(format!("{queue} does not admit {rule}"));
+                }
+            }
+        }
+    }
+    none("rules", wrong);
+}
+
+/// The value outside the local stack: `!If [IsLocal, a, b]` is `b`.
+fn deployed(value: &Value) -> Option<u64> {
+    match tagged(value, "If").and_then(Value::as_sequence) {
+        Some(parts) if text(&parts[0]) == "IsLocal" => parts[2].as_u64(),
+        Some(_) => None,
+        None => value.as_u64(),
+    }
+}
+
+#[test]
+fn a_message_stays_hidden_for_six_timeouts() {
+    let template = template();
+    let queues = resources(&template, "AWS::SQS::Queue");
+    let default = template["Globals"]["Function"]["Timeout"].as_u64();
+    let mut wrong = Vec::new();
+    for function in FUNCTIONS {
+        let Source::Queue(queue) = &function.source else {
+            continue;
+        };
+        let properties = &functions(&template)[&format!("Function{}", camel(function.name))];
+        let timeout = properties["Timeout"].as_u64().or(default).unwrap_or(3);
+        let hidden = deployed(&queues[&format!("Queue{queue}")]["VisibilityTimeout"]);
+        if hidden.is_none_or(|hidden| hidden < 6 * timeout) {
+            wrong.push(format!("{queue}: {hidden:?} s for {timeout} s"));
+        }
+    }
+    none("queues that give a message to two functions at once", wrong);
+    assert_eq!(
+        text(&template["Conditions"]["IsLocal"]),
+        text(&serde_yaml_ng::from_str("!Equals [!Ref Environment, local]").expect("YAML")),
+        "the short times are for the local stack alone"
+    );
+}
+
+/// A `Resource` with a star has a comment right above it or beside it.
+#[test]
+fn every_star_has_a_reason() {
+    let source = read("infra/template.yaml");
+    let lines: Vec<&str> = source.lines().collect();
+    let mut wrong = Vec::new();
+    let mut seen = 0;
+    let mut inside = None;
+    for (index, line) in lines.iter().enumerate() {
+        let indentation = line.len() - line.trim_start().len();
+        let starts = line
+            .trim_start()
+            .trim_start_matches("- ")
+            .starts_with("Resource:");
+        if starts {
+            seen += 1;
+            inside = Some(indentation);
+        } else if inside.is_some_and(|of| indentation <= of) {
+            inside = None;
+        }
+        if inside.is_none() || line.trim_start().starts_with('#') {
+            continue;
+        }
+        let value = line.split(" #").next().unwrap_or_default();
+        let explained =
+            value != *line || index > 0 && lines[index - 1].trim_start().starts_with('#');
+        if value.contains('*') && !explained {
+            wrong.push(format!("line {}: {}", index + 1, line.trim()));
+        }
+    }
+    assert!(seen > 20, "only {seen} resources were read");
+    none("permissions for everything, without a reason", wrong);
+}
+
+#[test]
+fn functions_get_exactly_the_variables_they_use() {
+    let template = template();
+    let known: BTreeSet<&str> = crossdock::config::VARIABLES
+        .iter()
+        .map(|v| v.name)
+        .collect();
+    let globals = keys(&template["Globals"]["Function"]["Environment"]["Variables"]);
+    let mut given = BTreeSet::new();
+    let mut wrong = Vec::new();
+    for function in FUNCTIONS {
+        let properties = &functions(&template)[&format!("Function{}", camel(function.name))];
+        let variables = &properties["Environment"]["Variables"];
+        let set: BTreeSet<String> = keys(variables).into_iter().chain(globals.clone()).collect();
+        let used: BTreeSet<String> = function.variables.iter().map(|v| (*v).to_owned()).collect();
+        for name in set.difference(&used) {
+            wrong.push(format!("{} gets {name} and does not use it", function.name));
+        }
+        for name in used.difference(&set) {
+            wrong.push(format!("{} uses {name} and does not get it", function.name));
+        }
+        for name in set.iter().filter(|name| !known.contains(name.as_str())) {
+            wrong.push(format!("{name} is not in shared/src/config.rs"));
+        }
+        for name in set.intersection(&used) {
+            let value = text(&variables[name.as_str()]);
+            let meant = match name.split_once('_') {
+                Some(("TABLE", rest)) => Some(format!("Table{}", camel(rest))),
+                Some(("SECRET", rest)) => Some(format!("Secret{}", camel(rest))),
+                Some(("QUEUE", rest)) => {
+                    Some(format!("Queue{}", camel(rest.trim_end_matches("_URL"))))
+                }
+                Some(("BUS", _)) => Some("Bus".to_owned()),
+                _ => None,
+            };
+            if meant.as_ref().is_some_and(|meant| *meant != value) {
+                wrong.push(format!("{}: {name} is {value}", function.name));
+            }
+        }
+        given.extend(set);
+    }
+    for name in known.iter().filter(|name| !given.contains(**name)) {
+        wrong.push(format!("no function gets {name}"));
+    }
+    none("environment variables", wrong);
+}
+
+#[test]
+fn functions_may_do_exactly_what_they_do() {
+    let template = template();
+    let mut wrong = Vec::new();
+    for function in FUNCTIONS {
+        let granted = grants(&template, function.name);
+        let needed = needed(function);
+        for (action, resource) in granted.difference(&needed) {
+            wrong.push(format!("{} need not {action} {resource}", function.name));
+        }
+        for (action, resource) in needed.difference(&granted) {
+            wrong.push(format!("{} lacks {action} {resource}", function.name));
+        }
+    }
+    none("permissions", wrong);
+}
+
+/// The list above agrees with itself: who has a table's name does something to it.
+#[test]
+fn a_table_that_is_named_is_used() {
+    let mut wrong = Vec::new();
+    for function in FUNCTIONS {
+        let named: BTreeSet<String> = function
+            .variables
+            .iter()
+            .filter_map(|name| Some(camel(name.strip_prefix("TABLE_")?)))
+            .collect();
+        let used: BTreeSet<String> = function
+            .tables
+            .iter()
+            .filter(|(_, actions)| !actions.is_empty())
+            .map(|(table, _)| (*table).to_owned())
+            .collect();
+        if named != used {
+            wrong.push(format!("{}: {named:?} and {used:?}", function.name));
+        }
+    }
+    none("tables by variable and by action", wrong);
+}
+
+/// Which permission a call of the SDK needs. In a transaction it is that of each write.
+const CALLS: [(&str, &str); 10] = [
+    (".get_item()", "GetItem"),
+    (".batch_get_item()", "BatchGetItem"),
+    (".query()", "Query"),
+    (".scan()", "Scan"),
+    (".put_item()", "PutItem"),
+    (".update_item()", "UpdateItem"),
+    (".delete_item()", "DeleteItem"),
+    (".batch_write_item()", "BatchWriteItem"),
+    ("Put::builder()", "PutItem"),
+    ("Update::builder()", "UpdateItem"),
+];
+
+/// Nobody is granted a way to the tables that the store does not have: a store that begins to use
+/// PutItem fails here until the list above says who needs it.
+#[test]
+fn permissions_follow_the_calls_of_the_store() {
+    let all = files("shared/src/store");
+    let store = all.iter().find(|file| file.name() == "dynamo.rs");
+    let code: String = code(store.expect("the store in DynamoDB"))
+        .iter()
+        .map(|(_, line)| line.trim())
+        .collect();
+    let mut made: BTreeSet<&str> = CALLS
+        .iter()
+        .filter(|(call, _)| {
+            code.match_indices(call)
+                .any(|(at, _)| call.starts_with('.') || !code[..at].ends_with(char::is_alphabetic))
+        })
+        .map(|(_, action)| *action)
+        .collect();
+    // A check is a kind of write that the store knows; it counts when something asks for one.
+    let checks = files("shared/src").iter().any(|file| {
+        !file.path.starts_with("shared/src/store/") && file.text.contains("Write::Check")
+    });
+    if checks {
+        made.insert("ConditionCheckItem");
+    }
+    let listed: BTreeSet<&str> = FUNCTIONS
+        .iter()
+        .flat_map(|function| function.tables)
+        .flat_map(|(_, actions)| actions.iter().copied())
+        .collect();
+    assert_eq!(
+        made, listed,
+        "calls of the store (left), permissions (right)"
+    );
+}
+
+#[test]
+fn routes_are_those_that_the_handlers_serve() {
+    let template = template();
+    let routes = resources(&template, "AWS::ApiGatewayV2::Route");
+    let integrations = resources(&template, "AWS::ApiGatewayV2::Integration");
+    let mut deployed = BTreeSet::new();
+    for route in routes.values() {
+        let target = text(&route["Target"]);
+        let name = target
+            .trim_start_matches("integrations/${")
+            .trim_end_matches('}');
+        let integration = &integrations[name];
+        assert_eq!(text(&integration["PayloadFormatVersion"]), "2.0", "{name}");
+        let function = text(&integration["IntegrationUri"]);
+        deployed.insert((text(&route["RouteKey"]), function));
+    }
+    assert_eq!(deployed.len(), routes.len(), "a route stands twice");
+    let served: BTreeSet<(String, String)> = FUNCTIONS
+        .iter()
+        .flat_map(|function| {
+            let arn = format!("Function{}.Arn", camel(function.name));
+            let routes = function.routes.iter();
+            routes.map(move |route| ((*route).to_owned(), arn.clone()))
+        })
+        .collect();
+    assert_eq!(deployed, served, "template (left) and handlers (right)");
+    let permissions = resources(&template, "AWS::Lambda::Permission");
+    for function in FUNCTIONS
+        .iter()
+        .filter(|function| !function.routes.is_empty())
+    {
+        let name = format!("Function{}", camel(function.name));
+        assert!(
+            permissions
+                .values()
+                .any(|permission| text(&permission["FunctionName"]) == name),
+            "the API may not call {}",
+            function.name
+        );
+    }
+}
+
+/// The routes of a function, for the samples.
+pub fn routes(function: &str) -> &'static [&'static str] {
+    let found = FUNCTIONS.iter().find(|known| known.name == function);
+    found.map_or(&[], |function| function.routes)
+}
+
+/// All functions, for the samples.
+pub fn function_names() -> Vec<&'static str> {
+    FUNCTIONS.iter().map(|function| function.name).collect()
+}
+
+/// `!Join ["true", !Split ["000000000000", account]]` is "true" for the account 000000000000, and the
+/// account's own number, which is not "true", for every other. No parameter goes in.
+#[test]
+fn no_parameter_opens_loopback() {
+    const SAFE: &str = r#"!Join ["true", !Split ["000000000000", !Ref AWS::AccountId]]"#;
+    let safe: Value = serde_yaml_ng::from_str(SAFE).expect("YAML");
+    let template = template();
+    let mut wrong = Vec::new();
+    let mut seen = 0;
+    for (name, function) in functions(&template) {
+        let value = &function["Environment"]["Variables"]["NET_ALLOW_LOOPBACK"];
+        if !value.is_null() {
+            seen += 1;
+            if *value != safe {
+                wrong.push(format!("{name}: {value:?}"));
+            }
+        }
+    }
+    let source = read("infra/template.yaml");
+    let named = source
+        .lines()
+        .filter(|line| !line.trim_start().starts_with('#'))
+        .filter(|line| line.contains("NET_ALLOW_LOOPBACK"))
+        .count();
+    assert_eq!(named, seen, "it is set elsewhere than in a function");
+    assert!(seen > 0);
+    none("values that a parameter or a mistake can make true", wrong);
+    // What the template computes, once for the local account and once for a real one.
+    let computed = |account: &str| {
+        let parts: Vec<&str> = account.split("000000000000").collect();
+        parts.join("true")
+    };
+    assert_eq!(computed("000000000000"), "true");
+    assert_eq!(computed("123456789012"), "123456789012");
+}
