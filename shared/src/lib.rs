@@ -1,8 +1,8 @@
 //! The common crate of Crossdock. Modules import leftwards only, in this order; a test reads the
 //! `use` lines to prove it:
 //!
-//! `error` `config` ← `model` ← `sync` ← `providers` ← `store` `secrets` `queue` `bus` `net` ← `ctx`
-//! ← `oauth` `webhooks` ← `engine` ← `api` `portal` ← `runtime`
+//! `error` ← `model` ← `sync` ← `providers` ← `store` `secrets` `queue` `bus` `net` ← `config` ←
+//! `ctx` ← `oauth` ← `webhooks` ← `engine` ← `portal` ← `api` ← `runtime`
 
 pub mod api;
 pub mod bus;

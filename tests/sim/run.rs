@@ -132,12 +132,13 @@ async fn accept(ctx: Arc<Ctx>, world: World, events: Vec<(usize, Value)>) -> Vec
         }
         Err(error) => {
             world.note(|| format!("not accepted: {}", error.chain()));
-            // A refund that overtook its payment is the one refusal that such events can meet.
+            // A refund that overtook its order or its payment is the one refusal that such events
+            // can meet.
             let early = error.code() == Code::ValidationFailed
                 && error
                     .fields()
                     .iter()
-                    .all(|field| field.code == "refund_exceeds_payment");
+                    .all(|field| matches!(field.code, "refund_exceeds_payment" | "order_unknown"));
             assert!(error.code().retryable() || early, "{}", error.chain());
             all()
         }

@@ -151,12 +151,12 @@ async fn push_connection(
         Ok(prepared) => prepared,
         Err(stop) => {
             let (code, detail) = stop.into_error()?;
-            for (target, _) in &records {
+            for (target, record) in &records {
                 let problem = Problem {
                     code: code.clone(),
                     detail: detail.clone(),
                 };
-                park(&session, target, problem).await?;
+                park(&session, target, record, problem).await?;
             }
             return Ok(Vec::new());
         }
@@ -181,7 +181,9 @@ async fn push_connection(
         let outcome = match pushed {
             Ok(()) => Ok(()),
             Err(stop) => match stop.into_error() {
-                Ok((code, detail)) => park(&session, &target, Problem { code, detail }).await,
+                Ok((code, detail)) => {
+                    park(&session, &target, &record, Problem { code, detail }).await
+                }
                 Err(error) if error.code() == Code::ConnectionReauthRequired => return Err(error),
                 Err(error) => Err(error),
             },
@@ -365,10 +367,19 @@ async fn push_record(
 }
 
 /// Shows a refusal in the ledger. The message is then done: trying again would change nothing.
-async fn park(session: &Session<'_>, target: &Target, problem: Problem) -> Result<()> {
-    log_parked(session, target, &problem);
+async fn park(
+    session: &Session<'_>,
+    target: &Target,
+    record: &Record,
+    problem: Problem,
+) -> Result<()> {
     let key = link_key(session, target);
     let (condition, link) = load_link(session, &key).await?;
+    // Somebody with a newer record is at work, and what is wrong with the older one is of no matter.
+    if link.record_rev > record.rev {
+        return Ok(());
+    }
+    log_parked(session, target, &problem);
     let link = link.park(problem, session.ctx.now());
     match store_link(session, &key, condition, &link).await {
         Ok(_) => Ok(()),

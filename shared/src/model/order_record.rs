@@ -114,10 +114,18 @@ impl OrderRecord {
         Ok(Applied::Changed)
     }
 
-    /// Takes a refund, if no more goes back than was paid.
+    /// Takes a refund, if its order is known and no more goes back than was paid. The order says who
+    /// gets the money, so the books could not show a refund without it.
     pub fn apply_refund(&mut self, refund: &Refund) -> Result<Applied, FieldError> {
         if self.refunds.contains_key(&refund.id) {
             return Ok(Applied::Superseded);
+        }
+        if self.order.is_none() {
+            return Err(FieldError::new(
+                "/order_id",
+                "order_unknown",
+                "this order has not arrived; send its order.created event, then this again",
+            ));
         }
         let mut currencies = self.payments.values().map(|p| p.amount.currency);
         if let Some(currency) = currencies.next()

@@ -18,10 +18,7 @@ pub fn read(status: u16, body: &[u8]) -> Fault {
     match status {
         401 => Fault::Unauthorized,
         429 => throttled(),
-        400..=499 if status != 408 => Fault::Refused {
-            code: format!("http_{status}"),
-            detail: format!("QuickBooks answered with status {status}"),
-        },
+        // Whatever stands between us and QuickBooks said this; only QuickBooks' own word is final.
         _ => Fault::Later {
             detail: format!("QuickBooks answered with status {status}"),
         },
