@@ -219,7 +219,7 @@ fn cases(shop: &Shop, sold: &str) -> Vec<Case> {
             "a refund of what was never paid",
             event(shop, "bad-4", "order.refunded", unknown),
         )
-        .at("/data/amount", "refund_exceeds_payment"),
+        .at("/data/order_id", "order_unknown"),
         invalid(
             "a payment in another currency",
             event(
