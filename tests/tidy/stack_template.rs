@@ -72,6 +72,8 @@ const FUNCTIONS: &[Function] = &[
             "TABLE_CONNECTIONS",
             "SECRET_PLATFORM",
             "PUBLIC_URL",
+            // Where a confirmation may be sent.
+            "NET_ALLOW_LOOPBACK",
         ],
         tables: &[
             ("Records", &["GetItem"]),

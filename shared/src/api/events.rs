@@ -60,7 +60,7 @@ pub fn handle<'a>(ctx: &'a Ctx, request: &'a Request) -> BoxFuture<'a, Result<Re
         let platform = auth::platform(ctx, request).await?;
         let body = request.json()?;
         match body.get("events") {
-            Some(events) => batch(ctx, &platform, request, events).await,
+            Some(events) => batch(ctx, &platform, request, &body, events).await,
             None => single(ctx, &platform, request, body).await,
         }
     })
@@ -87,10 +87,21 @@ async fn batch(
     ctx: &Ctx,
     platform: &Platform,
     request: &Request,
+    body: &Value,
     events: &Value,
 ) -> Result<Response> {
     let fault =
         |detail: String| Error::invalid(vec![FieldError::new("/events", "wrong_count", detail)]);
+    let mut members = body.as_object().into_iter().flatten();
+    if let Some((extra, _)) = members.find(|(name, _)| *name != "events") {
+        let extra: String = extra.chars().take(64).collect();
+        let detail = format!("{extra:?} does not stand beside events");
+        return Err(Error::invalid(vec![FieldError::new(
+            "",
+            "unknown_field",
+            detail,
+        )]));
+    }
     let events = events
         .as_array()
         .ok_or_else(|| fault("events must be a list".to_owned()))?;
@@ -218,6 +229,15 @@ async fn try_accept(ctx: &Ctx, event: &Event) -> Result<Option<Accepted>> {
                 event.id
             ),
         ));
+    }
+    // A refund's id is its own: under one that is taken, another would be counted and never booked.
+    if kind == RecordKind::Refund && found[1].as_ref().is_some_and(|item| item.doc != event.data) {
+        let detail = format!("refund {id} is known with other content; give a new refund a new id");
+        return Err(Error::invalid(vec![FieldError::new(
+            "/data/id",
+            "already_used",
+            detail,
+        )]));
     }
     let accepted_at = ctx.now();
     let mut writes = Vec::new();

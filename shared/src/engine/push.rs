@@ -137,9 +137,13 @@ async fn push_connection(
 ) -> Result<Vec<(Target, Error)>> {
     let session = Session::new(ctx, provider, connection)?;
     let mut records = Vec::new();
-    for target in wanted {
-        if let Some(record) = load(ctx, target).await? {
-            records.push((target.clone(), record));
+    for asked in wanted {
+        for (target, record) in load(ctx, asked).await? {
+            records.push(Work {
+                asked: asked.clone(),
+                target,
+                record,
+            });
         }
     }
     if records.is_empty() {
@@ -151,7 +155,7 @@ async fn push_connection(
         Ok(prepared) => prepared,
         Err(stop) => {
             let (code, detail) = stop.into_error()?;
-            for (target, record) in &records {
+            for Work { target, record, .. } in &records {
                 let problem = Problem {
                     code: code.clone(),
                     detail: detail.clone(),
@@ -162,7 +166,12 @@ async fn push_connection(
         }
     };
     let mut failed = Vec::new();
-    for (target, record) in records {
+    for Work {
+        asked,
+        target,
+        record,
+    } in records
+    {
         let mut pushed = Ok(());
         for _ in 0..RACE_ROUNDS_MAX {
             pushed = push_record(
@@ -189,52 +198,90 @@ async fn push_connection(
             },
         };
         if let Err(error) = outcome {
-            failed.push((target, error));
+            failed.push((asked, error));
         }
     }
     Ok(failed)
 }
 
-/// Reads what `target` is now, or nothing when there is nothing to push yet.
-async fn load(ctx: &Ctx, target: &Target) -> Result<Option<Record>> {
-    let order = match &target.order_id {
-        Some(id) => ctx.store.get(&keys::order(&target.merchant_id, id)).await?,
-        None => None,
+/// One record to be pushed, and the notice's target that brought it up.
+struct Work {
+    asked: Target,
+    target: Target,
+    record: Record,
+}
+
+/// Reads what `target` is now, with the refunds that wait for it: a refund of an order is booked when
+/// the order is, or the books would show money going back that never came. Empty when there is nothing
+/// to push yet.
+async fn load(ctx: &Ctx, target: &Target) -> Result<Vec<(Target, Record)>> {
+    let Some(order_id) = &target.order_id else {
+        return Ok(load_refund(ctx, target, None).await?.into_iter().collect());
     };
-    let order_rev = order.as_ref().map_or(0, |item| item.rev);
-    let order: Option<OrderRecord> = order.map(|item| item.read()).transpose()?;
-    match target.record.kind {
-        RecordKind::Order => {
-            let sale = order
-                .filter(OrderRecord::is_paid)
-                .map(|order| Kind::Sale(Box::new(order)));
-            Ok(sale.map(|kind| Record {
-                rev: order_rev,
-                kind,
-            }))
-        }
-        RecordKind::Refund => {
-            let key = keys::record(&target.merchant_id, RecordKind::Refund, &target.record.id);
-            let Some(item) = ctx.store.get(&key).await? else {
-                return Ok(None);
-            };
-            Ok(Some(Record {
-                rev: item.rev,
-                kind: Kind::Refund(Box::new(item.read()?), order.map(Box::new)),
-            }))
-        }
-        RecordKind::Stock | RecordKind::User => Ok(None),
+    let Some(item) = ctx
+        .store
+        .get(&keys::order(&target.merchant_id, order_id))
+        .await?
+    else {
+        return Ok(Vec::new());
+    };
+    let order: OrderRecord = item.read()?;
+    if !order.is_paid() {
+        return Ok(Vec::new());
     }
+    if target.record.kind == RecordKind::Refund {
+        return Ok(load_refund(ctx, target, Some(order))
+            .await?
+            .into_iter()
+            .collect());
+    }
+    let mut records = Vec::new();
+    for refund in order.refunds.keys() {
+        let record = RecordRef {
+            kind: RecordKind::Refund,
+            id: refund.to_string(),
+        };
+        let refund = Target {
+            record,
+            ..target.clone()
+        };
+        records.extend(load_refund(ctx, &refund, Some(order.clone())).await?);
+    }
+    let record = Record {
+        rev: item.rev,
+        kind: Kind::Sale(Box::new(order)),
+    };
+    records.insert(0, (target.clone(), record));
+    Ok(records)
+}
+
+async fn load_refund(
+    ctx: &Ctx,
+    target: &Target,
+    order: Option<OrderRecord>,
+) -> Result<Option<(Target, Record)>> {
+    let key = keys::record(&target.merchant_id, RecordKind::Refund, &target.record.id);
+    let Some(item) = ctx.store.get(&key).await? else {
+        return Ok(None);
+    };
+    let kind = Kind::Refund(Box::new(item.read()?), order.map(Box::new));
+    Ok(Some((
+        target.clone(),
+        Record {
+            rev: item.rev,
+            kind,
+        },
+    )))
 }
 
 /// The company's settings, and everything that the records refer to.
 async fn prepare(
     session: &Session<'_>,
-    records: &[(Target, Record)],
+    records: &[Work],
 ) -> Result<(Value, References, Failures), Stop> {
     let settings = session.settings().await?;
     let mut wanted: BTreeMap<_, Dependency> = BTreeMap::new();
-    for document in records.iter().filter_map(|(_, record)| record.document()) {
+    for document in records.iter().filter_map(|work| work.record.document()) {
         // A record that cannot be mapped is parked by itself, later.
         for dependency in session
             .provider

@@ -2,7 +2,7 @@
 //! arrive late, twice or out of order; the record ends the same.
 
 use super::ids::{EventId, RecordId};
-use super::money::Money;
+use super::money::{Currency, Money};
 use super::order::{Order, Payment, PaymentOutcome, Refund};
 use crate::error::FieldError;
 use serde::{Deserialize, Serialize};
@@ -62,6 +62,12 @@ impl OrderRecord {
             .is_some_and(|order| self.paid() >= order.total.amount)
     }
 
+    /// The one currency of the order and of all money that moved for it, once anything is known.
+    fn currency(&self) -> Option<Currency> {
+        let order = self.order.as_ref().map(|order| order.currency);
+        order.or_else(|| Some(self.payments.values().next()?.amount.currency))
+    }
+
     /// Takes `order` when it is newer than what is held.
     pub fn apply_order(&mut self, order: Order) -> Result<Applied, FieldError> {
         if let Some(held) = &self.order
@@ -69,13 +75,7 @@ impl OrderRecord {
         {
             return Ok(Applied::Superseded);
         }
-        let known = self.order.as_ref().map(|held| held.currency);
-        let moved = self
-            .payments
-            .values()
-            .next()
-            .map(|payment| payment.amount.currency);
-        if let Some(currency) = known.or(moved)
+        if let Some(currency) = self.currency()
             && currency != order.currency
         {
             return Err(FieldError::new(
@@ -98,13 +98,13 @@ impl OrderRecord {
                 return Ok(Applied::Superseded);
             }
         }
-        if let Some(order) = &self.order
-            && order.currency != payment.amount.currency
+        if let Some(currency) = self.currency()
+            && currency != payment.amount.currency
         {
             return Err(FieldError::new(
                 "/amount/currency",
                 "currency_mismatch",
-                format!("the order is in {}", order.currency),
+                format!("this order is known in {currency}"),
             ));
         }
         if self.payments.len() >= MOVEMENTS_MAX {
@@ -127,14 +127,13 @@ impl OrderRecord {
                 "this order has not arrived; send its order.created event, then this again",
             ));
         }
-        let mut currencies = self.payments.values().map(|p| p.amount.currency);
-        if let Some(currency) = currencies.next()
+        if let Some(currency) = self.currency()
             && currency != refund.amount.currency
         {
             return Err(FieldError::new(
                 "/amount/currency",
                 "currency_mismatch",
-                format!("the order was paid in {currency}"),
+                format!("this order is in {currency}"),
             ));
         }
         let left = self.paid() - self.refunded();
@@ -171,4 +170,28 @@ fn too_many(path: &str, what: &str) -> FieldError {
         "too_many",
         format!("an order holds at most {MOVEMENTS_MAX} {what}"),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn payment(id: &str, amount: i64, currency: &str) -> Payment {
+        serde_json::from_value(json!({
+            "id": id, "order_id": "1", "outcome": "succeeded", "method": "card",
+            "amount": { "amount": amount, "currency": currency },
+            "processed_at": "2026-01-01T10:00:00Z",
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn money_of_two_currencies_is_never_added() {
+        let mut record = OrderRecord::default();
+        record.apply_payment(payment("a", 1000, "USD")).unwrap();
+        let fault = record.apply_payment(payment("b", 1000, "JPY")).unwrap_err();
+        assert_eq!(fault.code, "currency_mismatch");
+        assert_eq!(record.paid(), 1000);
+    }
 }

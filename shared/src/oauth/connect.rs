@@ -12,7 +12,7 @@ use crate::ctx::Ctx;
 use crate::error::{Code, Error, FieldError, Result};
 use crate::model::http::Authorization;
 use crate::model::ids::{ConnectionId, LinkId, MerchantId};
-use crate::net::Limits;
+use crate::net::{Guard, Limits};
 use crate::providers::{Accounting, Manifest, Tenant, accounting};
 use crate::store::{Condition, Key, Write, WriteError, keys};
 use base64::Engine;
@@ -88,13 +88,15 @@ pub async fn create_link(
     return_url: Url,
 ) -> Result<NewLink> {
     provider(name)?;
-    let local = return_url.scheme() == "http"
-        && matches!(return_url.host_str(), Some("localhost" | "127.0.0.1"));
-    if return_url.scheme() != "https" && !local {
+    // The confirmation travels to this address, so it must be as good as an address that we call.
+    let fits = Guard::new(ctx.config.allow_loopback())
+        .check_url(&return_url)
+        .is_ok();
+    if !fits || return_url.query().is_some() || return_url.fragment().is_some() {
         return Err(Error::invalid(vec![FieldError::new(
             "/return_url",
             "invalid_value",
-            "return_url must be an https URL (or http on localhost, for development)",
+            "return_url must be an https URL of a public host, without user, query or fragment",
         )]));
     }
     let secret = secret(ctx);

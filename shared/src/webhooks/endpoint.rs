@@ -17,6 +17,8 @@ use url::Url;
 
 /// Most endpoints of one merchant.
 pub const ENDPOINTS_MAX: usize = 100;
+/// Longest URL of an endpoint. With it, all endpoints of a merchant fit into one page of a list.
+const URL_BYTES_MAX: usize = 2048;
 /// Secrets are 24 to 64 random bytes (Standard Webhooks, "Signature scheme").
 const SECRET_PREFIX: &str = "whsec_";
 const SECRET_BYTES: std::ops::RangeInclusive<usize> = 24..=64;
@@ -62,6 +64,10 @@ pub async fn register(
             "wrong_count",
             "name at least one event type",
         ));
+    }
+    if registration.url.as_str().len() > URL_BYTES_MAX {
+        let detail = format!("a URL has at most {URL_BYTES_MAX} bytes");
+        return Err(fault("/url", "wrong_length", &detail));
     }
     // A literal bad address is refused now; a name is judged at each delivery, when it resolves.
     Guard::new(ctx.config.allow_loopback())
