@@ -18,6 +18,7 @@ pub enum Code {
     AuthorizationRefused,
     SessionMismatch,
     AddressRefused,
+    FeatureDisabled,
     ConnectionReauthRequired,
     UpstreamFailed,
     UpstreamRefused,
@@ -27,7 +28,7 @@ pub enum Code {
 
 impl Code {
     /// Every code, in the order in which the documentation lists them.
-    pub const ALL: [Code; 16] = [
+    pub const ALL: [Code; 17] = [
         Code::MalformedJson,
         Code::ValidationFailed,
         Code::Unauthenticated,
@@ -39,6 +40,7 @@ impl Code {
         Code::AuthorizationRefused,
         Code::SessionMismatch,
         Code::AddressRefused,
+        Code::FeatureDisabled,
         Code::ConnectionReauthRequired,
         Code::UpstreamFailed,
         Code::UpstreamRefused,
@@ -104,6 +106,12 @@ impl Code {
                 "This browser did not start the connection",
             ),
             Code::AddressRefused => ("address_refused", 422, false, "This address is not allowed"),
+            Code::FeatureDisabled => (
+                "feature_disabled",
+                403,
+                false,
+                "This part of the platform is switched off",
+            ),
             Code::ConnectionReauthRequired => (
                 "connection_reauth_required",
                 424,

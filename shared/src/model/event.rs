@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-/// Every type that the commerce backend may send.
+/// Every type of event: what the commerce backend sends, and what begins here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum EventType {
     #[serde(rename = "order.created")]
@@ -27,10 +27,16 @@ pub enum EventType {
     InventoryLowStock,
     #[serde(rename = "user.created")]
     UserCreated,
+    #[serde(rename = "connection.connected")]
+    ConnectionConnected,
+    #[serde(rename = "connection.reauth_required")]
+    ConnectionReauthRequired,
+    #[serde(rename = "connection.disconnected")]
+    ConnectionDisconnected,
 }
 
 impl EventType {
-    pub const ALL: [EventType; 7] = [
+    pub const ALL: [EventType; 10] = [
         EventType::OrderCreated,
         EventType::OrderUpdated,
         EventType::OrderCompleted,
@@ -38,6 +44,9 @@ impl EventType {
         EventType::PaymentProcessed,
         EventType::InventoryLowStock,
         EventType::UserCreated,
+        EventType::ConnectionConnected,
+        EventType::ConnectionReauthRequired,
+        EventType::ConnectionDisconnected,
     ];
 
     pub const fn as_str(self) -> &'static str {
@@ -49,7 +58,20 @@ impl EventType {
             EventType::PaymentProcessed => "payment.processed",
             EventType::InventoryLowStock => "inventory.low_stock",
             EventType::UserCreated => "user.created",
+            EventType::ConnectionConnected => "connection.connected",
+            EventType::ConnectionReauthRequired => "connection.reauth_required",
+            EventType::ConnectionDisconnected => "connection.disconnected",
         }
+    }
+
+    /// Whether events of this type begin here, so that nobody may send one.
+    pub const fn is_ours(self) -> bool {
+        matches!(
+            self,
+            EventType::ConnectionConnected
+                | EventType::ConnectionReauthRequired
+                | EventType::ConnectionDisconnected
+        )
     }
 
     pub fn parse(text: &str) -> Option<EventType> {
@@ -61,6 +83,12 @@ impl EventType {
     /// The names of all types, for messages.
     pub fn names() -> String {
         EventType::ALL.map(EventType::as_str).join(", ")
+    }
+
+    /// The names of the types that the commerce backend may send.
+    pub fn names_taken() -> String {
+        let taken = EventType::ALL.into_iter().filter(|kind| !kind.is_ours());
+        taken.map(EventType::as_str).collect::<Vec<_>>().join(", ")
     }
 }
 
@@ -82,6 +110,7 @@ pub enum RecordKind {
     Refund,
     Stock,
     User,
+    Connection,
 }
 
 impl RecordKind {
@@ -91,6 +120,7 @@ impl RecordKind {
             RecordKind::Refund => "refund",
             RecordKind::Stock => "stock",
             RecordKind::User => "user",
+            RecordKind::Connection => "connection",
         }
     }
 }
@@ -125,8 +155,9 @@ impl Event {
     pub fn read(value: Value) -> Result<Event> {
         let fingerprint = fingerprint(&value);
         let wire: WireEvent = wire::read(value).map_err(|fault| Error::invalid(vec![fault]))?;
-        let Some(kind) = EventType::parse(&wire.kind) else {
-            let known = EventType::names();
+        let kind = EventType::parse(&wire.kind).filter(|kind| !kind.is_ours());
+        let Some(kind) = kind else {
+            let known = EventType::names_taken();
             return Err(Error::invalid(vec![FieldError::new(
                 "/type",
                 "unknown_event_type",
@@ -182,6 +213,12 @@ impl Payload {
             EventType::UserCreated => {
                 let user: User = wire::read(data).map_err(|fault| vec![fault])?;
                 (Payload::User(user), Vec::new())
+            }
+            EventType::ConnectionConnected
+            | EventType::ConnectionReauthRequired
+            | EventType::ConnectionDisconnected => {
+                let detail = format!("{} begins here and is not taken", kind.as_str());
+                return Err(vec![FieldError::new("", "unknown_event_type", detail)]);
             }
         };
         if faults.is_empty() {

@@ -5,7 +5,7 @@ use crate::error::{Error, FieldError, Result};
 use crate::model::event::EventType;
 use crate::model::ids::{EndpointId, MerchantId};
 use crate::net::Guard;
-use crate::oauth::vault::{self, Sealed};
+use crate::oauth::vault::{self, Sealed, WrappedKey};
 use crate::store::{Condition, Write, keys};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -29,6 +29,7 @@ pub struct Endpoint {
     pub merchant_id: MerchantId,
     pub url: Url,
     pub event_types: BTreeSet<EventType>,
+    pub key: WrappedKey,
     pub secret: Sealed,
     pub created_at: DateTime<Utc>,
 }
@@ -93,8 +94,10 @@ pub async fn register(
         return Err(fault("/url", "too_many", &detail));
     }
     let id = EndpointId::new(ctx.uuid());
+    let (key, wrapped) = vault::new_key(ctx, id.as_str()).await?;
     let endpoint = Endpoint {
-        secret: vault::seal(ctx, id.as_str(), &secret).await?,
+        secret: vault::seal(ctx, &key, id.as_str(), &secret)?,
+        key: wrapped,
         id,
         merchant_id: merchant.clone(),
         url: registration.url,
