@@ -5,7 +5,7 @@ use crate::ctx::Ctx;
 use crate::error::{Error, Result};
 use crate::model::ids::{ConnectionId, MerchantId};
 use crate::providers::Category;
-use crate::store::{Condition, Write, keys};
+use crate::store::{Condition, Write, keys, list_all};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
@@ -88,11 +88,8 @@ pub async fn load(
 
 /// Reads all connections of a merchant.
 pub async fn list(ctx: &Ctx, merchant: &MerchantId) -> Result<Vec<(u64, Connection)>> {
-    let page = ctx
-        .store
-        .list(&keys::connections(merchant), None, CONNECTIONS_MAX)
-        .await?;
-    page.items
+    list_all(&*ctx.store, &keys::connections(merchant), CONNECTIONS_MAX)
+        .await?
         .iter()
         .map(|item| Ok((item.rev, item.read()?)))
         .collect()
