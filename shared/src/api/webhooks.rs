@@ -112,10 +112,18 @@ async fn attempts(
         }
     };
     // The cursor is the last event id: it shows nothing of the table and reaches no other group.
-    let after = request
-        .query
-        .get("cursor")
-        .map(|cursor| keys::after_delivery(merchant, id, cursor));
+    let after = match request.query.get("cursor").map(|text| text.parse()) {
+        None => None,
+        Some(Ok(event)) => Some(keys::after_delivery(merchant, id, &event)),
+        Some(Err(_)) => {
+            let detail = "a cursor is the next_cursor of the page before; leave it out to begin";
+            return Err(Error::invalid(vec![FieldError::new(
+                "/cursor",
+                "invalid_cursor",
+                detail,
+            )]));
+        }
+    };
     let group = keys::deliveries(merchant, id);
     let page = ctx.store.list(&group, after.as_deref(), limit).await?;
     let deliveries: Vec<Delivery> = page
