@@ -11,6 +11,7 @@ pub enum Code {
     ValidationFailed,
     Unauthenticated,
     NotFound,
+    MethodNotAllowed,
     PayloadTooLarge,
     IdempotencyKeyReused,
     Conflict,
@@ -27,11 +28,12 @@ pub enum Code {
 
 impl Code {
     /// Every code, in the order in which the documentation lists them.
-    pub const ALL: [Code; 16] = [
+    pub const ALL: [Code; 17] = [
         Code::MalformedJson,
         Code::ValidationFailed,
         Code::Unauthenticated,
         Code::NotFound,
+        Code::MethodNotAllowed,
         Code::PayloadTooLarge,
         Code::IdempotencyKeyReused,
         Code::Conflict,
@@ -72,6 +74,12 @@ impl Code {
             Code::ValidationFailed => ("validation_failed", 422, false, "The request is not valid"),
             Code::Unauthenticated => ("unauthenticated", 401, false, "A valid key is needed"),
             Code::NotFound => ("not_found", 404, false, "There is no such thing here"),
+            Code::MethodNotAllowed => (
+                "method_not_allowed",
+                405,
+                false,
+                "This path does not take this method",
+            ),
             Code::PayloadTooLarge => ("payload_too_large", 413, false, "The body is too large"),
             Code::IdempotencyKeyReused => (
                 "idempotency_key_reused",

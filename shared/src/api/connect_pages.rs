@@ -84,16 +84,6 @@ fn page(error: Error) -> Result<Response> {
     if error.code() == Code::Internal {
         return Err(error);
     }
-    Ok(Response {
-        status: error.code().status(),
-        headers: vec![
-            ("content-type", "text/html; charset=utf-8".to_owned()),
-            ("cache-control", "no-store".to_owned()),
-            (
-                "content-security-policy",
-                portal::CONTENT_SECURITY_POLICY.to_owned(),
-            ),
-        ],
-        body: portal::message(error.code().title(), error.detail()),
-    })
+    let page = portal::message(error.code().title(), error.detail());
+    Ok(Response::html(error.code().status(), page).header("cache-control", "no-store"))
 }
