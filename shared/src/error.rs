@@ -11,6 +11,7 @@ pub enum Code {
     ValidationFailed,
     Unauthenticated,
     NotFound,
+    MethodNotAllowed,
     PayloadTooLarge,
     IdempotencyKeyReused,
     Conflict,
@@ -28,11 +29,12 @@ pub enum Code {
 
 impl Code {
     /// Every code, in the order in which the documentation lists them.
-    pub const ALL: [Code; 17] = [
+    pub const ALL: [Code; 18] = [
         Code::MalformedJson,
         Code::ValidationFailed,
         Code::Unauthenticated,
         Code::NotFound,
+        Code::MethodNotAllowed,
         Code::PayloadTooLarge,
         Code::IdempotencyKeyReused,
         Code::Conflict,
@@ -74,6 +76,12 @@ impl Code {
             Code::ValidationFailed => ("validation_failed", 422, false, "The request is not valid"),
             Code::Unauthenticated => ("unauthenticated", 401, false, "A valid key is needed"),
             Code::NotFound => ("not_found", 404, false, "There is no such thing here"),
+            Code::MethodNotAllowed => (
+                "method_not_allowed",
+                405,
+                false,
+                "This path does not take this method",
+            ),
             Code::PayloadTooLarge => ("payload_too_large", 413, false, "The body is too large"),
             Code::IdempotencyKeyReused => (
                 "idempotency_key_reused",

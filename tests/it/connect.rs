@@ -302,9 +302,23 @@ async fn links(world: &World) {
         .expect("a URL");
     is_page(&world.open(&unknown, None).await, 410, START_AGAIN);
     let path = "/api/v1/integrations/accounting/quickbooks/connect";
-    let wish = json!({ "merchant_id": shop.merchant, "return_url": "http://example.com/x" });
-    let refused = world.post(path, &wish).await.expect(422).json();
-    assert_eq!(refused["errors"][0]["pointer"], "#/return_url", "{refused}");
+    // The confirmation goes there, so it must be an address that only its owner can read.
+    for bad in [
+        "http://example.com/x",
+        "https://user@example.com/x",
+        "https://user:word@example.com/x",
+        "https://10.0.0.1/x",
+        "https://169.254.169.254/x",
+        "https://[fd00::1]/x",
+        "https://example.com/x?y=1",
+        "https://example.com/x#y",
+        "javascript:alert(1)",
+    ] {
+        let wish = json!({ "merchant_id": shop.merchant, "return_url": bad });
+        let refused = world.post(path, &wish).await.expect(422).json();
+        let pointer = &refused["errors"][0]["pointer"];
+        assert_eq!(pointer, "#/return_url", "{bad}: {refused}");
+    }
     let wish = json!({ "merchant_id": shop.merchant, "return_url": "https://example.com/x" });
     let unknown = path.replace("quickbooks", "nothing");
     assert_eq!(

@@ -62,7 +62,7 @@ fn http(function: &str, text: &str) -> Result<(), String> {
     if parse::<Value>(text)?["routeKey"] != route {
         return Err(format!("{route} is not the route at the top"));
     }
-    if !routes(function).contains(&route.as_str()) {
+    if !routes(function).contains(&route) {
         return Err(format!("{function} does not serve {route}"));
     }
     if let Some((method, pattern)) = route.split_once(' ') {

@@ -2,6 +2,7 @@
 //! one would be noticed only in a real account: here the template is compared with what the code does.
 
 use crate::repository::{code, files, none, read};
+use crossdock::api::routes::ROUTES;
 use serde_yaml_ng::Value;
 use serde_yaml_ng::value::TaggedValue;
 use std::collections::{BTreeMap, BTreeSet};
@@ -9,8 +10,6 @@ use std::collections::{BTreeMap, BTreeSet};
 /// What one function uses.
 struct Function {
     name: &'static str,
-    /// The routes that its handler serves; none for a function that is not behind the API.
-    routes: &'static [&'static str],
     /// The variables that its code asks `Config` for.
     variables: &'static [&'static str],
     /// What it does to tables, after the calls that its code makes to the store: `get` is GetItem,
@@ -33,14 +32,12 @@ enum Source {
 const FUNCTIONS: &[Function] = &[
     Function {
         name: "api_default",
-        routes: &["GET /health", "$default"],
         variables: &[],
         tables: &[],
         source: Source::Api,
     },
     Function {
         name: "api_events",
-        routes: &["POST /api/v1/events"],
         variables: &["TABLE_RECORDS", "TABLE_OUTBOX", "SECRET_PLATFORM"],
         tables: &[
             // The merchant; event, record and order at once; then all three are put.
@@ -51,22 +48,12 @@ const FUNCTIONS: &[Function] = &[
     },
     Function {
         name: "api_merchants",
-        routes: &[
-            "POST /api/v1/merchants",
-            "GET /api/v1/merchants/{merchant_id}",
-        ],
         variables: &["TABLE_RECORDS", "SECRET_PLATFORM"],
         tables: &[("Records", &["GetItem", "UpdateItem"])],
         source: Source::Api,
     },
     Function {
         name: "api_integrations",
-        routes: &[
-            "GET /api/v1/integrations",
-            "POST /api/v1/integrations/{category}/{provider}/connect",
-            "GET /api/v1/integrations/{category}/{connection_id}",
-            "POST /api/v1/integrations/{category}/{connection_id}/confirm",
-        ],
         variables: &[
             "TABLE_RECORDS",
             "TABLE_CONNECTIONS",
@@ -84,12 +71,6 @@ const FUNCTIONS: &[Function] = &[
     },
     Function {
         name: "api_webhooks",
-        routes: &[
-            "POST /api/v1/webhooks/register",
-            "GET /api/v1/webhooks",
-            "GET /api/v1/webhooks/{endpoint_id}",
-            "GET /api/v1/webhooks/{endpoint_id}/attempts",
-        ],
         variables: &[
             "TABLE_RECORDS",
             "TABLE_WEBHOOKS",
@@ -106,7 +87,6 @@ const FUNCTIONS: &[Function] = &[
     },
     Function {
         name: "oauth_start",
-        routes: &["GET /connect/{link}"],
         variables: &[
             "TABLE_CONNECTIONS",
             "SECRET_QUICKBOOKS",
@@ -119,7 +99,6 @@ const FUNCTIONS: &[Function] = &[
     },
     Function {
         name: "oauth_callback",
-        routes: &["GET /oauth/cb/{provider}/{tenant}"],
         variables: &[
             "TABLE_CONNECTIONS",
             "SECRET_QUICKBOOKS",
@@ -137,7 +116,6 @@ const FUNCTIONS: &[Function] = &[
     },
     Function {
         name: "outbox_relay",
-        routes: &[],
         variables: &["TABLE_OUTBOX", "BUS_NAME"],
         tables: &[("Outbox", &["DeleteItem"])],
         source: Source::Stream {
@@ -147,14 +125,12 @@ const FUNCTIONS: &[Function] = &[
     },
     Function {
         name: "outbox_sweep",
-        routes: &[],
         variables: &["TABLE_OUTBOX", "BUS_NAME"],
         tables: &[("Outbox", &["Scan", "DeleteItem"])],
         source: Source::Queue("OutboxSweep"),
     },
     Function {
         name: "sync_quickbooks",
-        routes: &[],
         variables: &[
             "TABLE_RECORDS",
             "TABLE_CONNECTIONS",
@@ -178,14 +154,12 @@ const FUNCTIONS: &[Function] = &[
     },
     Function {
         name: "webhook_fanout",
-        routes: &[],
         variables: &["TABLE_WEBHOOKS", "QUEUE_WEBHOOK_DELIVER_URL"],
         tables: &[("Webhooks", &["Query", "UpdateItem"])],
         source: Source::Queue("WebhookFanout"),
     },
     Function {
         name: "webhook_deliver",
-        routes: &[],
         variables: &[
             "TABLE_RECORDS",
             "TABLE_WEBHOOKS",
@@ -716,10 +690,10 @@ fn permissions_follow_the_calls_of_the_store() {
 #[test]
 fn routes_are_those_that_the_handlers_serve() {
     let template = template();
-    let routes = resources(&template, "AWS::ApiGatewayV2::Route");
+    let all = resources(&template, "AWS::ApiGatewayV2::Route");
     let integrations = resources(&template, "AWS::ApiGatewayV2::Integration");
     let mut deployed = BTreeSet::new();
-    for route in routes.values() {
+    for route in all.values() {
         let target = text(&route["Target"]);
         let name = target
             .trim_start_matches("integrations/${")
@@ -729,20 +703,20 @@ fn routes_are_those_that_the_handlers_serve() {
         let function = text(&integration["IntegrationUri"]);
         deployed.insert((text(&route["RouteKey"]), function));
     }
-    assert_eq!(deployed.len(), routes.len(), "a route stands twice");
+    assert_eq!(deployed.len(), all.len(), "a route stands twice");
     let served: BTreeSet<(String, String)> = FUNCTIONS
         .iter()
         .flat_map(|function| {
             let arn = format!("Function{}.Arn", camel(function.name));
-            let routes = function.routes.iter();
-            routes.map(move |route| ((*route).to_owned(), arn.clone()))
+            let routes = routes(function.name).into_iter();
+            routes.map(move |route| (route, arn.clone()))
         })
         .collect();
     assert_eq!(deployed, served, "template (left) and handlers (right)");
     let permissions = resources(&template, "AWS::Lambda::Permission");
     for function in FUNCTIONS
         .iter()
-        .filter(|function| !function.routes.is_empty())
+        .filter(|function| !routes(function.name).is_empty())
     {
         let name = format!("Function{}", camel(function.name));
         assert!(
@@ -755,10 +729,17 @@ fn routes_are_those_that_the_handlers_serve() {
     }
 }
 
-/// The routes of a function, for the samples.
-pub fn routes(function: &str) -> &'static [&'static str] {
-    let found = FUNCTIONS.iter().find(|known| known.name == function);
-    found.map_or(&[], |function| function.routes)
+/// The keys of the routes that a function serves; none for one that is not behind the API.
+pub fn routes(function: &str) -> Vec<String> {
+    let own = ROUTES.iter().filter(|route| route.function == function);
+    let mut keys: Vec<String> = own
+        .map(|route| format!("{} {}", route.method, route.path))
+        .collect();
+    // What no route takes goes here.
+    if function == "api_default" {
+        keys.push("$default".to_owned());
+    }
+    keys
 }
 
 /// All functions, for the samples.

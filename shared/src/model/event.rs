@@ -3,6 +3,7 @@
 use super::ids::{EventId, MerchantId, RecordId};
 use super::order::{LowStock, Order, Payment, Refund};
 use super::people::User;
+use super::text::check_time;
 use super::wire;
 use crate::error::{Error, FieldError, Result};
 use chrono::{DateTime, Utc};
@@ -167,14 +168,16 @@ impl Event {
                 ),
             )]));
         };
-        let payload = Payload::read(kind, wire.data.clone()).map_err(|faults| {
-            Error::invalid(
-                faults
-                    .into_iter()
-                    .map(|fault| fault.under("/data"))
-                    .collect(),
-            )
-        })?;
+        let mut faults = Vec::new();
+        check_time(&mut faults, "/occurred_at", wire.occurred_at);
+        let payload = match Payload::read(kind, wire.data.clone()) {
+            Ok(payload) if faults.is_empty() => payload,
+            outcome => {
+                let inside = outcome.err().unwrap_or_default();
+                faults.extend(inside.into_iter().map(|fault| fault.under("/data")));
+                return Err(Error::invalid(faults));
+            }
+        };
         Ok(Event {
             id: wire.id,
             kind,
@@ -212,7 +215,8 @@ impl Payload {
             }
             EventType::UserCreated => {
                 let user: User = wire::read(data).map_err(|fault| vec![fault])?;
-                (Payload::User(user), Vec::new())
+                let faults = user.faults();
+                (Payload::User(user), faults)
             }
             EventType::ConnectionConnected
             | EventType::ConnectionReauthRequired
@@ -357,6 +361,46 @@ mod tests {
                 "must_be_positive",
             ),
             ("/id", json!("a b"), "#/id", "invalid_value"),
+            (
+                "/occurred_at",
+                json!("0020-01-01T10:00:00Z"),
+                "#/occurred_at",
+                "out_of_range",
+            ),
+            (
+                "/data/placed_at",
+                json!("2126-01-01T10:00:00Z"),
+                "#/data/placed_at",
+                "out_of_range",
+            ),
+            (
+                "/data/taxes",
+                json!([{"name": "VAT", "rate": "1000.1",
+                        "amount": {"amount": 0, "currency": "USD"}}]),
+                "#/data/taxes/0/rate",
+                "out_of_range",
+            ),
+            (
+                "/data/shipping",
+                json!({"name": "x".repeat(201), "amount": {"amount": 0, "currency": "USD"}}),
+                "#/data/shipping/name",
+                "wrong_length",
+            ),
+            (
+                "/data/customer",
+                json!({"id": "c", "name": "n", "phone": "1".repeat(51)}),
+                "#/data/customer/phone",
+                "wrong_length",
+            ),
+            // More digits than a decimal holds would be rounded away.
+            (
+                "/data/lines",
+                json!([{"sku": "A", "name": "", "unit_price": "10",
+                        "quantity": "2.00000000000000000000000000001",
+                        "total": {"amount": 2000, "currency": "USD"}}]),
+                "#/data/lines/0/quantity",
+                "invalid_value",
+            ),
         ];
         for (pointer, value, at, code) in cases {
             assert_eq!(fault(pointer, value), (at.to_owned(), code), "{pointer}");

@@ -10,7 +10,7 @@
 //! consent gave, and an account belongs to one merchant.
 
 use super::connection::{
-    Along, Connection, Consent, Decision, Happened, Settings, Status, Tokens, change, list, load,
+    Along, CONNECTIONS_MAX, Connection, Consent, Decision, Happened, Settings, Status, Tokens, change, list, load,
     store,
 };
 use super::tokens::{self, Given, Rejected, Setup};
@@ -512,7 +512,9 @@ async fn place(
 ) -> Result<(Connection, String)> {
     let manifest = setup.manifest();
     let (account_key, claimed) = claim(ctx, manifest, &account, merchant).await?;
-    let known = list(ctx, merchant).await?.into_iter();
+    let all = list(ctx, merchant).await?;
+    let full = all.len() >= CONNECTIONS_MAX;
+    let known = all.into_iter();
     let known = known
         .map(|(rev, connection)| (Some(rev), connection))
         .find(|(_, connection)| {
@@ -532,6 +534,12 @@ async fn place(
     }
     let (rev, before) = match known {
         Some(found) => found,
+        None if full => {
+            return Err(Error::new(
+                Code::Conflict,
+                format!("a merchant has at most {CONNECTIONS_MAX} connections"),
+            ));
+        }
         None => (None, new_connection(ctx, merchant, manifest, &account)),
     };
     let mut connection = before.clone();

@@ -9,7 +9,7 @@ use crate::model::ids::{ConnectionId, EventId, MerchantId};
 use crate::model::notice::{Notice, Place, RecordRef, StoredEvent};
 use crate::model::order_record::Sequence;
 use crate::providers::{Category, Manifest, Provider, provider};
-use crate::store::{Condition, Write, WriteError, keys};
+use crate::store::{Condition, Write, WriteError, keys, list_all};
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -193,6 +193,12 @@ impl Connection {
         self.tokens.as_ref().map_or(0, |tokens| tokens.generation)
     }
 
+    /// When a connection goes away by itself, because nobody confirmed it.
+    pub fn vanishes_at(&self) -> Option<DateTime<Utc>> {
+        let consent = self.consent.as_ref()?;
+        (self.status == Status::Pending).then(|| consent.expires_at + PENDING_LIFE)
+    }
+
     fn due_minute(&self) -> Option<i64> {
         let at = self.next_refresh_at.filter(|_| self.status.holds_tokens())?;
         Some(minute_of(at))
@@ -203,11 +209,8 @@ impl Connection {
         let key = keys::connection(&self.merchant_id, &self.id);
         let condition = before.map_or(Condition::Absent, |(rev, _)| Condition::Rev(rev));
         let mut main = Write::put(key, condition, self)?;
-        // What nobody confirms goes away by itself.
-        if self.status == Status::Pending
-            && let Some(consent) = &self.consent
-        {
-            main = main.expiring((consent.expires_at + PENDING_LIFE).timestamp());
+        if let Some(at) = self.vanishes_at() {
+            main = main.expiring(at.timestamp());
         }
         let mut writes = vec![main];
         let due = |minute| keys::due_connection(minute, &self.merchant_id, &self.id);
@@ -463,22 +466,11 @@ pub async fn load(
 
 /// Reads all connections of a merchant.
 pub async fn list(ctx: &Ctx, merchant: &MerchantId) -> Result<Vec<(u64, Connection)>> {
-    let group = keys::connections(merchant);
-    let mut connections = Vec::new();
-    let mut after = None;
-    loop {
-        let page = ctx
-            .store
-            .list(&group, after.as_deref(), CONNECTIONS_MAX)
-            .await?;
-        for item in &page.items {
-            connections.push((item.rev, item.read()?));
-        }
-        after = page.next;
-        if after.is_none() {
-            return Ok(connections);
-        }
-    }
+    list_all(&*ctx.store, &keys::connections(merchant), CONNECTIONS_MAX)
+        .await?
+        .iter()
+        .map(|item| Ok((item.rev, item.read()?)))
+        .collect()
 }
 
 /// How calls to the provider went last.

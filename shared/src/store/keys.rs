@@ -178,8 +178,7 @@ pub fn delivery(merchant: &MerchantId, endpoint: &EndpointId, event: &EventId) -
     member(deliveries(merchant, endpoint), event.to_string())
 }
 
-/// Where a list of deliveries goes on after `event`. What stands behind it is only compared, so any
-/// text is safe here, and no other group is reached.
-pub fn after_delivery(merchant: &MerchantId, endpoint: &EndpointId, event: &str) -> String {
-    super::cursor(&deliveries(merchant, endpoint).pk, &event.replace('\n', ""))
+/// Where a list of deliveries goes on after `event`.
+pub fn after_delivery(merchant: &MerchantId, endpoint: &EndpointId, event: &EventId) -> String {
+    super::cursor(&deliveries(merchant, endpoint).pk, event.as_str())
 }
