@@ -207,7 +207,7 @@ fn dead(call: &Call<'_>, why: Dead) -> Reply {
 fn time(at: i64) -> String {
     DateTime::from_timestamp(at, 0)
         .unwrap_or_default()
-        .format("%Y-%m-%dT%H:%M:%S%.7f")
+        .format("%Y-%m-%dT%H:%M:%S.0000000")
         .to_string()
 }
 
