@@ -12,12 +12,13 @@ use serde_json::{Value, json};
 
 use super::Inner;
 use super::books::{Books, entity_named};
-use super::fault::{Reply, json_reply};
-use super::faults::{Limits, Rule};
+use super::limits::Limits;
 use super::money;
-use super::oauth::{self, Params, param};
+use super::oauth;
 use super::seed::{self, DEFAULT_REALM, NewCompany};
 use super::state::{Change, Client, Company, text};
+use crate::standins::faults::Rule;
+use crate::standins::wire::{Params, Reply, json_reply, param};
 
 #[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]

@@ -6,11 +6,12 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use url::Url;
-use url::form_urlencoded::parse;
 
-use super::fault::{Reply, json_reply, reply};
 use super::seed::DEFAULT_REALM;
 use super::state::{Access, Change, Client, Code, Grant, State};
+use crate::standins::wire::{
+    Params, Reply, escape, json_reply, page, param, params, redirect, reply,
+};
 
 const ACCESS_LIFE: i64 = 3600;
 const CODE_LIFE: i64 = 600;
@@ -26,44 +27,11 @@ const SCOPES: [&str; 6] = [
     "address",
 ];
 
-pub type Params = Vec<(String, String)>;
-
-pub fn params(text: &[u8]) -> Params {
-    parse(text).into_owned().collect()
-}
-
-pub fn param<'a>(params: &'a Params, name: &str) -> Option<&'a str> {
-    params
-        .iter()
-        .find(|(key, _)| key == name)
-        .map(|(_, value)| value.as_str())
-}
-
 /// A value that nobody outside can guess and that the same run makes again.
 pub fn token(state: &mut State, kind: &str) -> String {
     let number = state.next();
     let digest = Sha256::digest(format!("{} {kind} {number}", state.seed));
     format!("{kind}-{}", URL_SAFE_NO_PAD.encode(digest))
-}
-
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;")
-        .replace('<', "&lt;")
-        .replace('>', "&gt;")
-        .replace('"', "&quot;")
-}
-
-fn page(status: u16, title: &str, body: &str) -> Reply {
-    let mut page = reply(
-        status,
-        "text/html;charset=UTF-8",
-        format!(
-            "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>{title}</title></head>\n<body><h1>{title}</h1>\n{body}\n</body></html>\n"
-        ),
-    );
-    page.headers_mut()
-        .insert(header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
-    page
 }
 
 /// What is wrong with an authorization request, if anything. Nothing is sent to an address that
@@ -196,14 +164,6 @@ pub fn decision(state: &mut State, form: &Params, now: i64) -> Reply {
         .append_pair("state", &value("state"))
         .append_pair("realmId", &realm);
     redirect(&target)
-}
-
-fn redirect(target: &Url) -> Reply {
-    let mut found = reply(302, "text/html;charset=UTF-8", "");
-    if let Ok(value) = HeaderValue::from_str(target.as_str()) {
-        found.headers_mut().insert(header::LOCATION, value);
-    }
-    found
 }
 
 fn error(status: u16, code: &str, description: Option<&str>) -> Reply {
