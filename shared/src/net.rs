@@ -86,14 +86,13 @@ impl Client {
             }
             Authorization::Headers(headers) => {
                 headers.iter().try_fold(call, |call, (name, value)| {
-                    let mut value =
-                        reqwest::header::HeaderValue::from_str(value.expose_secret())
-                            .map_err(|_| {
-                                Error::new(
-                                    Code::UpstreamRefused,
-                                    "a key holds characters that cannot be sent",
-                                )
-                            })?;
+                    let mut value = reqwest::header::HeaderValue::from_str(value.expose_secret())
+                        .map_err(|_| {
+                        Error::new(
+                            Code::UpstreamRefused,
+                            "a key holds characters that cannot be sent",
+                        )
+                    })?;
                     value.set_sensitive(true);
                     Ok::<_, Error>(call.header(*name, value))
                 })?

@@ -19,7 +19,10 @@ pub struct Message {
 pub trait Queue: Send + Sync {
     /// Sends every message, or fails: then some may have been sent, and sending all again is right.
     async fn send(&self, queue_url: &str, messages: Vec<String>) -> Result<()> {
-        let at_once = messages.into_iter().map(|body| Message { body, delay_seconds: 0 });
+        let at_once = messages.into_iter().map(|body| Message {
+            body,
+            delay_seconds: 0,
+        });
         self.send_later(queue_url, at_once.collect()).await
     }
 

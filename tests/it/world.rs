@@ -164,7 +164,7 @@ impl World {
     }
 
     pub async fn quickbooks(&self, path: &str, body: Option<Value>) -> Value {
-        self.control(&self.stack.urls.quickbooks, path, body)
+        self.control(self.stack.urls.provider("quickbooks"), path, body)
             .await
             .json()
     }

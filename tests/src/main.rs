@@ -187,7 +187,11 @@ async fn run(command: Command) -> Result<ExitCode, Trouble> {
 fn show(stack: &Stack) {
     let urls = &stack.urls;
     println!("Public API         {}", urls.api);
-    println!("QuickBooks         {} (stand-in)", urls.quickbooks);
+    for provider in crossdock::providers::PROVIDERS {
+        let manifest = provider.manifest();
+        let (title, url) = (manifest.title, urls.provider(manifest.name));
+        println!("{title:<18} {url} (stand-in)");
+    }
     println!("Sample receiver    {}", urls.receiver);
     println!(
         "AWS                {} (AWS_ENDPOINT_URL; region us-east-1, key and secret `test`)",

@@ -271,7 +271,8 @@ impl Call<'_> {
                 Some(keys::after_entry(&merchant, &id, text))
             }
             Some(_) => {
-                let detail = "a cursor is the next_cursor of the page before; leave it out to begin";
+                let detail =
+                    "a cursor is the next_cursor of the page before; leave it out to begin";
                 return Err(Error::invalid(vec![FieldError::new(
                     "/cursor",
                     "invalid_cursor",
@@ -306,7 +307,10 @@ async fn views(ctx: &Ctx, connections: &[Connection]) -> Result<Vec<Value>> {
     let healths = ctx.store.get_many(&healths).await?;
     let mut views = Vec::new();
     for (connection, health) in connections.iter().zip(healths) {
-        let health: Health = health.map(|item| item.read()).transpose()?.unwrap_or_default();
+        let health: Health = health
+            .map(|item| item.read())
+            .transpose()?
+            .unwrap_or_default();
         views.push(view(connection, &health));
     }
     Ok(views)

@@ -10,8 +10,8 @@
 //! consent gave, and an account belongs to one merchant.
 
 use super::connection::{
-    Along, CONNECTIONS_MAX, Connection, Consent, Decision, Happened, Settings, Status, Tokens, change, list, load,
-    store,
+    Along, CONNECTIONS_MAX, Connection, Consent, Decision, Happened, Settings, Status, Tokens,
+    change, list, load, store,
 };
 use super::tokens::{self, Given, Rejected, Setup};
 use super::{hash, redirect_uri, tenant, vault};
@@ -146,7 +146,11 @@ pub async fn create_link(
             "return_url must be an https URL of a public host, without user, query or fragment",
         );
     }
-    if !ctx.config.return_urls().any(|known| known == return_url.as_str()) {
+    if !ctx
+        .config
+        .return_urls()
+        .any(|known| known == return_url.as_str())
+    {
         return fault(
             "not_registered",
             "this address is not registered; the operator of this platform lists the shop's return \
@@ -356,7 +360,10 @@ async fn started(ctx: &Ctx, manifest: &Manifest, callback: &Callback) -> Result<
         return Err(expired());
     }
     let issuer = manifest.code_flow().and_then(|flow| flow.issuer);
-    if callback.get("iss").is_some_and(|given| Some(given) != issuer) {
+    if callback
+        .get("iss")
+        .is_some_and(|given| Some(given) != issuer)
+    {
         return Err(Error::new(
             Code::AuthorizationRefused,
             format!(
@@ -458,7 +465,10 @@ pub(super) async fn account(ctx: &Ctx, setup: &Setup, grant: &Grant) -> Result<A
         .provider
         .read_account(&setup.site, grant, &answers)
         .map_err(Rejected::Theirs)?;
-    let admitted = account.api.as_ref().is_none_or(|api| setup.site.admits(api));
+    let admitted = account
+        .api
+        .as_ref()
+        .is_none_or(|api| setup.site.admits(api));
     if account.id.is_empty() || !admitted {
         let title = setup.manifest().title;
         return Err(Rejected::Ours(Error::new(
@@ -544,7 +554,15 @@ async fn place(
     };
     let mut connection = before.clone();
     let confirmation = random(ctx);
-    let consent = consent(ctx, &mut connection, manifest, account, given, &confirmation).await?;
+    let consent = consent(
+        ctx,
+        &mut connection,
+        manifest,
+        account,
+        given,
+        &confirmation,
+    )
+    .await?;
     let owner = Owner {
         merchant_id: merchant.clone(),
         connection_id: connection.id.clone(),

@@ -175,7 +175,9 @@ impl Connection {
     /// A name for people.
     pub fn label(&self) -> &str {
         let label = self.settings.label.as_deref();
-        label.or(self.tenant_name.as_deref()).unwrap_or(&self.tenant_id)
+        label
+            .or(self.tenant_name.as_deref())
+            .unwrap_or(&self.tenant_id)
     }
 
     /// The provider that it belongs to.
@@ -200,7 +202,9 @@ impl Connection {
     }
 
     fn due_minute(&self) -> Option<i64> {
-        let at = self.next_refresh_at.filter(|_| self.status.holds_tokens())?;
+        let at = self
+            .next_refresh_at
+            .filter(|_| self.status.holds_tokens())?;
         Some(minute_of(at))
     }
 
@@ -498,7 +502,10 @@ pub async fn note_health(ctx: &Ctx, connection: &Connection, trouble: Option<Tro
     let key = keys::connection_health(&connection.merchant_id, &connection.id);
     let noted = async {
         let held = ctx.store.get(&key).await?;
-        let mut health: Health = held.map(|item| item.read()).transpose()?.unwrap_or_default();
+        let mut health: Health = held
+            .map(|item| item.read())
+            .transpose()?
+            .unwrap_or_default();
         match trouble {
             None => health.last_success_at = Some(ctx.now()),
             Some(trouble) => health.last_failure = Some(trouble),

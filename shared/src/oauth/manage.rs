@@ -30,7 +30,10 @@ pub async fn pause(ctx: &Ctx, merchant: &MerchantId, id: &ConnectionId) -> Resul
         Status::Paused => Ok(Decision::Leave(())),
         Status::Live => {
             current.status = Status::Paused;
-            let along = Along::entry(Happened::Paused, "paused; nothing is sent until it is resumed");
+            let along = Along::entry(
+                Happened::Paused,
+                "paused; nothing is sent until it is resumed",
+            );
             Ok(Decision::Store(along, ()))
         }
         _ => Err(wrong_status(current, "a live one can be paused")),
@@ -45,8 +48,8 @@ pub async fn resume(ctx: &Ctx, merchant: &MerchantId, id: &ConnectionId) -> Resu
         Status::Live => Ok(Decision::Leave(())),
         Status::Paused => {
             current.status = Status::Live;
-            let along = Along::entry(Happened::Resumed, "resumed")
-                .event(EventType::ConnectionConnected);
+            let along =
+                Along::entry(Happened::Resumed, "resumed").event(EventType::ConnectionConnected);
             Ok(Decision::Store(along, ()))
         }
         _ => Err(wrong_status(current, "a paused one can be resumed")),

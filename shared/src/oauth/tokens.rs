@@ -66,7 +66,10 @@ struct Held {
 impl Held {
     fn of(grant: &Grant) -> Held {
         let text = |secret: &SecretString| secret.expose_secret().to_owned();
-        let keys = grant.keys.iter().map(|(name, key)| (name.clone(), text(key)));
+        let keys = grant
+            .keys
+            .iter()
+            .map(|(name, key)| (name.clone(), text(key)));
         Held {
             access: text(&grant.access),
             refresh: grant.refresh.as_ref().map(text),
@@ -257,7 +260,9 @@ impl Carrier<'_> {
         let mut answer: Value = serde_json::from_slice(body).ok()?;
         let members = answer.as_object_mut()?;
         if (200..300).contains(&status) {
-            members.entry("token_type").or_insert_with(|| json!("bearer"));
+            members
+                .entry("token_type")
+                .or_insert_with(|| json!("bearer"));
             // Square says when instead of how long.
             if let Some(at) = members.get("expires_at").and_then(Value::as_str)
                 && let Ok(at) = at.parse::<DateTime<Utc>>()
@@ -322,7 +327,9 @@ impl Given {
                 facts.insert((*name).to_owned(), value.clone());
             }
         }
-        let refresh = answer.refresh_token().map(|token| SecretString::from(token.secret().as_str()));
+        let refresh = answer
+            .refresh_token()
+            .map(|token| SecretString::from(token.secret().as_str()));
         let life = answer
             .expires_in()
             .and_then(|life| TimeDelta::from_std(life).ok());
@@ -398,7 +405,10 @@ impl Setup {
     }
 
     async fn refresh(&self, ctx: &Ctx, flow: &CodeFlow, old: &Grant) -> Result<Given, TokenError> {
-        let token = old.refresh.as_ref().map_or("", |token| token.expose_secret());
+        let token = old
+            .refresh
+            .as_ref()
+            .map_or("", |token| token.expose_secret());
         let answer = client(flow, &self.site, &self.credentials)
             .exchange_refresh_token(&RefreshToken::new(token.to_owned()))
             .request_async(&self.carrier(ctx, flow))
@@ -453,7 +463,10 @@ pub(super) fn next_refresh(
     let share = i32::from(u16::from_le_bytes(ctx.random()));
     let quarter = whole / 4;
     // Two quarters, spread by 65,536 steps.
-    Some(now + quarter + TimeDelta::milliseconds((quarter * 2).num_milliseconds() * i64::from(share) / 65_536))
+    Some(
+        now + quarter
+            + TimeDelta::milliseconds((quarter * 2).num_milliseconds() * i64::from(share) / 65_536),
+    )
 }
 
 /// A grant of `connection` that is good for at least a while.
@@ -608,8 +621,11 @@ async fn keep(
         if current.status == Status::ReauthRequired {
             // Somebody was refused with the tokens before, while these were on their way.
             current.status = Status::Live;
-            along = Along::entry(Happened::Recovered, "the provider gave new tokens after all")
-                .event(EventType::ConnectionConnected);
+            along = Along::entry(
+                Happened::Recovered,
+                "the provider gave new tokens after all",
+            )
+            .event(EventType::ConnectionConnected);
         }
         Ok(Decision::Store(along, true))
     })
@@ -635,7 +651,10 @@ async fn failed(ctx: &Ctx, connection: &Connection, fence: u64, error: &Error) -
     change(ctx, merchant, id, |current| {
         release(current, fence);
         let now = ctx.now();
-        let known = current.trouble.as_ref().is_some_and(|t| t.code == error.code().as_str());
+        let known = current
+            .trouble
+            .as_ref()
+            .is_some_and(|t| t.code == error.code().as_str());
         current.trouble = Some(Trouble {
             code: error.code().as_str().to_owned(),
             detail: error.detail().to_owned(),

@@ -191,7 +191,9 @@ pub async fn rewrap(
     }
     let ring = ring_with(ctx, root).await?;
     if ring.current != root {
-        return Err(Error::internal(format!("{root:?} is no longer the current root key")));
+        return Err(Error::internal(format!(
+            "{root:?} is no longer the current root key"
+        )));
     }
     let data_key = unwrap(ctx, owner, key).await?;
     wrap(ctx, &ring, owner, &data_key).map(Some)
@@ -206,7 +208,8 @@ pub fn seal(ctx: &Ctx, key: &DataKey, owner: &str, text: &SecretString) -> Resul
 /// Opens what was sealed for `owner`.
 pub fn open(key: &DataKey, owner: &str, sealed: &Sealed) -> Result<SecretString> {
     let text = decrypt(key.0.expose_secret(), owner, &sealed.0)?;
-    let text = String::from_utf8(text).map_err(|_| Error::internal("a sealed secret is no text"))?;
+    let text =
+        String::from_utf8(text).map_err(|_| Error::internal("a sealed secret is no text"))?;
     Ok(SecretString::from(text))
 }
 
@@ -275,7 +278,11 @@ mod tests {
         let ring = Ring::read(&ring.text().unwrap()).unwrap();
         assert_eq!(ring.derive("1", WRAPPING).unwrap(), old);
         assert_ne!(ring.derive("2", WRAPPING).unwrap(), old);
-        assert_ne!(ring.derive("1", SIGNING).unwrap(), old, "one key, one purpose");
+        assert_ne!(
+            ring.derive("1", SIGNING).unwrap(),
+            old,
+            "one key, one purpose"
+        );
         let mut ring = ring;
         ring.retire();
         assert!(ring.derive("1", WRAPPING).is_none());

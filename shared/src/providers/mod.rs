@@ -418,7 +418,8 @@ fn token_request(
         credentials.text("client_id"),
         credentials.text("client_secret"),
     );
-    let request = Request::new(Method::Post, site.token.clone()).header("accept", "application/json");
+    let request =
+        Request::new(Method::Post, site.token.clone()).header("accept", "application/json");
     let mut members = members.to_vec();
     match auth {
         ClientAuth::Basic => {

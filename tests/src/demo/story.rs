@@ -79,7 +79,7 @@ impl Story {
         let http = http()?;
         Ok(Story {
             api: Server::new(&http, &urls.api, Some(key)),
-            quickbooks: Server::new(&http, &urls.quickbooks, None),
+            quickbooks: Server::new(&http, urls.provider("quickbooks"), None),
             receiver: Server::new(&http, &urls.receiver, None),
             receiver_url: urls.receiver,
             started: Instant::now(),

@@ -24,8 +24,16 @@ pub static MANIFEST: Manifest = Manifest {
     // Developer test accounts live on the same hosts.
     sandbox: HOSTS,
     credentials: &[
-        Credential { member: "client_id", variable: "HUBSPOT_CLIENT_ID", required: true },
-        Credential { member: "client_secret", variable: "HUBSPOT_CLIENT_SECRET", required: true },
+        Credential {
+            member: "client_id",
+            variable: "HUBSPOT_CLIENT_ID",
+            required: true,
+        },
+        Credential {
+            member: "client_secret",
+            variable: "HUBSPOT_CLIENT_SECRET",
+            required: true,
+        },
     ],
     consent: Consent::Code(CodeFlow {
         scopes: &[
@@ -56,7 +64,11 @@ pub static MANIFEST: Manifest = Manifest {
         answer_members: &[],
         issuer: None,
         access: AccessLife::Answered(TimeDelta::minutes(30)),
-        refresh: Refresh::Renewing { idle: None, every: None, grace: None },
+        refresh: Refresh::Renewing {
+            idle: None,
+            every: None,
+            grace: None,
+        },
     }),
     api_domains: &[],
     shares_app_with: None,
@@ -97,13 +109,20 @@ impl Provider for HubSpot {
         let request = Request::new(Method::Post, revocation.site.revoke.clone());
         Some(request.form(&[
             ("client_id", revocation.credentials.text("client_id")),
-            ("client_secret", revocation.credentials.text("client_secret")),
+            (
+                "client_secret",
+                revocation.credentials.text("client_secret"),
+            ),
             ("token", refresh.expose_secret()),
             ("token_type_hint", "refresh_token"),
         ]))
     }
 
     fn credentials_request(&self, site: &Site, credentials: &Credentials) -> Option<Request> {
-        Some(super::unknown_refresh_token(site, credentials, ClientAuth::Form))
+        Some(super::unknown_refresh_token(
+            site,
+            credentials,
+            ClientAuth::Form,
+        ))
     }
 }

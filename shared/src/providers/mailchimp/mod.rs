@@ -23,8 +23,16 @@ pub static MANIFEST: Manifest = Manifest {
     // There is none: a free account serves.
     sandbox: HOSTS,
     credentials: &[
-        Credential { member: "client_id", variable: "MAILCHIMP_CLIENT_ID", required: true },
-        Credential { member: "client_secret", variable: "MAILCHIMP_CLIENT_SECRET", required: true },
+        Credential {
+            member: "client_id",
+            variable: "MAILCHIMP_CLIENT_ID",
+            required: true,
+        },
+        Credential {
+            member: "client_secret",
+            variable: "MAILCHIMP_CLIENT_SECRET",
+            required: true,
+        },
     ],
     consent: Consent::Code(CodeFlow {
         // A grant covers the whole account.
@@ -65,12 +73,19 @@ impl Provider for Mailchimp {
             serde_json::Value::Number(number) => number.to_string(),
             other => other.as_str().unwrap_or_default().to_owned(),
         };
-        let api = body["api_endpoint"].as_str().and_then(|url| url.parse().ok());
+        let api = body["api_endpoint"]
+            .as_str()
+            .and_then(|url| url.parse().ok());
         if id.is_empty() || api.is_none() {
             return Err(super::incomplete(MANIFEST.title));
         }
         let name = body["accountname"].as_str().map(str::to_owned);
-        Ok(Account { id, name, api, reference: None })
+        Ok(Account {
+            id,
+            name,
+            api,
+            reference: None,
+        })
     }
 
     fn credentials_request(&self, site: &Site, credentials: &Credentials) -> Option<Request> {

@@ -26,8 +26,16 @@ pub static MANIFEST: Manifest = Manifest {
         api: "https://api-m.sandbox.paypal.com",
     },
     credentials: &[
-        Credential { member: "client_id", variable: "PAYPAL_CLIENT_ID", required: true },
-        Credential { member: "client_secret", variable: "PAYPAL_CLIENT_SECRET", required: true },
+        Credential {
+            member: "client_id",
+            variable: "PAYPAL_CLIENT_ID",
+            required: true,
+        },
+        Credential {
+            member: "client_secret",
+            variable: "PAYPAL_CLIENT_SECRET",
+            required: true,
+        },
     ],
     consent: Consent::Code(CodeFlow {
         scopes: &[
@@ -43,7 +51,11 @@ pub static MANIFEST: Manifest = Manifest {
         answer_members: &[],
         issuer: None,
         access: AccessLife::Answered(TimeDelta::hours(8)),
-        refresh: Refresh::Renewing { idle: Some(TimeDelta::days(180)), every: None, grace: None },
+        refresh: Refresh::Renewing {
+            idle: Some(TimeDelta::days(180)),
+            every: None,
+            grace: None,
+        },
     }),
     api_domains: &[],
     shares_app_with: None,
@@ -68,7 +80,9 @@ impl Provider for PayPal {
             return Err(super::incomplete(MANIFEST.title));
         };
         let body = json_answer(MANIFEST.title, answer)?;
-        let id = body["payer_id"].as_str().or_else(|| body["user_id"].as_str());
+        let id = body["payer_id"]
+            .as_str()
+            .or_else(|| body["user_id"].as_str());
         // A user's id is an address whose last part tells users apart.
         let id = id.and_then(|id| id.rsplit('/').next()).unwrap_or_default();
         if id.is_empty() {

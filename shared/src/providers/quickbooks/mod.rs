@@ -40,8 +40,16 @@ pub static MANIFEST: Manifest = Manifest {
         api: "https://sandbox-quickbooks.api.intuit.com",
     },
     credentials: &[
-        Credential { member: "client_id", variable: "QUICKBOOKS_CLIENT_ID", required: true },
-        Credential { member: "client_secret", variable: "QUICKBOOKS_CLIENT_SECRET", required: true },
+        Credential {
+            member: "client_id",
+            variable: "QUICKBOOKS_CLIENT_ID",
+            required: true,
+        },
+        Credential {
+            member: "client_secret",
+            variable: "QUICKBOOKS_CLIENT_SECRET",
+            required: true,
+        },
     ],
     consent: Consent::Code(CodeFlow {
         scopes: &["com.intuit.quickbooks.accounting"],
@@ -54,7 +62,11 @@ pub static MANIFEST: Manifest = Manifest {
         issuer: Some("https://oauth.platform.intuit.com/op/v1"),
         access: AccessLife::Answered(TimeDelta::hours(1)),
         // The value changes about once a day; then the one before is dead at once.
-        refresh: Refresh::Renewing { idle: Some(TimeDelta::days(100)), every: None, grace: None },
+        refresh: Refresh::Renewing {
+            idle: Some(TimeDelta::days(100)),
+            every: None,
+            grace: None,
+        },
     }),
     api_domains: &[],
     shares_app_with: None,
@@ -189,7 +201,11 @@ impl Provider for QuickBooks {
     }
 
     fn credentials_request(&self, site: &Site, credentials: &Credentials) -> Option<Request> {
-        Some(super::unknown_refresh_token(site, credentials, ClientAuth::Basic))
+        Some(super::unknown_refresh_token(
+            site,
+            credentials,
+            ClientAuth::Basic,
+        ))
     }
 }
 

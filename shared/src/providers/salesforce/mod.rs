@@ -27,8 +27,16 @@ pub static MANIFEST: Manifest = Manifest {
         api: "https://test.salesforce.com",
     },
     credentials: &[
-        Credential { member: "client_id", variable: "SALESFORCE_CLIENT_ID", required: true },
-        Credential { member: "client_secret", variable: "SALESFORCE_CLIENT_SECRET", required: true },
+        Credential {
+            member: "client_id",
+            variable: "SALESFORCE_CLIENT_ID",
+            required: true,
+        },
+        Credential {
+            member: "client_secret",
+            variable: "SALESFORCE_CLIENT_SECRET",
+            required: true,
+        },
     ],
     consent: Consent::Code(CodeFlow {
         scopes: &["api", "refresh_token", "id"],
@@ -42,7 +50,11 @@ pub static MANIFEST: Manifest = Manifest {
         // No answer says it; two hours are the default of an organisation's session.
         access: AccessLife::Answered(TimeDelta::hours(2)),
         // Using a token a second time takes the whole grant back, so there is no grace.
-        refresh: Refresh::Renewing { idle: Some(TimeDelta::days(30)), every: None, grace: None },
+        refresh: Refresh::Renewing {
+            idle: Some(TimeDelta::days(30)),
+            every: None,
+            grace: None,
+        },
     }),
     // An organisation has a host of its own, and may move to another.
     api_domains: &["salesforce.com", "force.com", "cloudforce.com"],
@@ -93,6 +105,10 @@ impl Provider for Salesforce {
     }
 
     fn credentials_request(&self, site: &Site, credentials: &Credentials) -> Option<Request> {
-        Some(super::unknown_refresh_token(site, credentials, ClientAuth::Form))
+        Some(super::unknown_refresh_token(
+            site,
+            credentials,
+            ClientAuth::Form,
+        ))
     }
 }

@@ -81,7 +81,12 @@ impl Provider for SendGrid {
             return Err(super::incomplete(MANIFEST.title));
         }
         let name = user["username"].as_str().map(str::to_owned);
-        Ok(Account { id, name, api: None, reference: None })
+        Ok(Account {
+            id,
+            name,
+            api: None,
+            reference: None,
+        })
     }
 
     fn credentials_request(&self, site: &Site, credentials: &Credentials) -> Option<Request> {

@@ -8,7 +8,7 @@ use super::{
 use crate::model::http::{Authorization, Method, Request, Response};
 use chrono::TimeDelta;
 use secrecy::{ExposeSecret, SecretString};
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// Without it the application's own default would decide the shape of answers.
 const VERSION: &str = "2026-09-16";
@@ -40,7 +40,11 @@ pub(super) const fn code_flow(scopes: &'static [&'static str]) -> Consent {
         issuer: None,
         access: AccessLife::Answered(TimeDelta::days(30)),
         // Square's advice: refresh every seven days or sooner, so that a dead grant is seen early.
-        refresh: Refresh::Renewing { idle: None, every: Some(TimeDelta::days(7)), grace: None },
+        refresh: Refresh::Renewing {
+            idle: None,
+            every: Some(TimeDelta::days(7)),
+            grace: None,
+        },
     })
 }
 
@@ -51,10 +55,22 @@ pub static MANIFEST: Manifest = Manifest {
     production: PRODUCTION,
     sandbox: SANDBOX,
     credentials: &[
-        Credential { member: "client_id", variable: "SQUARE_CLIENT_ID", required: true },
-        Credential { member: "client_secret", variable: "SQUARE_CLIENT_SECRET", required: true },
+        Credential {
+            member: "client_id",
+            variable: "SQUARE_CLIENT_ID",
+            required: true,
+        },
+        Credential {
+            member: "client_secret",
+            variable: "SQUARE_CLIENT_SECRET",
+            required: true,
+        },
         // The application's own token, for its webhook subscriptions.
-        Credential { member: "access_token", variable: "SQUARE_ACCESS_TOKEN", required: false },
+        Credential {
+            member: "access_token",
+            variable: "SQUARE_ACCESS_TOKEN",
+            required: false,
+        },
     ],
     consent: code_flow(&[
         "MERCHANT_PROFILE_READ",
@@ -107,6 +123,22 @@ pub(super) fn revoke(revocation: &Revocation) -> Option<Request> {
     Some(request.body("application/json", body.to_string()))
 }
 
+/// Square's word for a refused code or token is the one for a wrong client as well; only the detail
+/// tells them apart. In doubt it is the client: that is the platform's own fault, and costs no merchant
+/// his connection.
+pub(super) fn token_error(status: u16, answer: &Value) -> Option<&'static str> {
+    let error = &answer["errors"][0];
+    let detail = error["detail"].as_str().or(answer["message"].as_str());
+    let detail = detail.unwrap_or_default().to_ascii_lowercase();
+    let of_grant = detail.contains("refresh token") || detail.contains("authorization code");
+    match status {
+        400 | 401 | 404 if of_grant => Some("invalid_grant"),
+        401 => Some("invalid_client"),
+        400..=499 => Some("invalid_request"),
+        _ => None,
+    }
+}
+
 impl Provider for Square {
     fn manifest(&self) -> &'static Manifest {
         &MANIFEST
@@ -120,11 +152,19 @@ impl Provider for Square {
         read_account(MANIFEST.title, answers)
     }
 
+    fn token_error(&self, status: u16, answer: &Value) -> Option<&'static str> {
+        token_error(status, answer)
+    }
+
     fn revoke(&self, revocation: &Revocation) -> Option<Request> {
         revoke(revocation)
     }
 
     fn credentials_request(&self, site: &Site, credentials: &Credentials) -> Option<Request> {
-        Some(super::unknown_refresh_token(site, credentials, ClientAuth::Json))
+        Some(super::unknown_refresh_token(
+            site,
+            credentials,
+            ClientAuth::Json,
+        ))
     }
 }

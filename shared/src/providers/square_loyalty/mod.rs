@@ -6,6 +6,7 @@ use super::{
     Revocation, Site, square,
 };
 use crate::model::http::{Request, Response};
+use serde_json::Value;
 
 pub static MANIFEST: Manifest = Manifest {
     name: "square_loyalty",
@@ -14,7 +15,11 @@ pub static MANIFEST: Manifest = Manifest {
     production: square::PRODUCTION,
     sandbox: square::SANDBOX,
     credentials: &[
-        Credential { member: "client_id", variable: "SQUARE_LOYALTY_CLIENT_ID", required: true },
+        Credential {
+            member: "client_id",
+            variable: "SQUARE_LOYALTY_CLIENT_ID",
+            required: true,
+        },
         Credential {
             member: "client_secret",
             variable: "SQUARE_LOYALTY_CLIENT_SECRET",
@@ -48,11 +53,19 @@ impl Provider for SquareLoyalty {
         square::read_account(MANIFEST.title, answers)
     }
 
+    fn token_error(&self, status: u16, answer: &Value) -> Option<&'static str> {
+        square::token_error(status, answer)
+    }
+
     fn revoke(&self, revocation: &Revocation) -> Option<Request> {
         square::revoke(revocation)
     }
 
     fn credentials_request(&self, site: &Site, credentials: &Credentials) -> Option<Request> {
-        Some(super::unknown_refresh_token(site, credentials, ClientAuth::Json))
+        Some(super::unknown_refresh_token(
+            site,
+            credentials,
+            ClientAuth::Json,
+        ))
     }
 }

@@ -24,8 +24,16 @@ pub static MANIFEST: Manifest = Manifest {
     // The key tells the mode, not the host.
     sandbox: HOSTS,
     credentials: &[
-        Credential { member: "client_id", variable: "STRIPE_CLIENT_ID", required: true },
-        Credential { member: "client_secret", variable: "STRIPE_SECRET_KEY", required: true },
+        Credential {
+            member: "client_id",
+            variable: "STRIPE_CLIENT_ID",
+            required: true,
+        },
+        Credential {
+            member: "client_secret",
+            variable: "STRIPE_SECRET_KEY",
+            required: true,
+        },
     ],
     consent: Consent::Code(CodeFlow {
         scopes: &["read_write"],
@@ -75,7 +83,9 @@ impl Provider for Stripe {
                 .as_str()
                 .ok_or_else(|| super::incomplete(MANIFEST.title))?
                 .to_owned(),
-            name: names.into_iter().find_map(|name| Some(name.as_str()?.to_owned())),
+            name: names
+                .into_iter()
+                .find_map(|name| Some(name.as_str()?.to_owned())),
             api: None,
             reference: None,
         })

@@ -2,8 +2,8 @@
 //! project lives. Facts from <https://docs.voucherify.io/guides/authentication>.
 
 use super::{
-    Account, Category, Consent, Credentials, Fault, Grant, Hosts, KeyField, Manifest, Provider, Site,
-    json_answer,
+    Account, Category, Consent, Credentials, Fault, Grant, Hosts, KeyField, Manifest, Provider,
+    Site, json_answer,
 };
 use crate::model::http::{Authorization, Method, Request, Response};
 use secrecy::ExposeSecret;

@@ -29,8 +29,16 @@ pub static MANIFEST: Manifest = Manifest {
     // There is no other host: the user chooses a demo company.
     sandbox: HOSTS,
     credentials: &[
-        Credential { member: "client_id", variable: "XERO_CLIENT_ID", required: true },
-        Credential { member: "client_secret", variable: "XERO_CLIENT_SECRET", required: true },
+        Credential {
+            member: "client_id",
+            variable: "XERO_CLIENT_ID",
+            required: true,
+        },
+        Credential {
+            member: "client_secret",
+            variable: "XERO_CLIENT_SECRET",
+            required: true,
+        },
     ],
     consent: Consent::Code(CodeFlow {
         scopes: &[
@@ -106,7 +114,10 @@ impl Provider for Xero {
             })
         };
         let Some(one) = organisations.next() else {
-            return refused("no_organisation", "Xero gave access to no organisation; choose one");
+            return refused(
+                "no_organisation",
+                "Xero gave access to no organisation; choose one",
+            );
         };
         if organisations.next().is_some() {
             return refused(
@@ -132,6 +143,10 @@ impl Provider for Xero {
     }
 
     fn credentials_request(&self, site: &Site, credentials: &Credentials) -> Option<Request> {
-        Some(super::unknown_refresh_token(site, credentials, ClientAuth::Basic))
+        Some(super::unknown_refresh_token(
+            site,
+            credentials,
+            ClientAuth::Basic,
+        ))
     }
 }
