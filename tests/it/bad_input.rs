@@ -604,7 +604,10 @@ async fn movements(world: &World) {
         world.post(EVENTS, event).await.expect(202);
     }
     in_books("SalesReceipt", &marker.order, 800).await;
-    in_books("SalesReceipt", &id, 1000).await;
+    assert_eq!(
+        world.books(&shop, "SalesReceipt").await[&id],
+        [("USD".to_owned(), 1000)]
+    );
     send("p4", "payment.processed", pay("p4", 500, "USD"))
         .await
         .expect(202);

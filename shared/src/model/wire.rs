@@ -9,6 +9,9 @@ use serde::de::{
 use serde_json::{Map, Value};
 use std::fmt;
 
+/// Longest description of one fault.
+const DETAIL_CHARACTERS_MAX: usize = 400;
+
 /// Parses a body. Only the syntax is judged here, and that no object has a key twice: of two values
 /// under one key one would be lost, and nobody could say which one was meant.
 pub fn parse(body: &[u8]) -> Result<Value> {
@@ -121,6 +124,8 @@ pub fn read<T: DeserializeOwned>(value: Value) -> Result<T, FieldError> {
         } else {
             "invalid_value"
         };
+        // Serde repeats what it does not know, however long that is.
+        let detail: String = detail.chars().take(DETAIL_CHARACTERS_MAX).collect();
         FieldError::new(&path, code, detail)
     })
 }
