@@ -67,7 +67,7 @@ pub const VARIABLES: &[Variable] = &[
         meaning: "URL of the queue of connections whose tokens are to be renewed",
     },
     Variable {
-        name: "QUEUE_VAULT_URL",
+        name: "QUEUE_VAULT_ROTATE_URL",
         meaning: "URL of the queue of the vault's root key rotation",
     },
     Variable {
@@ -171,7 +171,7 @@ impl Config {
     }
 
     pub fn vault_queue(&self) -> Result<&str> {
-        self.need("QUEUE_VAULT_URL")
+        self.need("QUEUE_VAULT_ROTATE_URL")
     }
 
     /// The secret that holds the platform's credentials at `provider`.

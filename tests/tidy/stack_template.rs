@@ -3,6 +3,7 @@
 
 use crate::repository::{code, files, none, read};
 use crossdock::api::routes::ROUTES;
+use crossdock::providers::PROVIDERS;
 use serde_yaml_ng::Value;
 use serde_yaml_ng::value::TaggedValue;
 use std::collections::{BTreeMap, BTreeSet};
@@ -56,16 +57,30 @@ const FUNCTIONS: &[Function] = &[
         name: "api_integrations",
         variables: &[
             "TABLE_RECORDS",
+            "TABLE_OUTBOX",
             "TABLE_CONNECTIONS",
             "SECRET_PLATFORM",
+            "SECRET_PROVIDER_PREFIX",
+            "SECRET_VAULT",
             "PUBLIC_URL",
-            // Where a confirmation may be sent.
+            "RETURN_URLS",
+            "ENABLE_ACCOUNTING_SYNC",
+            "ENABLE_CRM_SYNC",
+            "ENABLE_EMAIL_MARKETING",
+            "ENABLE_ADDITIONAL_PAYMENTS",
+            "ENABLE_LOYALTY_INTEGRATION",
+            // Where a confirmation may be sent, and where a provider is asked.
             "NET_ALLOW_LOOPBACK",
         ],
         tables: &[
-            ("Records", &["GetItem"]),
-            // One connection, all of them; a new link, a confirmed connection.
-            ("Connections", &["GetItem", "Query", "UpdateItem"]),
+            // The merchant; the event of a change.
+            ("Records", &["GetItem", "UpdateItem"]),
+            ("Outbox", &["UpdateItem"]),
+            // One connection, all of them with their health; links and changes; what was due.
+            (
+                "Connections",
+                &["GetItem", "BatchGetItem", "Query", "UpdateItem", "DeleteItem"],
+            ),
         ],
         source: Source::Api,
     },
@@ -89,9 +104,14 @@ const FUNCTIONS: &[Function] = &[
         name: "oauth_start",
         variables: &[
             "TABLE_CONNECTIONS",
-            "SECRET_QUICKBOOKS",
-            "QUICKBOOKS_ENVIRONMENT",
+            "SECRET_PROVIDER_PREFIX",
+            "SECRET_VAULT",
             "PUBLIC_URL",
+            "ENABLE_ACCOUNTING_SYNC",
+            "ENABLE_CRM_SYNC",
+            "ENABLE_EMAIL_MARKETING",
+            "ENABLE_ADDITIONAL_PAYMENTS",
+            "ENABLE_LOYALTY_INTEGRATION",
         ],
         // The link is read, the state is put.
         tables: &[("Connections", &["GetItem", "UpdateItem"])],
@@ -101,10 +121,14 @@ const FUNCTIONS: &[Function] = &[
         name: "oauth_callback",
         variables: &[
             "TABLE_CONNECTIONS",
-            "SECRET_QUICKBOOKS",
-            "QUICKBOOKS_ENVIRONMENT",
+            "SECRET_PROVIDER_PREFIX",
             "SECRET_VAULT",
             "PUBLIC_URL",
+            "ENABLE_ACCOUNTING_SYNC",
+            "ENABLE_CRM_SYNC",
+            "ENABLE_EMAIL_MARKETING",
+            "ENABLE_ADDITIONAL_PAYMENTS",
+            "ENABLE_LOYALTY_INTEGRATION",
             "NET_ALLOW_LOOPBACK",
         ],
         // State and link are deleted, the merchant's connections listed, one of them put.
@@ -130,20 +154,81 @@ const FUNCTIONS: &[Function] = &[
         source: Source::Queue("OutboxSweep"),
     },
     Function {
-        name: "sync_quickbooks",
+        name: "refresh_plan",
+        variables: &[
+            "TABLE_CONNECTIONS",
+            "QUEUE_REFRESH_URL",
+            "ENABLE_ACCOUNTING_SYNC",
+            "ENABLE_CRM_SYNC",
+            "ENABLE_EMAIL_MARKETING",
+            "ENABLE_ADDITIONAL_PAYMENTS",
+            "ENABLE_LOYALTY_INTEGRATION",
+        ],
+        // The cursor and the rows of a minute; what is switched off moves to another day.
+        tables: &[(
+            "Connections",
+            &["GetItem", "Query", "UpdateItem", "DeleteItem"],
+        )],
+        source: Source::Queue("RefreshPlan"),
+    },
+    Function {
+        name: "refresh_run",
         variables: &[
             "TABLE_RECORDS",
+            "TABLE_OUTBOX",
             "TABLE_CONNECTIONS",
-            "TABLE_LEDGER",
-            "SECRET_QUICKBOOKS",
-            "QUICKBOOKS_ENVIRONMENT",
+            "SECRET_PROVIDER_PREFIX",
             "SECRET_VAULT",
+            "ENABLE_ACCOUNTING_SYNC",
+            "ENABLE_CRM_SYNC",
+            "ENABLE_EMAIL_MARKETING",
+            "ENABLE_ADDITIONAL_PAYMENTS",
+            "ENABLE_LOYALTY_INTEGRATION",
             "NET_ALLOW_LOOPBACK",
         ],
         tables: &[
-            ("Records", &["GetItem"]),
+            // The event of a connection that ended.
+            ("Records", &["UpdateItem"]),
+            ("Outbox", &["UpdateItem"]),
+            ("Connections", &["GetItem", "UpdateItem", "DeleteItem"]),
+        ],
+        source: Source::Queue("Refresh"),
+    },
+    Function {
+        name: "vault_rotate",
+        variables: &[
+            "TABLE_CONNECTIONS",
+            "TABLE_WEBHOOKS",
+            "SECRET_VAULT",
+            "QUEUE_VAULT_ROTATE_URL",
+        ],
+        tables: &[
+            ("Connections", &["Scan", "GetItem", "UpdateItem"]),
+            ("Webhooks", &["Scan", "GetItem", "UpdateItem"]),
+        ],
+        source: Source::Queue("VaultRotate"),
+    },
+    Function {
+        name: "sync_quickbooks",
+        variables: &[
+            "TABLE_RECORDS",
+            "TABLE_OUTBOX",
+            "TABLE_CONNECTIONS",
+            "TABLE_LEDGER",
+            "SECRET_PROVIDER_PREFIX",
+            "SECRET_VAULT",
+            "ENABLE_ACCOUNTING_SYNC",
+            "NET_ALLOW_LOOPBACK",
+        ],
+        tables: &[
+            // Records; the event of a connection that ended.
+            ("Records", &["GetItem", "UpdateItem"]),
+            ("Outbox", &["UpdateItem"]),
             // All connections; one again for its tokens, which are put when they are renewed.
-            ("Connections", &["GetItem", "Query", "UpdateItem"]),
+            (
+                "Connections",
+                &["GetItem", "Query", "UpdateItem", "DeleteItem"],
+            ),
             // One document's row; those of customers and items in bulk.
             (
                 "Ledger",
@@ -282,7 +367,15 @@ fn needed(function: &Function) -> BTreeSet<(String, String)> {
         need(actions, "dynamodb", format!("Table{table}.Arn"));
     }
     for variable in function.variables {
-        if let Some(secret) = variable.strip_prefix("SECRET_") {
+        if *variable == "SECRET_PROVIDER_PREFIX" {
+            // A function of one provider reads that provider's secret alone.
+            let only = function.name.strip_prefix("sync_");
+            let names = PROVIDERS.iter().map(|provider| provider.manifest().name);
+            for name in names.filter(|name| only.is_none_or(|only| only == *name)) {
+                let secret = format!("Secret{}", camel(name));
+                need(&["GetSecretValue"], "secretsmanager", secret);
+            }
+        } else if let Some(secret) = variable.strip_prefix("SECRET_") {
             need(
                 &["GetSecretValue"],
                 "secretsmanager",
@@ -294,6 +387,13 @@ fn needed(function: &Function) -> BTreeSet<(String, String)> {
         } else if *variable == "BUS_NAME" {
             need(&["PutEvents"], "events", "Bus.Arn".to_owned());
         }
+    }
+    if function.name == "vault_rotate" {
+        need(
+            &["PutSecretValue"],
+            "secretsmanager",
+            "SecretVault".to_owned(),
+        );
     }
     match &function.source {
         Source::Api => {}
