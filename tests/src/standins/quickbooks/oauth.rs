@@ -10,7 +10,7 @@ use url::Url;
 use super::seed::DEFAULT_REALM;
 use super::state::{Access, Change, Client, Code, Grant, State};
 use crate::standins::wire::{
-    Params, Reply, escape, json_reply, page, param, params, redirect, reply,
+    Params, Reply, escape, json_reply, jwt, page, param, params, redirect, reply,
 };
 
 const ACCESS_LIFE: i64 = 3600;
@@ -18,6 +18,8 @@ const CODE_LIFE: i64 = 600;
 const REFRESH_LIFE: i64 = 8_726_400;
 const HARD_LIFE: i64 = 5 * 365 * 24 * 3600;
 const ROTATION: i64 = 24 * 3600;
+/// The person who consents, whatever the company.
+const USER: &str = "00000000-0000-0000-0000-000000000001";
 const SCOPES: [&str; 6] = [
     "com.intuit.quickbooks.accounting",
     "openid",
@@ -291,6 +293,18 @@ pub fn answer(state: &mut State, grant: &Grant, now: i64, hard: bool) -> Reply {
     if hard {
         body["x_refresh_token_hard_expires_in"] = json!(grant.consented + HARD_LIFE - now);
     }
+    if grant.scope.split(' ').any(|scope| scope == "openid") {
+        let claims = json!({
+            "sub": USER,
+            "aud": [grant.client_id],
+            "realmid": grant.realm,
+            "auth_time": grant.consented,
+            "iss": "https://oauth.platform.intuit.com/op/v1",
+            "exp": now + ACCESS_LIFE,
+            "iat": now,
+        });
+        body["id_token"] = json!(jwt("JWT", &claims, "standin"));
+    }
     state.record(Change::Access(access));
     let mut sent = json_reply(200, &body);
     sent.headers_mut()
@@ -383,7 +397,7 @@ pub fn user_info(state: &State, headers: &HeaderMap, now: i64) -> Reply {
         Ok(grant) if grant.scope.split(' ').any(|scope| scope == "openid") => json_reply(
             200,
             &json!({
-                "sub": "00000000-0000-0000-0000-000000000001",
+                "sub": USER,
                 "email": "owner@example.com",
                 "emailVerified": true,
                 "givenName": "Olive",

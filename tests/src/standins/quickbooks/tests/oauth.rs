@@ -224,3 +224,34 @@ async fn a_token_opens_one_company() {
 async fn the_same_seed_gives_the_same_tokens() {
     assert_eq!(Caller::new().await.token, Caller::new().await.token);
 }
+
+#[tokio::test]
+async fn who_consented_is_told_to_apps_that_asked_for_it() {
+    let vendor = app().await;
+    for (scope, told) in [
+        ("com.intuit.quickbooks.accounting", false),
+        ("com.intuit.quickbooks.accounting openid", true),
+    ] {
+        let body = form(&[
+            ("client_id", "app"),
+            ("redirect_uri", REDIRECT),
+            ("scope", scope),
+            ("state", "st"),
+            ("decision", "approve"),
+        ]);
+        let answer = send(
+            &vendor,
+            Method::POST,
+            "/connect/oauth2/decision",
+            &[],
+            &body,
+        )
+        .await;
+        let answer = answer.expect("an answer");
+        let target = answer.headers()["location"].to_str().expect("text");
+        let target = Url::parse(target).expect("an address");
+        let code = target.query_pairs().next().expect("a code").1.into_owned();
+        let (status, body) = exchange(&vendor, &code).await;
+        assert_eq!((status, body.get("id_token").is_some()), (200, told));
+    }
+}
