@@ -83,21 +83,11 @@ pub fn consent(state: &State, asked: &Params) -> Reply {
             format!("<input type=\"hidden\" name=\"{name}\" value=\"{value}\">\n")
         })
         .collect();
-    // The company that is always there comes first, as the one that a browser selects.
-    let mut known: Vec<_> = state.companies.iter().collect();
-    known.sort_by_key(|(realm, _)| *realm != DEFAULT_REALM);
-    let companies: String = known
-        .into_iter()
-        .map(|(realm, company)| {
-            let name = company
-                .get("CompanyInfo", 1)
-                .and_then(|info| info["CompanyName"].as_str())
-                .unwrap_or(realm);
-            format!(
-                "<option value=\"{}\">{}</option>\n",
-                escape(realm),
-                escape(name)
-            )
+    let companies: String = state
+        .companies_by_choice()
+        .map(|(realm, name)| {
+            let (realm, name) = (escape(realm), escape(name));
+            format!("<option value=\"{realm}\">{name}</option>\n")
         })
         .collect();
     let body = format!(
@@ -139,7 +129,7 @@ pub fn decision(state: &mut State, form: &Params, now: i64) -> Reply {
             );
         }
     }
-    let realm = match param(form, "realm_id") {
+    let realm = match param(form, "realm_id").or(param(form, "account")) {
         Some(realm) => Some(realm.to_owned()),
         None => Some(DEFAULT_REALM.to_owned()),
     };
