@@ -79,7 +79,13 @@ const FUNCTIONS: &[Function] = &[
             // One connection, all of them with their health; links and changes; what was due.
             (
                 "Connections",
-                &["GetItem", "BatchGetItem", "Query", "UpdateItem", "DeleteItem"],
+                &[
+                    "GetItem",
+                    "BatchGetItem",
+                    "Query",
+                    "UpdateItem",
+                    "DeleteItem",
+                ],
             ),
         ],
         source: Source::Api,
@@ -678,6 +684,9 @@ fn functions_get_exactly_the_variables_they_use() {
             let value = text(&variables[name.as_str()]);
             let meant = match name.split_once('_') {
                 Some(("TABLE", rest)) => Some(format!("Table{}", camel(rest))),
+                Some(("SECRET", "PROVIDER_PREFIX")) => {
+                    Some("crossdock-${Environment}-provider-".to_owned())
+                }
                 Some(("SECRET", rest)) => Some(format!("Secret{}", camel(rest))),
                 Some(("QUEUE", rest)) => {
                     Some(format!("Queue{}", camel(rest.trim_end_matches("_URL"))))
