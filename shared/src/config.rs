@@ -2,6 +2,7 @@
 //! a function uses; a test compares the two.
 
 use crate::error::{Code, Error, Result};
+use crate::providers::Category;
 use crate::store::Table;
 use std::collections::BTreeMap;
 
@@ -16,6 +17,10 @@ pub const VARIABLES: &[Variable] = &[
     Variable {
         name: "PUBLIC_URL",
         meaning: "Base URL under which clients and browsers reach the API",
+    },
+    Variable {
+        name: "RETURN_URLS",
+        meaning: "Addresses, separated by commas, to which a merchant's browser may return",
     },
     Variable {
         name: "TABLE_RECORDS",
@@ -54,12 +59,36 @@ pub const VARIABLES: &[Variable] = &[
         meaning: "Secret that holds the root key of the vault",
     },
     Variable {
-        name: "SECRET_QUICKBOOKS",
-        meaning: "Secret that holds QuickBooks' client id and secret",
+        name: "SECRET_PROVIDER_PREFIX",
+        meaning: "Name of each provider's secret, up to the provider's own name",
     },
     Variable {
-        name: "QUICKBOOKS_ENVIRONMENT",
-        meaning: "production, sandbox, or the base URL of a stand-in",
+        name: "QUEUE_REFRESH_URL",
+        meaning: "URL of the queue of connections whose tokens are to be renewed",
+    },
+    Variable {
+        name: "QUEUE_VAULT_ROTATE_URL",
+        meaning: "URL of the queue of the vault's root key rotation",
+    },
+    Variable {
+        name: "ENABLE_ACCOUNTING_SYNC",
+        meaning: "false switches accounting off",
+    },
+    Variable {
+        name: "ENABLE_CRM_SYNC",
+        meaning: "false switches CRM off",
+    },
+    Variable {
+        name: "ENABLE_EMAIL_MARKETING",
+        meaning: "false switches e-mail marketing off",
+    },
+    Variable {
+        name: "ENABLE_ADDITIONAL_PAYMENTS",
+        meaning: "false switches the additional payment providers off",
+    },
+    Variable {
+        name: "ENABLE_LOYALTY_INTEGRATION",
+        meaning: "false switches loyalty off",
     },
     Variable {
         name: "NET_ALLOW_LOOPBACK",
@@ -115,6 +144,12 @@ impl Config {
         Ok(self.need("PUBLIC_URL")?.trim_end_matches('/'))
     }
 
+    /// The registered return addresses.
+    pub fn return_urls(&self) -> impl Iterator<Item = &str> {
+        let urls = self.values.get("RETURN_URLS").map_or("", String::as_str);
+        urls.split(',').map(str::trim).filter(|url| !url.is_empty())
+    }
+
     pub fn bus_name(&self) -> Result<&str> {
         self.need("BUS_NAME")
     }
@@ -131,14 +166,33 @@ impl Config {
         self.need("SECRET_VAULT")
     }
 
-    /// The secret that holds the OAuth client of `provider`.
-    pub fn provider_secret(&self, provider: &str) -> Result<&str> {
-        self.need(&format!("SECRET_{}", provider.to_ascii_uppercase()))
+    pub fn refresh_queue(&self) -> Result<&str> {
+        self.need("QUEUE_REFRESH_URL")
     }
 
-    /// Where `provider` is: `production`, `sandbox`, or the base URL of a stand-in.
-    pub fn provider_environment(&self, provider: &str) -> Result<&str> {
-        self.need(&format!("{}_ENVIRONMENT", provider.to_ascii_uppercase()))
+    pub fn vault_queue(&self) -> Result<&str> {
+        self.need("QUEUE_VAULT_ROTATE_URL")
+    }
+
+    /// The secret that holds the platform's credentials at `provider`.
+    pub fn provider_secret(&self, provider: &str) -> Result<String> {
+        let prefix = self.need("SECRET_PROVIDER_PREFIX")?;
+        Ok(format!("{prefix}{provider}"))
+    }
+
+    /// Fails for a category that is switched off. What is not set is on.
+    pub fn enabled(&self, category: Category) -> Result<()> {
+        let switch = category.switch();
+        if self.values.get(switch).is_none_or(|value| value != "false") {
+            return Ok(());
+        }
+        Err(Error::new(
+            Code::FeatureDisabled,
+            format!(
+                "{} is switched off on this platform; its operator switches it on with {switch}",
+                category.as_str()
+            ),
+        ))
     }
 
     pub fn allow_loopback(&self) -> bool {

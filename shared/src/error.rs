@@ -11,6 +11,7 @@ pub enum Code {
     ValidationFailed,
     Unauthenticated,
     NotFound,
+    MethodNotAllowed,
     PayloadTooLarge,
     IdempotencyKeyReused,
     Conflict,
@@ -18,6 +19,7 @@ pub enum Code {
     AuthorizationRefused,
     SessionMismatch,
     AddressRefused,
+    FeatureDisabled,
     ConnectionReauthRequired,
     UpstreamFailed,
     UpstreamRefused,
@@ -27,11 +29,12 @@ pub enum Code {
 
 impl Code {
     /// Every code, in the order in which the documentation lists them.
-    pub const ALL: [Code; 16] = [
+    pub const ALL: [Code; 18] = [
         Code::MalformedJson,
         Code::ValidationFailed,
         Code::Unauthenticated,
         Code::NotFound,
+        Code::MethodNotAllowed,
         Code::PayloadTooLarge,
         Code::IdempotencyKeyReused,
         Code::Conflict,
@@ -39,6 +42,7 @@ impl Code {
         Code::AuthorizationRefused,
         Code::SessionMismatch,
         Code::AddressRefused,
+        Code::FeatureDisabled,
         Code::ConnectionReauthRequired,
         Code::UpstreamFailed,
         Code::UpstreamRefused,
@@ -72,6 +76,12 @@ impl Code {
             Code::ValidationFailed => ("validation_failed", 422, false, "The request is not valid"),
             Code::Unauthenticated => ("unauthenticated", 401, false, "A valid key is needed"),
             Code::NotFound => ("not_found", 404, false, "There is no such thing here"),
+            Code::MethodNotAllowed => (
+                "method_not_allowed",
+                405,
+                false,
+                "This path does not take this method",
+            ),
             Code::PayloadTooLarge => ("payload_too_large", 413, false, "The body is too large"),
             Code::IdempotencyKeyReused => (
                 "idempotency_key_reused",
@@ -104,6 +114,12 @@ impl Code {
                 "This browser did not start the connection",
             ),
             Code::AddressRefused => ("address_refused", 422, false, "This address is not allowed"),
+            Code::FeatureDisabled => (
+                "feature_disabled",
+                403,
+                false,
+                "This part of the platform is switched off",
+            ),
             Code::ConnectionReauthRequired => (
                 "connection_reauth_required",
                 424,

@@ -72,6 +72,7 @@ impl Client {
         let method = match request.method {
             Method::Get => reqwest::Method::GET,
             Method::Post => reqwest::Method::POST,
+            Method::Delete => reqwest::Method::DELETE,
         };
         let mut call = self.client.request(method, request.url).body(request.body);
         for (name, value) in request.headers {
@@ -82,6 +83,19 @@ impl Client {
             Authorization::Bearer(token) => call.bearer_auth(token.expose_secret()),
             Authorization::Basic { user, password } => {
                 call.basic_auth(user, Some(password.expose_secret()))
+            }
+            Authorization::Headers(headers) => {
+                headers.iter().try_fold(call, |call, (name, value)| {
+                    let mut value = reqwest::header::HeaderValue::from_str(value.expose_secret())
+                        .map_err(|_| {
+                        Error::new(
+                            Code::UpstreamRefused,
+                            "a key holds characters that cannot be sent",
+                        )
+                    })?;
+                    value.set_sensitive(true);
+                    Ok::<_, Error>(call.header(*name, value))
+                })?
             }
         };
         let mut answer = call.send().await.map_err(failed)?;

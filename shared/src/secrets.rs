@@ -2,18 +2,26 @@
 
 use crate::error::{Error, Result};
 use async_trait::async_trait;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use std::collections::HashMap;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 /// How long a secret is used before it is read again, so that a rotation reaches every function.
-const SECRET_AGE_MAX: Duration = Duration::from_secs(300);
+pub const SECRET_AGE_MAX: Duration = Duration::from_secs(300);
+/// A secret younger than this is fresh, so that nobody can make us read in a loop.
+const SECRET_AGE_FRESH: Duration = Duration::from_secs(5);
 
 #[async_trait]
 pub trait Secrets: Send + Sync {
     /// The current value of the secret `id` (name or ARN).
     async fn get(&self, id: &str) -> Result<SecretString>;
+
+    /// The same, read again unless it was read a moment ago.
+    async fn get_fresh(&self, id: &str) -> Result<SecretString>;
+
+    /// Stores a new value.
+    async fn put(&self, id: &str, value: &SecretString) -> Result<()>;
 }
 
 pub struct SecretsManager {
@@ -31,12 +39,11 @@ impl SecretsManager {
     }
 }
 
-#[async_trait]
-impl Secrets for SecretsManager {
-    async fn get(&self, id: &str) -> Result<SecretString> {
+impl SecretsManager {
+    async fn get_younger(&self, id: &str, age: Duration) -> Result<SecretString> {
         let held = self.held.lock().map_or(None, |held| held.get(id).cloned());
         if let Some((read_at, value)) = held
-            && read_at.elapsed() < SECRET_AGE_MAX
+            && read_at.elapsed() < age
         {
             return Ok(value);
         }
@@ -51,9 +58,36 @@ impl Secrets for SecretsManager {
             .secret_string
             .ok_or_else(|| Error::internal(format!("secret {id} holds no text")))?;
         let value = SecretString::from(text);
+        self.hold(id, &value);
+        Ok(value)
+    }
+
+    fn hold(&self, id: &str, value: &SecretString) {
         if let Ok(mut held) = self.held.lock() {
             held.insert(id.to_owned(), (Instant::now(), value.clone()));
         }
-        Ok(value)
+    }
+}
+
+#[async_trait]
+impl Secrets for SecretsManager {
+    async fn get(&self, id: &str) -> Result<SecretString> {
+        self.get_younger(id, SECRET_AGE_MAX).await
+    }
+
+    async fn get_fresh(&self, id: &str) -> Result<SecretString> {
+        self.get_younger(id, SECRET_AGE_FRESH).await
+    }
+
+    async fn put(&self, id: &str, value: &SecretString) -> Result<()> {
+        self.client
+            .put_secret_value()
+            .secret_id(id)
+            .secret_string(value.expose_secret())
+            .send()
+            .await
+            .map_err(Error::internal)?;
+        self.hold(id, value);
+        Ok(())
     }
 }

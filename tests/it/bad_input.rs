@@ -76,12 +76,17 @@ pub async fn test(world: Arc<World>) {
     for case in cases(&shop, &sold.order)
         .into_iter()
         .chain(of_another_merchant(&shop, &foreign))
+        .chain(of_endpoints(&world, &shop).await)
     {
         let reply = world
             .api(case.method.clone(), &case.path, case.body.clone())
             .await;
         check(&case, &reply);
     }
+    methods(&world).await;
+    not_utf8(&world, &sold.events[0]).await;
+    explained(&world).await;
+    movements(&world).await;
     keys(&world, &sold.events[0]).await;
     sent_again(&world, &shop, &sold.events[0]).await;
     let mut expected = BTreeMap::from([(sold.order.clone(), 1000)]);
@@ -260,15 +265,353 @@ fn cases(shop: &Shop, sold: &str) -> Vec<Case> {
             404,
             "not_found",
         ),
-        Case::new("wrong method", Method::GET, EVENTS, 404, "not_found"),
         Case::new(
-            "wrong method of a resource",
-            Method::DELETE,
-            "/api/v1/merchants/x",
+            "an id that is none in a path",
+            Method::GET,
+            "/api/v1/merchants/%F0%9F%98%80",
             404,
             "not_found",
         ),
+        Case::post(
+            "a key that stands twice",
+            good.to_string().replacen('{', r#"{"id":"bad-0","#, 1),
+            400,
+            "malformed_json",
+        ),
+        invalid("an event as a list", json!(["a", "b", "c", "d", {}])).at("", "invalid_value"),
+        invalid("money as a list", bad("/data/total", json!([2000, "USD"])))
+            .at("/data/total", "invalid_value"),
+        invalid("a line as a list", bad("/data/lines", json!([["SKU"]])))
+            .at("/data/lines/0", "invalid_value"),
+        invalid("a merchant as a list", json!(["bad-list", "A name", "USD"]))
+            .to("/api/v1/merchants")
+            .at("", "invalid_value"),
+        invalid(
+            "an amount with a point",
+            bad("/data/total", money(json!(2000.0), "USD")),
+        )
+        .at("/data/total", "invalid_value"),
+        invalid("a version with a point", bad("/data/version", json!(1.0)))
+            .at("/data/version", "invalid_value"),
+        invalid(
+            "a quantity that would be rounded",
+            bad(
+                "/data/lines/0/quantity",
+                json!("1.00000000000000000000000000001"),
+            ),
+        )
+        .at("/data/lines/0/quantity", "invalid_value"),
+        invalid(
+            "a merchant's name with a line break",
+            json!({"id": "bad-m", "name": "a\nb", "currency": "USD"}),
+        )
+        .to("/api/v1/merchants")
+        .at("/name", "invalid_characters"),
+        invalid(
+            "something beside events",
+            json!({ "events": [good], "merchant_id": "x" }),
+        )
+        .at("", "unknown_field"),
     ]
+    .into_iter()
+    .chain(of_texts(&good))
+    .chain(of_times(shop, &good))
+    .collect()
+}
+
+/// Texts that a provider would refuse later.
+fn of_texts(good: &Value) -> Vec<Case> {
+    let zero = json!({ "amount": 0, "currency": "USD" });
+    let named = |name: &str| json!([{ "name": name, "amount": zero, "rate": "0" }]);
+    let discount = |name: &str| json!([{ "name": name, "amount": zero }]);
+    let shipping = |name: &str| json!({ "name": name, "amount": zero });
+    let person = |email: &str, phone: &str| json!({ "id": "c", "name": "n", "email": email, "phone": phone });
+    let ok = "a@b.example";
+    let long = "x".repeat(201);
+    let characters = "invalid_characters";
+    [
+        ("/data/number", json!("1\u{0}"), "/data/number", characters),
+        (
+            "/data/customer/name",
+            json!("a\tb"),
+            "/data/customer/name",
+            characters,
+        ),
+        (
+            "/data/customer/name",
+            json!("a\u{7f}"),
+            "/data/customer/name",
+            characters,
+        ),
+        (
+            "/data/lines/0/sku",
+            json!("a\nb"),
+            "/data/lines/0/sku",
+            characters,
+        ),
+        (
+            "/data/lines/0/name",
+            json!("a\u{85}b"),
+            "/data/lines/0/name",
+            characters,
+        ),
+        (
+            "/data/discounts",
+            discount("a\u{ffff}"),
+            "/data/discounts/0/name",
+            characters,
+        ),
+        (
+            "/data/discounts",
+            discount(&long),
+            "/data/discounts/0/name",
+            "wrong_length",
+        ),
+        (
+            "/data/taxes",
+            named("a\rb"),
+            "/data/taxes/0/name",
+            characters,
+        ),
+        (
+            "/data/taxes",
+            named(&long),
+            "/data/taxes/0/name",
+            "wrong_length",
+        ),
+        (
+            "/data/shipping",
+            shipping("a\u{fffe}"),
+            "/data/shipping/name",
+            characters,
+        ),
+        (
+            "/data/shipping",
+            shipping(&long),
+            "/data/shipping/name",
+            "wrong_length",
+        ),
+        (
+            "/data/customer",
+            person(ok, "1\n2"),
+            "/data/customer/phone",
+            characters,
+        ),
+        (
+            "/data/customer",
+            person(ok, &"1".repeat(51)),
+            "/data/customer/phone",
+            "wrong_length",
+        ),
+        (
+            "/data/customer",
+            person("a@@b.example", "1"),
+            "/data/customer/email",
+            "invalid_email",
+        ),
+        (
+            "/data/customer",
+            person("a@b..example", "1"),
+            "/data/customer/email",
+            "invalid_email",
+        ),
+        (
+            "/data/customer",
+            person("a b@c.example", "1"),
+            "/data/customer/email",
+            "invalid_email",
+        ),
+    ]
+    .map(|(pointer, value, at, fault)| {
+        let body = with(good.clone(), pointer, value);
+        Case::post("a text that does not fit", body, 422, "validation_failed").at(at, fault)
+    })
+    .into()
+}
+
+/// Times that are somebody's mistake, and the texts of what is no order.
+fn of_times(shop: &Shop, good: &Value) -> Vec<Case> {
+    let paid = event(
+        shop,
+        "bad-6",
+        "payment.processed",
+        payment("bad-p2", "bad-o1", 5, "USD"),
+    );
+    let back = event(
+        shop,
+        "bad-7",
+        "order.refunded",
+        refund("bad-r3", "bad-o1", 5, "USD"),
+    );
+    let user = json!({ "id": "u", "email": "a@b.example", "created_at": "2026-02-01T10:00:00Z" });
+    let user = event(shop, "bad-8", "user.created", user);
+    let level = json!({
+        "sku": "s", "location": "l", "level": 1, "threshold": 2, "at": "2026-02-01T10:00:00Z",
+    });
+    let level = event(shop, "bad-9", "inventory.low_stock", level);
+    let far = "9999-12-31T23:59:59Z";
+    let early = "1969-12-31T23:59:59Z";
+    let (range, characters) = ("out_of_range", "invalid_characters");
+    let tax =
+        json!([{ "name": "x", "rate": "1001", "amount": { "amount": 0, "currency": "USD" } }]);
+    let rate = with(good.clone(), "/data/taxes", tax);
+    [
+        (good, "/occurred_at", far, range),
+        (good, "/data/placed_at", early, range),
+        (&paid, "/data/processed_at", far, range),
+        (&paid, "/data/method", "a\tb", characters),
+        (&back, "/data/refunded_at", early, range),
+        // A reason may go over several lines, but holds nothing else that cannot be seen.
+        (&back, "/data/reason", "a\nb\u{0}", characters),
+        (&user, "/data/created_at", far, range),
+        (&user, "/data/email", "a@b", "invalid_email"),
+        (&level, "/data/at", early, range),
+        (&level, "/data/location", "a\nb", characters),
+        (&rate, "/data/taxes/0/rate", "-1", range),
+        (&rate, "/data/taxes/0/rate", "1001", range),
+    ]
+    .map(|(event, pointer, value, fault)| {
+        let body = with(event.clone(), pointer, json!(value));
+        Case::post("a value that does not fit", body, 422, "validation_failed").at(pointer, fault)
+    })
+    .into()
+}
+
+/// A path that is served takes the methods of its routes, and says which.
+async fn methods(world: &World) {
+    for (method, path, allow) in [
+        (Method::GET, EVENTS, "POST"),
+        (Method::PUT, EVENTS, "POST"),
+        (Method::DELETE, "/api/v1/merchants/x", "GET"),
+        (Method::PATCH, "/api/v1/webhooks/register", "GET, POST"),
+        (Method::POST, "/docs/errors", "GET"),
+        (Method::POST, "/connect/x", "GET"),
+    ] {
+        let about = format!("{method} {path}");
+        let reply = world.api(method, path, None).await.expect(405);
+        is_problem(&about, &reply, "method_not_allowed");
+        assert_eq!(reply.header("allow"), allow, "{about}");
+    }
+    let reply = world.api(Method::HEAD, "/health", None).await.expect(405);
+    assert_eq!(reply.header("allow"), "GET");
+}
+
+/// Text in another encoding is refused, and not stored with holes in it.
+async fn not_utf8(world: &World, event: &Value) {
+    let mut body = with(event.clone(), "/data/number", json!("caf?"))
+        .to_string()
+        .into_bytes();
+    let place = body.iter().position(|byte| *byte == b'?');
+    body[place.expect("it stands there")] = 0xe9;
+    for content_type in ["application/json", "application/octet-stream"] {
+        let request = world
+            .http
+            .post(format!("{}{EVENTS}", world.stack.urls.api))
+            .header("authorization", world.bearer())
+            .header("content-type", content_type)
+            .body(body.clone());
+        let answer = request.send().await.expect("an answer");
+        assert_eq!(answer.status(), 400, "{content_type}");
+        let problem: Value =
+            serde_json::from_str(&answer.text().await.expect("a body")).expect("JSON");
+        assert_eq!(problem["code"], "malformed_json", "{problem}");
+    }
+}
+
+/// The type of every problem leads to a page that explains it.
+async fn explained(world: &World) {
+    let refused = world.api(Method::GET, EVENTS, None).await.json();
+    let (path, anchor) = refused["type"]
+        .as_str()
+        .and_then(|kind| kind.split_once('#'))
+        .expect("an address with an anchor");
+    let url = format!("{}{path}", world.stack.urls.api);
+    let page = world.send(Method::GET, &url, &[], None).await.expect(200);
+    assert_eq!(page.header("content-type"), "text/html; charset=utf-8");
+    assert!(
+        page.header("content-security-policy")
+            .starts_with("default-src 'none'")
+    );
+    for anchor in [anchor, "internal"] {
+        assert!(page.body.contains(&format!("<tr id=\"{anchor}\">")));
+    }
+}
+
+/// What is paid and goes back for one order: in one currency, each refund once, and in the books only
+/// with the sale.
+async fn movements(world: &World) {
+    let shop = world.connected_shop("bad").await;
+    let id = format!("{}-moved", shop.merchant);
+    let send = async |name: &str, kind: &str, data: Value| {
+        let event = event(&shop, &format!("{id}-{name}"), kind, data);
+        world.post(EVENTS, &event).await
+    };
+    let pay = |name: &str, minor: i64, currency: &str| {
+        payment(&format!("{id}-{name}"), &id, minor, currency)
+    };
+    let back = |minor: i64| refund(&format!("{id}-r"), &id, minor, "USD");
+    let fault = |reply: Reply| {
+        let problem = reply.expect(422).json();
+        let first = &problem["errors"][0];
+        (first["pointer"].clone(), first["code"].clone())
+    };
+    // Before the order, its currency is that of the first payment.
+    send("p1", "payment.processed", pay("p1", 400, "USD"))
+        .await
+        .expect(202);
+    let second = send("p2", "payment.processed", pay("p2", 400, "EUR")).await;
+    let mismatch = json!("currency_mismatch");
+    assert_eq!(
+        fault(second),
+        (json!("#/data/amount/currency"), mismatch.clone())
+    );
+    let euros = send("v0", "order.created", order(&id, 1, 1000, "EUR")).await;
+    assert_eq!(fault(euros), (json!("#/data/currency"), mismatch));
+    send("v1", "order.created", order(&id, 1, 1000, "USD"))
+        .await
+        .expect(202);
+    // A part-paid order is not in the books, so what goes back of it is not either.
+    send("r1", "order.refunded", back(100)).await.expect(202);
+    let reused = send("r2", "order.refunded", back(101)).await;
+    assert_eq!(fault(reused), (json!("#/data/id"), json!("already_used")));
+    let later = sale(&shop, 0, 700, "USD");
+    for event in &later.events {
+        world.post(EVENTS, event).await.expect(202);
+    }
+    let in_books = async |entity: &str, record: &str, minor: i64| {
+        wait(entity, async || {
+            let books = world.books(&shop, entity).await;
+            let there = books.get(record) == Some(&vec![("USD".to_owned(), minor)]);
+            let missing = (!there).then(|| format!("{record} with {minor}, but {books:?}"));
+            (missing.into_iter().collect(), usize::from(there))
+        })
+        .await;
+    };
+    in_books("SalesReceipt", &later.order, 700).await;
+    assert!(world.books(&shop, "RefundReceipt").await.is_empty());
+    assert!(!world.books(&shop, "SalesReceipt").await.contains_key(&id));
+    send("p3", "payment.processed", pay("p3", 600, "USD"))
+        .await
+        .expect(202);
+    in_books("SalesReceipt", &id, 1000).await;
+    in_books("RefundReceipt", &format!("{id}-r"), 100).await;
+    // More is sold than was paid: the receipt shows what was received until the rest is.
+    send("v2", "order.updated", order(&id, 2, 1500, "USD"))
+        .await
+        .expect(202);
+    let marker = sale(&shop, 1, 800, "USD");
+    for event in &marker.events {
+        world.post(EVENTS, event).await.expect(202);
+    }
+    in_books("SalesReceipt", &marker.order, 800).await;
+    assert_eq!(
+        world.books(&shop, "SalesReceipt").await[&id],
+        [("USD".to_owned(), 1000)]
+    );
+    send("p4", "payment.processed", pay("p4", 500, "USD"))
+        .await
+        .expect(202);
+    in_books("SalesReceipt", &id, 1500).await;
 }
 
 /// What another merchant has.
@@ -333,6 +676,27 @@ fn of_another_merchant(shop: &Shop, foreign: &Foreign) -> Vec<Case> {
             format!("/api/v1/webhooks/{endpoint}/attempts?merchant_id={merchant}"),
         ),
         Case::post("confirming another's connection", confirm, 404, "not_found").to(&confirm_path),
+    ]
+}
+
+/// An endpoint's address and the cursors of its deliveries.
+async fn of_endpoints(world: &World, shop: &Shop) -> Vec<Case> {
+    let id = world.endpoint(shop, &["user.created"]).await;
+    let merchant = &shop.merchant;
+    let long = format!("https://example.com/{}", "x".repeat(2049));
+    let long = json!({ "merchant_id": merchant, "url": long, "event_types": ["user.created"] });
+    let cursor = |cursor: &str| {
+        let path = format!("/api/v1/webhooks/{id}/attempts?merchant_id={merchant}&cursor={cursor}");
+        Case::new("a cursor", Method::GET, &path, 422, "validation_failed")
+            .at("/cursor", "invalid_cursor")
+    };
+    vec![
+        Case::post("an endless URL", long, 422, "validation_failed")
+            .to("/api/v1/webhooks/register")
+            .at("/url", "wrong_length"),
+        cursor(""),
+        cursor("%00%23"),
+        cursor("a/b"),
     ]
 }
 

@@ -61,7 +61,7 @@ async fn good_way(world: &World) {
     assert_eq!(query(&authorize, "response_type"), "code");
     let callback = world.decide(&authorize, &shop.realm, "approve").await;
     assert!(connections(world, &shop).await.is_empty(), "nothing yet");
-    let back = world.open(&callback, Some(&cookie)).await.expect(302);
+    let back = world.open(&callback, Some(&cookie)).await.expect(303);
     assert_eq!(back.header("cache-control"), "no-store");
     assert_eq!(back.header("referrer-policy"), "no-referrer");
     let (id, confirmation) = world.brought_back(&back);
@@ -124,7 +124,7 @@ async fn without_cookie(world: &World) {
         "nothing is connected"
     );
     // A stranger's attempts did not use up the merchant's own.
-    let back = world.open(&callback, Some(&cookie)).await.expect(302);
+    let back = world.open(&callback, Some(&cookie)).await.expect(303);
     let (id, _) = world.brought_back(&back);
     let shown = connections(world, &shop).await;
     assert_eq!(
@@ -147,7 +147,7 @@ async fn second_browser(world: &World) {
         403,
         "another browser",
     );
-    world.open(&two, Some(&two_cookie)).await.expect(302);
+    world.open(&two, Some(&two_cookie)).await.expect(303);
     is_page(&world.open(&one, Some(&one_cookie)).await, 410, START_AGAIN);
     assert_eq!(connections(world, &shop).await.len(), 1);
 }
@@ -225,7 +225,7 @@ async fn wrong_address(world: &World) {
         "neither a consent nor a refusal",
     );
     assert!(connections(world, &shop).await.is_empty());
-    world.open(&callback, Some(&cookie)).await.expect(302);
+    world.open(&callback, Some(&cookie)).await.expect(303);
 }
 
 /// Only the session that started can make a connection live.
@@ -233,7 +233,7 @@ async fn wrong_confirmation(world: &World) {
     let (shop, other) = (world.shop("connect").await, world.shop("connect").await);
     let (authorize, cookie) = world.start(&world.link(&shop).await).await;
     let callback = world.decide(&authorize, &shop.realm, "approve").await;
-    let back = world.open(&callback, Some(&cookie)).await.expect(302);
+    let back = world.open(&callback, Some(&cookie)).await.expect(303);
     let (id, confirmation) = world.brought_back(&back);
     for wrong in ["", "x", &confirmation[1..]] {
         let refused = confirm(world, &shop, &id, wrong).await.expect(422).json();
@@ -264,7 +264,7 @@ async fn opened_twice(world: &World) {
     let before = connections(world, &shop).await;
     let (authorize, cookie) = world.start(&world.link(&shop).await).await;
     let callback = world.decide(&authorize, &shop.realm, "approve").await;
-    let back = world.open(&callback, Some(&cookie)).await.expect(302);
+    let back = world.open(&callback, Some(&cookie)).await.expect(303);
     let (id, confirmation) = world.brought_back(&back);
     assert_eq!(before[0]["id"], id, "the same connection");
     assert_eq!(
@@ -302,9 +302,23 @@ async fn links(world: &World) {
         .expect("a URL");
     is_page(&world.open(&unknown, None).await, 410, START_AGAIN);
     let path = "/api/v1/integrations/accounting/quickbooks/connect";
-    let wish = json!({ "merchant_id": shop.merchant, "return_url": "http://example.com/x" });
-    let refused = world.post(path, &wish).await.expect(422).json();
-    assert_eq!(refused["errors"][0]["pointer"], "#/return_url", "{refused}");
+    // The confirmation goes there, so it must be an address that only its owner can read.
+    for bad in [
+        "http://example.com/x",
+        "https://user@example.com/x",
+        "https://user:word@example.com/x",
+        "https://10.0.0.1/x",
+        "https://169.254.169.254/x",
+        "https://[fd00::1]/x",
+        "https://example.com/x?y=1",
+        "https://example.com/x#y",
+        "javascript:alert(1)",
+    ] {
+        let wish = json!({ "merchant_id": shop.merchant, "return_url": bad });
+        let refused = world.post(path, &wish).await.expect(422).json();
+        let pointer = &refused["errors"][0]["pointer"];
+        assert_eq!(pointer, "#/return_url", "{bad}: {refused}");
+    }
     let wish = json!({ "merchant_id": shop.merchant, "return_url": "https://example.com/x" });
     let unknown = path.replace("quickbooks", "nothing");
     assert_eq!(

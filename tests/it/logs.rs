@@ -160,7 +160,7 @@ async fn secrets(world: &World) -> BTreeSet<String> {
     let state = world.stack.config.directory.join("state");
     // What the stand-in gave out: codes, access tokens and refresh tokens.
     let issued = texts(
-        &state.join("quickbooks/quickbooks.jsonl"),
+        &state.join("standins/quickbooks.jsonl"),
         &["token", "refresh_token", "code"],
     );
     for kind in ["access-", "refresh-", "code-"] {

@@ -34,11 +34,15 @@ pub async fn test(world: Arc<World>) {
 /// Runs the demonstration and returns the report of its last line.
 async fn tell(world: &World) -> Value {
     let config = &world.stack.config;
-    let addresses = config.addresses;
+    let addresses = &config.addresses;
+    let providers = addresses.providers.iter().map(|(name, address)| {
+        let variable = format!("ADDRESS_{}", name.to_uppercase());
+        (variable, address.to_string())
+    });
     let output = tokio::process::Command::new(&config.program)
         .arg("demo")
         .env("ADDRESS_API", addresses.api.to_string())
-        .env("ADDRESS_QUICKBOOKS", addresses.quickbooks.to_string())
+        .envs(providers)
         .env("ADDRESS_RECEIVER", addresses.receiver.to_string())
         .env("ADDRESS_AWS", addresses.aws.to_string())
         .env("CROSSDOCK_LOCAL_DIR", &config.directory)

@@ -164,7 +164,7 @@ impl World {
     }
 
     pub async fn quickbooks(&self, path: &str, body: Option<Value>) -> Value {
-        self.control(&self.stack.urls.quickbooks, path, body)
+        self.control(self.stack.urls.provider("quickbooks"), path, body)
             .await
             .json()
     }
@@ -248,7 +248,7 @@ impl World {
         let link = self.link(&shop).await;
         let (authorize, cookie) = self.start(&link).await;
         let callback = self.decide(&authorize, &shop.realm, "approve").await;
-        let back = self.open(&callback, Some(&cookie)).await.expect(302);
+        let back = self.open(&callback, Some(&cookie)).await.expect(303);
         let (id, confirmation) = self.brought_back(&back);
         let path = format!("/api/v1/integrations/accounting/{id}/confirm");
         let body = json!({ "merchant_id": shop.merchant, "confirmation": confirmation });
@@ -278,7 +278,7 @@ impl World {
 
     /// Opens a connect link; returns where the provider asks, and the cookie.
     pub async fn start(&self, link: &Url) -> (Url, String) {
-        let reply = self.open(link, None).await.expect(302);
+        let reply = self.open(link, None).await.expect(303);
         let set = reply.header(SET_COOKIE.as_str());
         for part in ["HttpOnly", "SameSite=Lax", "Path=/oauth/cb"] {
             assert!(set.contains(part), "{part} is not in {set}");

@@ -1,7 +1,7 @@
 //! One run: a connected merchant, workers that take turns, and the books at the end.
 
 use crate::shop::{Expected, MERCHANT, Shop, Sum, exponent};
-use crate::world::{Chances, Dice, Message, PLATFORM_KEY, PUBLIC_URL, World};
+use crate::world::{Chances, Dice, Message, PLATFORM_KEY, PUBLIC_URL, RETURN_URL, World};
 use axum::http;
 use chrono::TimeDelta;
 use crossdock::api::auth::Merchant;
@@ -12,6 +12,7 @@ use crossdock::error::Code;
 use crossdock::model::ids::{ConnectionId, MerchantId};
 use crossdock::model::notice::Notice;
 use crossdock::oauth::{connect, tenant};
+use crossdock::providers::provider;
 use crossdock::store::{Condition, Store, Table, Write, keys};
 use crossdock::sync::push::{Link, LinkState};
 use futures::FutureExt;
@@ -65,14 +66,18 @@ pub async fn set_up(world: &World, ctx: &Ctx) -> ConnectionId {
         "redirect_uris": [redirect],
     });
     world.control("POST", "clients", &client.to_string()).await;
-    let back: Url = "https://shop.example/back".parse().unwrap();
-    let link = connect::create_link(ctx, &merchant(), "quickbooks", back)
+    let back: Url = RETURN_URL.parse().unwrap();
+    let manifest = provider("quickbooks").unwrap().manifest();
+    let link = connect::create_link(ctx, &merchant(), manifest, back, None)
         .await
         .unwrap();
     let secret = link.url.rsplit('/').next().unwrap();
     let started = connect::start(ctx, secret).await.unwrap();
+    let connect::Next::Consent(consent) = started.next else {
+        panic!("QuickBooks has a consent page");
+    };
     let mut form = url::form_urlencoded::Serializer::new(String::new());
-    form.extend_pairs(started.authorize_url.query_pairs());
+    form.extend_pairs(consent.query_pairs());
     form.append_pair("realm_id", local::standins::quickbooks::DEFAULT_REALM);
     form.append_pair("decision", "approve");
     let decision = http::Request::builder()
@@ -83,15 +88,12 @@ pub async fn set_up(world: &World, ctx: &Ctx) -> ConnectionId {
     let answer = world.vendor.handle(decision).await.unwrap();
     let location = answer.headers()["location"].to_str().unwrap();
     let target: Url = location.parse().unwrap();
-    let query: BTreeMap<String, String> = target.query_pairs().into_owned().collect();
     let callback = connect::Callback {
         provider: "quickbooks".to_owned(),
         tenant: tenant(PUBLIC_URL),
-        state: query.get("state").cloned(),
-        code: query.get("code").cloned(),
-        error: None,
-        tenant_id: query.get("realmId").cloned(),
         cookie: Some(started.cookie),
+        parameters: target.query_pairs().into_owned().collect(),
+        posted: false,
     };
     let back = connect::finish(ctx, callback).await.unwrap();
     let query: BTreeMap<String, String> = back.query_pairs().into_owned().collect();

@@ -14,7 +14,7 @@ use crossdock::error::{Code, Error, Result};
 use crossdock::model::http::{Authorization, Request, Response};
 use crossdock::model::notice::Notice;
 use crossdock::net::{Limits, Net};
-use crossdock::queue::Queue;
+use crossdock::queue::{self, Queue};
 use crossdock::secrets::Secrets;
 use crossdock::store::memory::Memory;
 use crossdock::store::{Group, Item, Key, Page, Store, Table, Write, WriteError};
@@ -27,6 +27,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 pub const PUBLIC_URL: &str = "https://crossdock.example";
+pub const RETURN_URL: &str = "https://shop.example/back";
 pub const PLATFORM_KEY: &str = "the-platform-key";
 
 /// Random numbers that are the same for the same seed, today and with any later library
@@ -197,8 +198,8 @@ impl World {
                 ("BUS_NAME", "bus"),
                 ("SECRET_PLATFORM", "platform"),
                 ("SECRET_VAULT", "vault"),
-                ("SECRET_QUICKBOOKS", "quickbooks"),
-                ("QUICKBOOKS_ENVIRONMENT", "https://quickbooks.example"),
+                ("SECRET_PROVIDER_PREFIX", "provider-"),
+                ("RETURN_URLS", RETURN_URL),
             ]),
             clock: world.clone(),
             store: world.clone(),
@@ -406,6 +407,9 @@ fn outbound(request: Request) -> http::Request<Vec<u8>> {
             let pair = format!("{user}:{}", password.expose_secret());
             built.header("authorization", format!("Basic {}", STANDARD.encode(pair)))
         }
+        Authorization::Headers(headers) => headers.iter().fold(built, |built, (name, value)| {
+            built.header(*name, value.expose_secret())
+        }),
     };
     built.body(request.body).unwrap()
 }
@@ -490,15 +494,23 @@ impl Secrets for World {
     async fn get(&self, id: &str) -> Result<SecretString> {
         let secret = match id {
             "platform" => format!("{{\"platform_key\":\"{PLATFORM_KEY}\"}}"),
-            "vault" => "{\"root_key\":\"root\"}".to_owned(),
-            "quickbooks" => format!(
-                "{{\"client_id\":\"{}\",\"client_secret\":\"{}\"}}",
+            "vault" => "{\"current\":\"1\",\"1\":\"root\"}".to_owned(),
+            "provider-quickbooks" => format!(
+                "{{\"environment\":\"https://quickbooks.example\",\"client_id\":\"{}\",\"client_secret\":\"{}\"}}",
                 quickbooks::DEFAULT_CLIENT_ID,
                 quickbooks::DEFAULT_CLIENT_SECRET
             ),
             other => return Err(failed(&format!("no secret is named {other}"))),
         };
         Ok(SecretString::from(secret))
+    }
+
+    async fn get_fresh(&self, id: &str) -> Result<SecretString> {
+        Secrets::get(self, id).await
+    }
+
+    async fn put(&self, _: &str, _: &SecretString) -> Result<()> {
+        Err(failed("no secret changes here"))
     }
 }
 
@@ -543,7 +555,7 @@ impl Bus for World {
 
 #[async_trait]
 impl Queue for World {
-    async fn send(&self, _: &str, _: Vec<String>) -> Result<()> {
+    async fn send_later(&self, _: &str, _: Vec<queue::Message>) -> Result<()> {
         Err(failed("nothing here sends to a queue"))
     }
 }

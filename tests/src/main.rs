@@ -4,7 +4,6 @@
     reason = "This program talks to a person at a terminal."
 )]
 
-use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -25,8 +24,10 @@ Usage: local <command>
                               tell the whole story on the running stack
   gateway --address A --api-id ID --upstream URL
                               the API at a stable address (started by `up`)
-  standin quickbooks --address A --state DIR
+  standin PROVIDER --address A [--state DIR]
                               a provider's stand-in (started by `up`)
+  standin --serve PROVIDER=A [--serve ...] [--state DIR]
+                              several stand-ins in one process
 
 ADDRESS_API, ADDRESS_QUICKBOOKS, ADDRESS_RECEIVER and ADDRESS_AWS (host:port) move the parts;
 CROSSDOCK_LOCAL_DIR moves the directory of logs and state (.local/stack).";
@@ -47,9 +48,9 @@ enum Command {
         api_id: String,
         upstream: String,
     },
-    QuickBooks {
-        address: SocketAddr,
-        state: PathBuf,
+    Standins {
+        serve: Vec<(String, SocketAddr)>,
+        state: Option<PathBuf>,
     },
     Help,
 }
@@ -78,7 +79,8 @@ fn parse(mut arguments: lexopt::Parser) -> Result<Command, lexopt::Error> {
         Some(Short('h') | Long("help")) | None => return Ok(Command::Help),
         Some(other) => return Err(other.unexpected()),
     };
-    let mut words: Vec<OsString> = Vec::new();
+    let mut provider: Option<String> = None;
+    let mut serve: Vec<(String, SocketAddr)> = Vec::new();
     let (mut address, mut api_id, mut upstream, mut state) = (None, None, None, None);
     let (mut data, mut limit) = (None, None);
     let mut follow = Follow::default();
@@ -88,7 +90,8 @@ fn parse(mut arguments: lexopt::Parser) -> Result<Command, lexopt::Error> {
             ("gateway", Long("api-id")) => api_id = Some(arguments.value()?.string()?),
             ("gateway", Long("upstream")) => upstream = Some(arguments.value()?.string()?),
             ("standin", Long("state")) => state = Some(arguments.value()?.into()),
-            ("standin", Value(word)) => words.push(word),
+            ("standin", Long("serve")) => serve.push(served(&arguments.value()?.string()?)?),
+            ("standin", Value(word)) if provider.is_none() => provider = Some(word.string()?),
             ("demo", Long("data")) => data = Some(arguments.value()?.into()),
             ("demo", Long("limit")) => limit = Some(arguments.value()?.parse()?),
             ("logs", Long("function")) => follow.function = Some(arguments.value()?.string()?),
@@ -109,14 +112,30 @@ fn parse(mut arguments: lexopt::Parser) -> Result<Command, lexopt::Error> {
             api_id: api_id.ok_or_else(|| missing("--api-id"))?,
             upstream: upstream.ok_or_else(|| missing("--upstream"))?,
         },
-        "standin" if words == ["quickbooks"] => Command::QuickBooks {
-            address: address.ok_or_else(|| missing("--address"))?,
-            state: state.ok_or_else(|| missing("--state"))?,
-        },
-        "standin" => return Err("the stand-ins are: quickbooks".into()),
+        "standin" => {
+            if let Some(provider) = provider {
+                let address = address.ok_or_else(|| missing("--address"))?;
+                serve.push((provider, address));
+            }
+            if serve.is_empty() {
+                return Err(missing("a provider or --serve"));
+            }
+            Command::Standins { serve, state }
+        }
         "help" => Command::Help,
         other => return Err(format!("there is no command {other}").into()),
     })
+}
+
+/// Reads `PROVIDER=ADDRESS`.
+fn served(text: &str) -> Result<(String, SocketAddr), lexopt::Error> {
+    let (provider, address) = text
+        .split_once('=')
+        .ok_or("--serve takes PROVIDER=ADDRESS")?;
+    let address = address
+        .parse()
+        .map_err(|_| format!("{address} is not of the form 127.0.0.1:8802"))?;
+    Ok((provider.to_owned(), address))
 }
 
 async fn run(command: Command) -> Result<ExitCode, Trouble> {
@@ -157,11 +176,9 @@ async fn run(command: Command) -> Result<ExitCode, Trouble> {
             api_id,
             upstream,
         } => stack::gateway::serve(address, &api_id, &upstream).await?,
-        Command::QuickBooks { address, state } => {
-            let served = local::standins::quickbooks::serve(address, Some(state)).await;
-            served.map_err(|error| {
-                Trouble::plain(format!("The QuickBooks stand-in stopped: {error}"))
-            })?;
+        Command::Standins { serve, state } => {
+            let stopped = local::standins::serve(serve, state).await;
+            stopped.map_err(|error| Trouble::plain(format!("The stand-ins stopped: {error}")))?;
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -170,7 +187,11 @@ async fn run(command: Command) -> Result<ExitCode, Trouble> {
 fn show(stack: &Stack) {
     let urls = &stack.urls;
     println!("Public API         {}", urls.api);
-    println!("QuickBooks         {} (stand-in)", urls.quickbooks);
+    for provider in crossdock::providers::PROVIDERS {
+        let manifest = provider.manifest();
+        let (title, url) = (manifest.title, urls.provider(manifest.name));
+        println!("{title:<18} {url} (stand-in)");
+    }
     println!("Sample receiver    {}", urls.receiver);
     println!(
         "AWS                {} (AWS_ENDPOINT_URL; region us-east-1, key and secret `test`)",

@@ -6,6 +6,8 @@ use crate::stack_template::{function_names, routes};
 use aws_lambda_events::dynamodb;
 use aws_lambda_events::eventbridge::EventBridgeEvent;
 use aws_lambda_events::sqs::SqsEvent;
+use crossdock::engine::refresh::DueNotice;
+use crossdock::engine::rotation::Rotation;
 use crossdock::model::notice::{DeliveryNotice, Notice};
 use crossdock::store::dynamo::stream_document;
 use lambda_http::request::RequestContext;
@@ -23,6 +25,10 @@ enum Shape {
     Deliveries,
     /// SQS messages, each a tick of the schedule.
     Ticks,
+    /// SQS messages, each about connections that are due.
+    Due,
+    /// SQS messages, each a step of a rotation.
+    Rotations,
     /// Rows of the outbox's stream.
     Rows,
 }
@@ -32,7 +38,9 @@ fn shape(function: &str) -> Option<Shape> {
         "webhook_fanout" => Shape::Notices,
         sync if sync.starts_with("sync_") => Shape::Notices,
         "webhook_deliver" => Shape::Deliveries,
-        "outbox_sweep" => Shape::Ticks,
+        "outbox_sweep" | "refresh_plan" => Shape::Ticks,
+        "refresh_run" => Shape::Due,
+        "vault_rotate" => Shape::Rotations,
         "outbox_relay" => Shape::Rows,
         http if !routes(http).is_empty() => Shape::Http,
         _ => return None,
@@ -62,7 +70,7 @@ fn http(function: &str, text: &str) -> Result<(), String> {
     if parse::<Value>(text)?["routeKey"] != route {
         return Err(format!("{route} is not the route at the top"));
     }
-    if !routes(function).contains(&route.as_str()) {
+    if !routes(function).contains(&route) {
         return Err(format!("{function} does not serve {route}"));
     }
     if let Some((method, pattern)) = route.split_once(' ') {
@@ -80,7 +88,10 @@ fn http(function: &str, text: &str) -> Result<(), String> {
     if key.is_some_and(|key| key != "Bearer placeholder") {
         return Err("the key is to be `placeholder`, which is refused".to_owned());
     }
+    let form = request.headers().get("content-type");
+    let form = form.is_some_and(|kind| kind == "application/x-www-form-urlencoded");
     match request.body() {
+        Body::Text(_) if form => Ok(()),
         Body::Text(body) => parse::<Value>(body).map(drop),
         _ => Ok(()),
     }
@@ -143,6 +154,8 @@ fn check(sample: &File) -> Result<(), String> {
         Some(Shape::Notices) => messages(text, notice),
         Some(Shape::Deliveries) => messages(text, |body| parse::<DeliveryNotice>(body).map(drop)),
         Some(Shape::Ticks) => messages(text, tick),
+        Some(Shape::Due) => messages(text, |body| parse::<DueNotice>(body).map(drop)),
+        Some(Shape::Rotations) => messages(text, |body| parse::<Rotation>(body).map(drop)),
         Some(Shape::Rows) => rows(text),
     }
 }

@@ -2,6 +2,8 @@
 //! one would be noticed only in a real account: here the template is compared with what the code does.
 
 use crate::repository::{code, files, none, read};
+use crossdock::api::routes::ROUTES;
+use crossdock::providers::PROVIDERS;
 use serde_yaml_ng::Value;
 use serde_yaml_ng::value::TaggedValue;
 use std::collections::{BTreeMap, BTreeSet};
@@ -9,8 +11,6 @@ use std::collections::{BTreeMap, BTreeSet};
 /// What one function uses.
 struct Function {
     name: &'static str,
-    /// The routes that its handler serves; none for a function that is not behind the API.
-    routes: &'static [&'static str],
     /// The variables that its code asks `Config` for.
     variables: &'static [&'static str],
     /// What it does to tables, after the calls that its code makes to the store: `get` is GetItem,
@@ -33,14 +33,12 @@ enum Source {
 const FUNCTIONS: &[Function] = &[
     Function {
         name: "api_default",
-        routes: &["GET /health", "$default"],
         variables: &[],
         tables: &[],
         source: Source::Api,
     },
     Function {
         name: "api_events",
-        routes: &["POST /api/v1/events"],
         variables: &["TABLE_RECORDS", "TABLE_OUTBOX", "SECRET_PLATFORM"],
         tables: &[
             // The merchant; event, record and order at once; then all three are put.
@@ -51,45 +49,49 @@ const FUNCTIONS: &[Function] = &[
     },
     Function {
         name: "api_merchants",
-        routes: &[
-            "POST /api/v1/merchants",
-            "GET /api/v1/merchants/{merchant_id}",
-        ],
         variables: &["TABLE_RECORDS", "SECRET_PLATFORM"],
         tables: &[("Records", &["GetItem", "UpdateItem"])],
         source: Source::Api,
     },
     Function {
         name: "api_integrations",
-        routes: &[
-            "GET /api/v1/integrations",
-            "POST /api/v1/integrations/{category}/{provider}/connect",
-            "GET /api/v1/integrations/{category}/{connection_id}",
-            "POST /api/v1/integrations/{category}/{connection_id}/confirm",
-        ],
         variables: &[
             "TABLE_RECORDS",
+            "TABLE_OUTBOX",
             "TABLE_CONNECTIONS",
             "SECRET_PLATFORM",
+            "SECRET_PROVIDER_PREFIX",
+            "SECRET_VAULT",
             "PUBLIC_URL",
-            // Where a confirmation may be sent.
+            "RETURN_URLS",
+            "ENABLE_ACCOUNTING_SYNC",
+            "ENABLE_CRM_SYNC",
+            "ENABLE_EMAIL_MARKETING",
+            "ENABLE_ADDITIONAL_PAYMENTS",
+            "ENABLE_LOYALTY_INTEGRATION",
+            // Where a confirmation may be sent, and where a provider is asked.
             "NET_ALLOW_LOOPBACK",
         ],
         tables: &[
-            ("Records", &["GetItem"]),
-            // One connection, all of them; a new link, a confirmed connection.
-            ("Connections", &["GetItem", "Query", "UpdateItem"]),
+            // The merchant; the event of a change.
+            ("Records", &["GetItem", "UpdateItem"]),
+            ("Outbox", &["UpdateItem"]),
+            // One connection, all of them with their health; links and changes; what was due.
+            (
+                "Connections",
+                &[
+                    "GetItem",
+                    "BatchGetItem",
+                    "Query",
+                    "UpdateItem",
+                    "DeleteItem",
+                ],
+            ),
         ],
         source: Source::Api,
     },
     Function {
         name: "api_webhooks",
-        routes: &[
-            "POST /api/v1/webhooks/register",
-            "GET /api/v1/webhooks",
-            "GET /api/v1/webhooks/{endpoint_id}",
-            "GET /api/v1/webhooks/{endpoint_id}/attempts",
-        ],
         variables: &[
             "TABLE_RECORDS",
             "TABLE_WEBHOOKS",
@@ -106,12 +108,16 @@ const FUNCTIONS: &[Function] = &[
     },
     Function {
         name: "oauth_start",
-        routes: &["GET /connect/{link}"],
         variables: &[
             "TABLE_CONNECTIONS",
-            "SECRET_QUICKBOOKS",
-            "QUICKBOOKS_ENVIRONMENT",
+            "SECRET_PROVIDER_PREFIX",
+            "SECRET_VAULT",
             "PUBLIC_URL",
+            "ENABLE_ACCOUNTING_SYNC",
+            "ENABLE_CRM_SYNC",
+            "ENABLE_EMAIL_MARKETING",
+            "ENABLE_ADDITIONAL_PAYMENTS",
+            "ENABLE_LOYALTY_INTEGRATION",
         ],
         // The link is read, the state is put.
         tables: &[("Connections", &["GetItem", "UpdateItem"])],
@@ -119,13 +125,16 @@ const FUNCTIONS: &[Function] = &[
     },
     Function {
         name: "oauth_callback",
-        routes: &["GET /oauth/cb/{provider}/{tenant}"],
         variables: &[
             "TABLE_CONNECTIONS",
-            "SECRET_QUICKBOOKS",
-            "QUICKBOOKS_ENVIRONMENT",
+            "SECRET_PROVIDER_PREFIX",
             "SECRET_VAULT",
             "PUBLIC_URL",
+            "ENABLE_ACCOUNTING_SYNC",
+            "ENABLE_CRM_SYNC",
+            "ENABLE_EMAIL_MARKETING",
+            "ENABLE_ADDITIONAL_PAYMENTS",
+            "ENABLE_LOYALTY_INTEGRATION",
             "NET_ALLOW_LOOPBACK",
         ],
         // State and link are deleted, the merchant's connections listed, one of them put.
@@ -137,7 +146,6 @@ const FUNCTIONS: &[Function] = &[
     },
     Function {
         name: "outbox_relay",
-        routes: &[],
         variables: &["TABLE_OUTBOX", "BUS_NAME"],
         tables: &[("Outbox", &["DeleteItem"])],
         source: Source::Stream {
@@ -147,27 +155,86 @@ const FUNCTIONS: &[Function] = &[
     },
     Function {
         name: "outbox_sweep",
-        routes: &[],
         variables: &["TABLE_OUTBOX", "BUS_NAME"],
         tables: &[("Outbox", &["Scan", "DeleteItem"])],
         source: Source::Queue("OutboxSweep"),
     },
     Function {
-        name: "sync_quickbooks",
-        routes: &[],
+        name: "refresh_plan",
+        variables: &[
+            "TABLE_CONNECTIONS",
+            "QUEUE_REFRESH_URL",
+            "ENABLE_ACCOUNTING_SYNC",
+            "ENABLE_CRM_SYNC",
+            "ENABLE_EMAIL_MARKETING",
+            "ENABLE_ADDITIONAL_PAYMENTS",
+            "ENABLE_LOYALTY_INTEGRATION",
+        ],
+        // The cursor and the rows of a minute; what is switched off moves to another day.
+        tables: &[(
+            "Connections",
+            &["GetItem", "Query", "UpdateItem", "DeleteItem"],
+        )],
+        source: Source::Queue("RefreshPlan"),
+    },
+    Function {
+        name: "refresh_run",
         variables: &[
             "TABLE_RECORDS",
+            "TABLE_OUTBOX",
             "TABLE_CONNECTIONS",
-            "TABLE_LEDGER",
-            "SECRET_QUICKBOOKS",
-            "QUICKBOOKS_ENVIRONMENT",
+            "SECRET_PROVIDER_PREFIX",
             "SECRET_VAULT",
+            "ENABLE_ACCOUNTING_SYNC",
+            "ENABLE_CRM_SYNC",
+            "ENABLE_EMAIL_MARKETING",
+            "ENABLE_ADDITIONAL_PAYMENTS",
+            "ENABLE_LOYALTY_INTEGRATION",
             "NET_ALLOW_LOOPBACK",
         ],
         tables: &[
-            ("Records", &["GetItem"]),
+            // The event of a connection that ended.
+            ("Records", &["UpdateItem"]),
+            ("Outbox", &["UpdateItem"]),
+            ("Connections", &["GetItem", "UpdateItem", "DeleteItem"]),
+        ],
+        source: Source::Queue("Refresh"),
+    },
+    Function {
+        name: "vault_rotate",
+        variables: &[
+            "TABLE_CONNECTIONS",
+            "TABLE_WEBHOOKS",
+            "SECRET_VAULT",
+            "QUEUE_VAULT_ROTATE_URL",
+        ],
+        tables: &[
+            ("Connections", &["Scan", "GetItem", "UpdateItem"]),
+            ("Webhooks", &["Scan", "GetItem", "UpdateItem"]),
+        ],
+        source: Source::Queue("VaultRotate"),
+    },
+    Function {
+        name: "sync_quickbooks",
+        variables: &[
+            "TABLE_RECORDS",
+            "TABLE_OUTBOX",
+            "TABLE_CONNECTIONS",
+            "TABLE_LEDGER",
+            "SECRET_PROVIDER_PREFIX",
+            "SECRET_VAULT",
+            "ENABLE_ACCOUNTING_SYNC",
+            "NET_ALLOW_LOOPBACK",
+        ],
+        tables: &[
+            // Records; the event of a connection that ended.
+            ("Records", &["GetItem", "UpdateItem"]),
+            ("Outbox", &["UpdateItem"]),
             // All connections; one again for its tokens, which are put when they are renewed.
-            ("Connections", &["GetItem", "Query", "UpdateItem"]),
+            (
+                "Connections",
+                &["GetItem", "Query", "UpdateItem", "DeleteItem"],
+            ),
             // One document's row; those of customers and items in bulk.
             (
                 "Ledger",
@@ -178,14 +245,12 @@ const FUNCTIONS: &[Function] = &[
     },
     Function {
         name: "webhook_fanout",
-        routes: &[],
         variables: &["TABLE_WEBHOOKS", "QUEUE_WEBHOOK_DELIVER_URL"],
         tables: &[("Webhooks", &["Query", "UpdateItem"])],
         source: Source::Queue("WebhookFanout"),
     },
     Function {
         name: "webhook_deliver",
-        routes: &[],
         variables: &[
             "TABLE_RECORDS",
             "TABLE_WEBHOOKS",
@@ -308,7 +373,15 @@ fn needed(function: &Function) -> BTreeSet<(String, String)> {
         need(actions, "dynamodb", format!("Table{table}.Arn"));
     }
     for variable in function.variables {
-        if let Some(secret) = variable.strip_prefix("SECRET_") {
+        if *variable == "SECRET_PROVIDER_PREFIX" {
+            // A function of one provider reads that provider's secret alone.
+            let only = function.name.strip_prefix("sync_");
+            let names = PROVIDERS.iter().map(|provider| provider.manifest().name);
+            for name in names.filter(|name| only.is_none_or(|only| only == *name)) {
+                let secret = format!("Secret{}", camel(name));
+                need(&["GetSecretValue"], "secretsmanager", secret);
+            }
+        } else if let Some(secret) = variable.strip_prefix("SECRET_") {
             need(
                 &["GetSecretValue"],
                 "secretsmanager",
@@ -320,6 +393,13 @@ fn needed(function: &Function) -> BTreeSet<(String, String)> {
         } else if *variable == "BUS_NAME" {
             need(&["PutEvents"], "events", "Bus.Arn".to_owned());
         }
+    }
+    if function.name == "vault_rotate" {
+        need(
+            &["PutSecretValue"],
+            "secretsmanager",
+            "SecretVault".to_owned(),
+        );
     }
     match &function.source {
         Source::Api => {}
@@ -604,6 +684,9 @@ fn functions_get_exactly_the_variables_they_use() {
             let value = text(&variables[name.as_str()]);
             let meant = match name.split_once('_') {
                 Some(("TABLE", rest)) => Some(format!("Table{}", camel(rest))),
+                Some(("SECRET", "PROVIDER_PREFIX")) => {
+                    Some("crossdock-${Environment}-provider-".to_owned())
+                }
                 Some(("SECRET", rest)) => Some(format!("Secret{}", camel(rest))),
                 Some(("QUEUE", rest)) => {
                     Some(format!("Queue{}", camel(rest.trim_end_matches("_URL"))))
@@ -716,10 +799,10 @@ fn permissions_follow_the_calls_of_the_store() {
 #[test]
 fn routes_are_those_that_the_handlers_serve() {
     let template = template();
-    let routes = resources(&template, "AWS::ApiGatewayV2::Route");
+    let all = resources(&template, "AWS::ApiGatewayV2::Route");
     let integrations = resources(&template, "AWS::ApiGatewayV2::Integration");
     let mut deployed = BTreeSet::new();
-    for route in routes.values() {
+    for route in all.values() {
         let target = text(&route["Target"]);
         let name = target
             .trim_start_matches("integrations/${")
@@ -729,20 +812,20 @@ fn routes_are_those_that_the_handlers_serve() {
         let function = text(&integration["IntegrationUri"]);
         deployed.insert((text(&route["RouteKey"]), function));
     }
-    assert_eq!(deployed.len(), routes.len(), "a route stands twice");
+    assert_eq!(deployed.len(), all.len(), "a route stands twice");
     let served: BTreeSet<(String, String)> = FUNCTIONS
         .iter()
         .flat_map(|function| {
             let arn = format!("Function{}.Arn", camel(function.name));
-            let routes = function.routes.iter();
-            routes.map(move |route| ((*route).to_owned(), arn.clone()))
+            let routes = routes(function.name).into_iter();
+            routes.map(move |route| (route, arn.clone()))
         })
         .collect();
     assert_eq!(deployed, served, "template (left) and handlers (right)");
     let permissions = resources(&template, "AWS::Lambda::Permission");
     for function in FUNCTIONS
         .iter()
-        .filter(|function| !function.routes.is_empty())
+        .filter(|function| !routes(function.name).is_empty())
     {
         let name = format!("Function{}", camel(function.name));
         assert!(
@@ -755,10 +838,17 @@ fn routes_are_those_that_the_handlers_serve() {
     }
 }
 
-/// The routes of a function, for the samples.
-pub fn routes(function: &str) -> &'static [&'static str] {
-    let found = FUNCTIONS.iter().find(|known| known.name == function);
-    found.map_or(&[], |function| function.routes)
+/// The keys of the routes that a function serves; none for one that is not behind the API.
+pub fn routes(function: &str) -> Vec<String> {
+    let own = ROUTES.iter().filter(|route| route.function == function);
+    let mut keys: Vec<String> = own
+        .map(|route| format!("{} {}", route.method, route.path))
+        .collect();
+    // What no route takes goes here.
+    if function == "api_default" {
+        keys.push("$default".to_owned());
+    }
+    keys
 }
 
 /// All functions, for the samples.

@@ -4,12 +4,14 @@
 use super::{Request, Response};
 use crate::ctx::Ctx;
 use crate::error::{Code, Error, Result};
-use crate::oauth::connect::{self, COOKIE, Callback};
+use crate::oauth::connect::{self, COOKIE, Callback, Next};
 use crate::portal;
 use futures::future::BoxFuture;
 
 /// As long as the link lives, in seconds.
-const COOKIE_AGE: u32 = 30 * 60;
+const COOKIE_AGE: i64 = connect::LINK_LIFE.num_seconds();
+/// Most bytes of the form with a merchant's keys.
+const FORM_BYTES_MAX: usize = 8 * 1024;
 
 pub fn start<'a>(ctx: &'a Ctx, request: &'a Request) -> BoxFuture<'a, Result<Response>> {
     Box::pin(async move {
@@ -32,7 +34,16 @@ pub fn start<'a>(ctx: &'a Ctx, request: &'a Request) -> BoxFuture<'a, Result<Res
                     "{COOKIE}={}; Path=/oauth/cb; Max-Age={COOKIE_AGE}; HttpOnly; SameSite=Lax{secure}",
                     started.cookie
                 );
-                Ok(redirect(started.authorize_url.as_str()).header("set-cookie", cookie))
+                let response = match started.next {
+                    Next::Consent(url) => redirect(url.as_str()),
+                    Next::Form {
+                        manifest,
+                        fields,
+                        action,
+                        state,
+                    } => form(portal::keys_form(manifest, fields, &action, &state)),
+                };
+                Ok(response.header("set-cookie", cookie))
             }
             Err(error) => page(error),
         }
@@ -45,19 +56,30 @@ pub fn callback<'a>(ctx: &'a Ctx, request: &'a Request) -> BoxFuture<'a, Result<
         let [_, _, provider, tenant] = segments.as_slice() else {
             return Err(request.unknown());
         };
-        if request.method != "GET" {
-            return Err(request.unknown());
-        }
-        let parameter = |name: &str| request.query.get(name).cloned();
-        let manifest = crate::providers::accounting(provider).map(|p| p.manifest());
+        let posted = match request.method.as_str() {
+            "GET" => false,
+            "POST" if request.body.len() <= FORM_BYTES_MAX => true,
+            "POST" => {
+                return page(Error::new(
+                    Code::PayloadTooLarge,
+                    "what was entered is too long; go back and enter the keys alone",
+                ));
+            }
+            _ => return Err(request.unknown()),
+        };
+        let parameters = if posted {
+            url::form_urlencoded::parse(&request.body)
+                .into_owned()
+                .collect()
+        } else {
+            request.query.clone()
+        };
         let callback = Callback {
             provider: (*provider).to_owned(),
             tenant: (*tenant).to_owned(),
-            state: parameter("state"),
-            code: parameter("code"),
-            error: parameter("error"),
-            tenant_id: manifest.and_then(|manifest| parameter(manifest.tenant_parameter)),
             cookie: request.cookies.get(COOKIE).cloned(),
+            parameters,
+            posted,
         };
         match connect::finish(ctx, callback).await {
             Ok(url) => Ok(redirect(url.as_str())),
@@ -68,7 +90,8 @@ pub fn callback<'a>(ctx: &'a Ctx, request: &'a Request) -> BoxFuture<'a, Result<
 
 fn redirect(url: &str) -> Response {
     Response {
-        status: 302,
+        // After a posted form the browser has to go on with GET (RFC 9110 §15.4.4).
+        status: 303,
         headers: vec![
             ("location", url.to_owned()),
             ("cache-control", "no-store".to_owned()),
@@ -79,21 +102,20 @@ fn redirect(url: &str) -> Response {
     }
 }
 
+/// A page with a form, which may be posted to this origin alone.
+fn form(body: String) -> Response {
+    let mut response = Response::html(200, body).header("cache-control", "no-store");
+    response
+        .headers
+        .push(("referrer-policy", "no-referrer".to_owned()));
+    response
+}
+
 fn page(error: Error) -> Result<Response> {
     // Failures of ours are for the log and the common shape, not for a page of their own.
     if error.code() == Code::Internal {
         return Err(error);
     }
-    Ok(Response {
-        status: error.code().status(),
-        headers: vec![
-            ("content-type", "text/html; charset=utf-8".to_owned()),
-            ("cache-control", "no-store".to_owned()),
-            (
-                "content-security-policy",
-                portal::CONTENT_SECURITY_POLICY.to_owned(),
-            ),
-        ],
-        body: portal::message(error.code().title(), error.detail()),
-    })
+    let page = portal::message(error.code().title(), error.detail());
+    Ok(Response::html(error.code().status(), page).header("cache-control", "no-store"))
 }

@@ -2,16 +2,22 @@
 
 use super::{Request, Response, auth, path_id, whole_list};
 use crate::ctx::Ctx;
-use crate::error::{Error, Result};
-use crate::model::ids::MerchantId;
-use crate::oauth::connect;
-use crate::oauth::connection::{self, Connection};
-use crate::providers::accounting;
+use crate::error::{Code, Error, FieldError, Result};
+use crate::model::ids::{ConnectionId, MerchantId};
+use crate::oauth::connection::{self, Connection, Entry, Health, Settings, Status};
+use crate::oauth::{connect, manage};
+use crate::providers::{Category, Manifest, Provider, provider};
+use crate::store::{Item, keys};
+use auth::{Merchant, Platform};
 use futures::future::BoxFuture;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use url::Url;
+
+/// Most entries of one page of a history, and how many come when none is asked for.
+const ENTRIES_MAX: usize = 200;
+const ENTRIES_DEFAULT: usize = 50;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -27,6 +33,35 @@ struct ConfirmRequest {
     confirmation: SecretString,
 }
 
+/// A request that says no more than whose connection it is about.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PlainRequest {
+    merchant_id: MerchantId,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DisconnectRequest {
+    merchant_id: MerchantId,
+    #[serde(default)]
+    force: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SettingsRequest {
+    merchant_id: MerchantId,
+    settings: Settings,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ImportRequest {
+    merchant_id: MerchantId,
+    tokens: connect::Import,
+}
+
 pub fn handle<'a>(ctx: &'a Ctx, request: &'a Request) -> BoxFuture<'a, Result<Response>> {
     Box::pin(async move {
         let platform = auth::platform(ctx, request).await?;
@@ -34,65 +69,279 @@ pub fn handle<'a>(ctx: &'a Ctx, request: &'a Request) -> BoxFuture<'a, Result<Re
         let ["api", "v1", "integrations", rest @ ..] = segments.as_slice() else {
             return Err(request.unknown());
         };
+        let call = Call {
+            ctx,
+            request,
+            platform,
+        };
         match (request.method.as_str(), rest) {
-            ("GET", []) => {
-                let merchant = platform.merchant(ctx, &request.merchant_id()?).await?;
-                let connections = connection::list(ctx, &merchant.id).await?;
-                let data = connections
-                    .iter()
-                    .map(|(_, connection)| view(connection))
-                    .collect();
-                Response::json(200, &whole_list(data))
-            }
-            ("POST", [category, provider, "connect"]) => {
-                let known = accounting(provider)
-                    .filter(|known| known.manifest().category.as_str() == *category);
-                let known = known.ok_or_else(|| request.unknown())?;
-                let body: ConnectRequest = request.read()?;
-                let merchant = platform.merchant(ctx, &body.merchant_id).await?;
-                let name = known.manifest().name;
-                let link = connect::create_link(ctx, &merchant.id, name, body.return_url).await?;
-                Response::json(201, &link)
-            }
-            ("GET", [category, id]) => {
-                let merchant = platform.merchant(ctx, &request.merchant_id()?).await?;
-                let (_, connection) = connection::load(ctx, &merchant.id, &path_id(id)?).await?;
-                in_category(&connection, category)?;
-                Response::json(200, &view(&connection))
-            }
-            ("POST", [category, id, "confirm"]) => {
-                let body: ConfirmRequest = request.read()?;
-                let merchant = platform.merchant(ctx, &body.merchant_id).await?;
-                let id = path_id(id)?;
-                let (_, connection) = connection::load(ctx, &merchant.id, &id).await?;
-                in_category(&connection, category)?;
-                let confirmation = body.confirmation.expose_secret();
-                let connection = connect::confirm(ctx, &merchant.id, &id, confirmation).await?;
-                Response::json(200, &view(&connection))
-            }
+            ("GET", []) => call.list(None).await,
+            ("GET", [category]) => call.list(Some(call.category(category)?)).await,
+            ("POST", [category, name, "connect"]) => call.connect(category, name).await,
+            ("POST", [category, name, "import"]) => call.import(category, name).await,
+            ("GET", [category, id]) => call.show(category, id).await,
+            ("GET", [category, id, "history"]) => call.history(category, id).await,
+            ("POST", [category, id, "confirm"]) => call.confirm(category, id).await,
+            ("POST", [category, id, "reconnect"]) => call.reconnect(category, id).await,
+            ("POST", [category, id, "check"]) => call.check(category, id).await,
+            ("POST", [category, id, "pause"]) => call.pause(category, id).await,
+            ("POST", [category, id, "resume"]) => call.resume(category, id).await,
+            ("POST", [category, id, "disconnect"]) => call.disconnect(category, id).await,
+            ("PUT", [category, id, "settings"]) => call.set(category, id).await,
             _ => Err(request.unknown()),
         }
     })
 }
 
-fn in_category(connection: &Connection, category: &str) -> Result<()> {
-    if connection.category.as_str() == category {
-        return Ok(());
+/// One authenticated request.
+struct Call<'a> {
+    ctx: &'a Ctx,
+    request: &'a Request,
+    platform: Platform,
+}
+
+impl Call<'_> {
+    /// The category of a path, unless it is switched off.
+    fn category(&self, name: &str) -> Result<Category> {
+        let category = Category::parse(name).ok_or_else(|| {
+            let known = Category::ALL.map(Category::as_str).join(", ");
+            Error::new(
+                Code::NotFound,
+                format!("there is no such category; known are {known}"),
+            )
+        })?;
+        self.ctx.config.enabled(category)?;
+        Ok(category)
     }
-    Err(Error::not_found(format!("connection {}", connection.id)))
+
+    /// The provider of a path.
+    fn provider(&self, category: &str, name: &str) -> Result<&'static dyn Provider> {
+        let category = self.category(category)?;
+        let found = provider(name).map(|found| (found, found.manifest().category));
+        match found {
+            Some((found, its)) if its == category => Ok(found),
+            Some((_, its)) => Err(Error::new(
+                Code::NotFound,
+                format!(
+                    "{name} is no provider of {}, but of {}",
+                    category.as_str(),
+                    its.as_str()
+                ),
+            )),
+            None => Err(Error::new(
+                Code::NotFound,
+                "there is no such provider; GET /api/v1/integrations lists those there are",
+            )),
+        }
+    }
+
+    async fn merchant(&self, id: &MerchantId) -> Result<Merchant> {
+        self.platform.merchant(self.ctx, id).await
+    }
+
+    /// The merchant's own connection that stands at a path.
+    async fn connection(
+        &self,
+        category: &str,
+        id: &str,
+        merchant: &MerchantId,
+    ) -> Result<(MerchantId, ConnectionId)> {
+        let category = self.category(category)?;
+        let merchant = self.merchant(merchant).await?;
+        let id: ConnectionId = path_id(id)?;
+        let (_, connection) = connection::load(self.ctx, &merchant.id, &id).await?;
+        if connection.category != category {
+            return Err(Error::not_found(format!("connection {id}")));
+        }
+        Ok((merchant.id, id))
+    }
+
+    async fn list(&self, only: Option<Category>) -> Result<Response> {
+        let merchant = self.merchant(&self.request.merchant_id()?).await?;
+        let connections = connection::list(self.ctx, &merchant.id).await?;
+        let wanted = |connection: &Connection| {
+            only.is_none_or(|category| category == connection.category)
+                && self.ctx.config.enabled(connection.category).is_ok()
+        };
+        let connections: Vec<Connection> = connections
+            .into_iter()
+            .map(|(_, connection)| connection)
+            .filter(wanted)
+            .collect();
+        let data = views(self.ctx, &connections).await?;
+        let mut body = whole_list(data);
+        let offered = crate::providers::PROVIDERS.iter().map(|p| p.manifest());
+        let offered = offered.filter(|manifest| {
+            only.is_none_or(|category| category == manifest.category)
+                && self.ctx.config.enabled(manifest.category).is_ok()
+        });
+        body["providers"] = offered.map(offer).collect();
+        Response::json(200, &body)
+    }
+
+    async fn reply(&self, status: u16, connection: Connection) -> Result<Response> {
+        let mut views = views(self.ctx, std::slice::from_ref(&connection)).await?;
+        Response::json(status, &views.remove(0))
+    }
+
+    async fn connect(&self, category: &str, name: &str) -> Result<Response> {
+        let provider = self.provider(category, name)?;
+        let body: ConnectRequest = self.request.read()?;
+        let merchant = self.merchant(&body.merchant_id).await?;
+        let manifest = provider.manifest();
+        let link =
+            connect::create_link(self.ctx, &merchant.id, manifest, body.return_url, None).await?;
+        Response::json(201, &link)
+    }
+
+    async fn import(&self, category: &str, name: &str) -> Result<Response> {
+        let provider = self.provider(category, name)?;
+        let body: ImportRequest = self.request.read()?;
+        let merchant = self.merchant(&body.merchant_id).await?;
+        let connection = connect::import(self.ctx, &merchant.id, provider, body.tokens).await?;
+        self.reply(201, connection).await
+    }
+
+    async fn show(&self, category: &str, id: &str) -> Result<Response> {
+        let merchant = self.request.merchant_id()?;
+        let (merchant, id) = self.connection(category, id, &merchant).await?;
+        let (_, connection) = connection::load(self.ctx, &merchant, &id).await?;
+        self.reply(200, connection).await
+    }
+
+    async fn confirm(&self, category: &str, id: &str) -> Result<Response> {
+        let body: ConfirmRequest = self.request.read()?;
+        let (merchant, id) = self.connection(category, id, &body.merchant_id).await?;
+        let confirmation = body.confirmation.expose_secret();
+        let connection = connect::confirm(self.ctx, &merchant, &id, confirmation).await?;
+        self.reply(200, connection).await
+    }
+
+    async fn reconnect(&self, category: &str, id: &str) -> Result<Response> {
+        let body: ConnectRequest = self.request.read()?;
+        let (merchant, id) = self.connection(category, id, &body.merchant_id).await?;
+        let (_, connection) = connection::load(self.ctx, &merchant, &id).await?;
+        if connection.status == Status::Pending {
+            return Err(Error::new(
+                Code::Conflict,
+                "this connection was never confirmed; make a new connect link instead",
+            ));
+        }
+        let manifest = connection.manifest()?;
+        let link =
+            connect::create_link(self.ctx, &merchant, manifest, body.return_url, Some(&id)).await?;
+        Response::json(201, &link)
+    }
+
+    async fn check(&self, category: &str, id: &str) -> Result<Response> {
+        let body: PlainRequest = self.request.read()?;
+        let (merchant, id) = self.connection(category, id, &body.merchant_id).await?;
+        self.reply(200, manage::check(self.ctx, &merchant, &id).await?)
+            .await
+    }
+
+    async fn pause(&self, category: &str, id: &str) -> Result<Response> {
+        let body: PlainRequest = self.request.read()?;
+        let (merchant, id) = self.connection(category, id, &body.merchant_id).await?;
+        self.reply(200, manage::pause(self.ctx, &merchant, &id).await?)
+            .await
+    }
+
+    async fn resume(&self, category: &str, id: &str) -> Result<Response> {
+        let body: PlainRequest = self.request.read()?;
+        let (merchant, id) = self.connection(category, id, &body.merchant_id).await?;
+        self.reply(200, manage::resume(self.ctx, &merchant, &id).await?)
+            .await
+    }
+
+    async fn disconnect(&self, category: &str, id: &str) -> Result<Response> {
+        let body: DisconnectRequest = self.request.read()?;
+        let (merchant, id) = self.connection(category, id, &body.merchant_id).await?;
+        let connection = manage::disconnect(self.ctx, &merchant, &id, body.force).await?;
+        self.reply(200, connection).await
+    }
+
+    async fn set(&self, category: &str, id: &str) -> Result<Response> {
+        let body: SettingsRequest = self.request.read()?;
+        let (merchant, id) = self.connection(category, id, &body.merchant_id).await?;
+        let connection = manage::set(self.ctx, &merchant, &id, body.settings).await?;
+        self.reply(200, connection).await
+    }
+
+    /// What happened to a connection, oldest first, a page at a time.
+    async fn history(&self, category: &str, id: &str) -> Result<Response> {
+        let merchant = self.request.merchant_id()?;
+        let (merchant, id) = self.connection(category, id, &merchant).await?;
+        let limit = self.request.limit(ENTRIES_DEFAULT, ENTRIES_MAX)?;
+        let after = match self.request.query.get("cursor") {
+            None => None,
+            Some(text) if text.parse::<uuid::Uuid>().is_ok() => {
+                Some(keys::after_entry(&merchant, &id, text))
+            }
+            Some(_) => {
+                let detail =
+                    "a cursor is the next_cursor of the page before; leave it out to begin";
+                return Err(Error::invalid(vec![FieldError::new(
+                    "/cursor",
+                    "invalid_cursor",
+                    detail,
+                )]));
+            }
+        };
+        let group = keys::connection_history(&merchant, &id);
+        let page = self.ctx.store.list(&group, after.as_deref(), limit).await?;
+        let entries: Vec<Entry> = page.items.iter().map(Item::read).collect::<Result<_>>()?;
+        let next = page.next.and(entries.last().map(|last| last.id.clone()));
+        let body = json!({
+            "data": entries, "has_more": next.is_some(), "next_cursor": next, "prev_cursor": null,
+        });
+        Response::json(200, &body)
+    }
+}
+
+/// What is offered to a merchant.
+fn offer(manifest: &'static Manifest) -> Value {
+    json!({
+        "provider": manifest.name,
+        "title": manifest.title,
+        "category": manifest.category,
+        "connects_by": if manifest.code_flow().is_some() { "oauth" } else { "keys" },
+    })
+}
+
+async fn views(ctx: &Ctx, connections: &[Connection]) -> Result<Vec<Value>> {
+    let of = |one: &Connection| keys::connection_health(&one.merchant_id, &one.id);
+    let healths: Vec<_> = connections.iter().map(of).collect();
+    let healths = ctx.store.get_many(&healths).await?;
+    let mut views = Vec::new();
+    for (connection, health) in connections.iter().zip(healths) {
+        let health: Health = health
+            .map(|item| item.read())
+            .transpose()?
+            .unwrap_or_default();
+        views.push(view(connection, &health));
+    }
+    Ok(views)
 }
 
 /// What is shown of a connection: everything but its secrets.
-fn view(connection: &Connection) -> Value {
+fn view(connection: &Connection, health: &Health) -> Value {
     json!({
         "id": connection.id,
         "merchant_id": connection.merchant_id,
         "provider": connection.provider,
         "category": connection.category,
         "status": connection.status,
+        "label": connection.label(),
         "tenant_id": connection.tenant_id,
         "tenant_name": connection.tenant_name,
         "scopes": connection.scopes,
+        "settings": connection.settings,
+        "health": health.word(),
+        "last_success_at": health.last_success_at,
+        "last_failure": health.last_failure,
+        "next_refresh_at": connection.next_refresh_at,
+        "trouble": connection.trouble,
         "created_at": connection.created_at,
         "updated_at": connection.updated_at,
     })

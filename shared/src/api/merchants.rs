@@ -3,12 +3,16 @@
 use super::auth::{self, Merchant};
 use super::{Request, Response, path_id};
 use crate::ctx::Ctx;
-use crate::error::{Code, Error, FieldError, Result};
+use crate::error::{Code, Error, Result};
 use crate::model::ids::MerchantId;
 use crate::model::money::Currency;
+use crate::model::text::check_line;
 use crate::store::{Condition, Write, WriteError, keys};
 use futures::future::BoxFuture;
 use serde::Deserialize;
+
+/// Longest name of a merchant.
+const NAME_CHARACTERS_MAX: usize = 200;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -35,14 +39,10 @@ pub fn handle<'a>(ctx: &'a Ctx, request: &'a Request) -> BoxFuture<'a, Result<Re
 async fn register(ctx: &Ctx, request: &Request) -> Result<Response> {
     let platform = auth::platform(ctx, request).await?;
     let new: NewMerchant = request.read()?;
-    let length = new.name.trim().chars().count();
-    if length == 0 || length > 200 {
-        let detail = "a name of 1 to 200 characters is needed";
-        return Err(Error::invalid(vec![FieldError::new(
-            "/name",
-            "wrong_length",
-            detail,
-        )]));
+    let mut faults = Vec::new();
+    check_line(&mut faults, "/name", &new.name, 1, NAME_CHARACTERS_MAX);
+    if !faults.is_empty() {
+        return Err(Error::invalid(faults));
     }
     let merchant = Merchant {
         id: new.id,

@@ -7,12 +7,14 @@ pub mod events;
 pub mod integrations;
 pub mod merchants;
 pub mod problem;
+pub mod routes;
 pub mod webhooks;
 
 use crate::ctx::Ctx;
 use crate::error::{Code, Error, FieldError, Result};
-use crate::model::ids::MerchantId;
+use crate::model::ids::{IdError, MerchantId};
 use crate::model::wire;
+use crate::portal;
 use futures::future::BoxFuture;
 use secrecy::SecretString;
 use serde::Serialize;
@@ -53,6 +55,19 @@ impl Response {
             headers: vec![("content-type", "application/json".to_owned())],
             body: serde_json::to_string(body).map_err(Error::internal)?,
         })
+    }
+
+    /// A page of `portal`.
+    pub fn html(status: u16, body: String) -> Response {
+        let policy = portal::CONTENT_SECURITY_POLICY.to_owned();
+        Response {
+            status,
+            headers: vec![
+                ("content-type", "text/html; charset=utf-8".to_owned()),
+                ("content-security-policy", policy),
+            ],
+            body,
+        }
     }
 
     pub fn header(mut self, name: &'static str, value: impl Into<String>) -> Response {
@@ -104,19 +119,44 @@ impl Request {
             .map_err(|error| fault("invalid_value", format!("{error}")))
     }
 
+    /// How many the caller wants on one page: `limit` of the query, from 1 to `max`.
+    pub fn limit(&self, default: usize, max: usize) -> Result<usize> {
+        match self.query.get("limit").map(|text| text.parse::<usize>()) {
+            None => Ok(default),
+            Some(Ok(limit)) if (1..=max).contains(&limit) => Ok(limit),
+            Some(_) => Err(Error::invalid(vec![FieldError::new(
+                "/limit",
+                "invalid_value",
+                format!("limit is a number from 1 to {max}"),
+            )])),
+        }
+    }
+
     /// The refusal of a path or method that a function does not serve.
     pub fn unknown(&self) -> Error {
+        let methods = routes::methods(&self.path);
+        if methods.is_empty() || methods.contains(&self.method.as_str()) {
+            return Error::new(
+                Code::NotFound,
+                format!("nothing is served at {} {}", self.method, self.path),
+            );
+        }
         Error::new(
-            Code::NotFound,
-            format!("nothing is served at {} {}", self.method, self.path),
+            Code::MethodNotAllowed,
+            format!(
+                "{} takes {}, and not {}",
+                self.path,
+                methods.join(" and "),
+                self.method
+            ),
         )
     }
 }
 
 /// Reads an id out of a path. What is no id cannot exist.
-pub fn path_id<T: std::str::FromStr>(text: &str) -> Result<T> {
+pub fn path_id<T: std::str::FromStr<Err = IdError>>(text: &str) -> Result<T> {
     text.parse()
-        .map_err(|_| Error::not_found(format!("{:?}", text.chars().take(64).collect::<String>())))
+        .map_err(|error| Error::new(Code::NotFound, format!("nothing is here: {error}")))
 }
 
 /// A list that is whole: the resources here have no second page.

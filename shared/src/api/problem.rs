@@ -1,6 +1,6 @@
 //! Problems: every refusal in one shape (RFC 9457).
 
-use super::Response;
+use super::{Request, Response, routes};
 use crate::error::{Code, Error};
 use serde_json::json;
 
@@ -26,14 +26,17 @@ pub fn document(error: &Error, request_id: &str) -> serde_json::Value {
 }
 
 /// The reply to a request that failed.
-pub fn response(error: &Error, request_id: &str) -> Response {
+pub fn response(error: &Error, request: &Request) -> Response {
     let mut response = Response {
         status: error.code().status(),
         headers: vec![("content-type", "application/problem+json".to_owned())],
-        body: document(error, request_id).to_string(),
+        body: document(error, &request.id).to_string(),
     };
     if error.code() == Code::Unauthenticated {
         response = response.header("www-authenticate", "Bearer realm=\"crossdock\"");
+    }
+    if error.code() == Code::MethodNotAllowed {
+        response = response.header("allow", routes::methods(&request.path).join(", "));
     }
     if error.code() == Code::Busy {
         response = response.header("retry-after", "1");

@@ -99,23 +99,20 @@ async fn attempts(
     merchant: &MerchantId,
     id: &EndpointId,
 ) -> Result<Response> {
-    let limit = match request.query.get("limit").map(|text| text.parse::<usize>()) {
-        None => DELIVERIES_DEFAULT,
-        Some(Ok(limit)) if (1..=DELIVERIES_MAX).contains(&limit) => limit,
-        Some(_) => {
-            let detail = format!("limit is a number from 1 to {DELIVERIES_MAX}");
+    let limit = request.limit(DELIVERIES_DEFAULT, DELIVERIES_MAX)?;
+    // The cursor is the last event id: it shows nothing of the table and reaches no other group.
+    let after = match request.query.get("cursor").map(|text| text.parse()) {
+        None => None,
+        Some(Ok(event)) => Some(keys::after_delivery(merchant, id, &event)),
+        Some(Err(_)) => {
+            let detail = "a cursor is the next_cursor of the page before; leave it out to begin";
             return Err(Error::invalid(vec![FieldError::new(
-                "/limit",
-                "invalid_value",
+                "/cursor",
+                "invalid_cursor",
                 detail,
             )]));
         }
     };
-    // The cursor is the last event id: it shows nothing of the table and reaches no other group.
-    let after = request
-        .query
-        .get("cursor")
-        .map(|cursor| keys::after_delivery(merchant, id, cursor));
     let group = keys::deliveries(merchant, id);
     let page = ctx.store.list(&group, after.as_deref(), limit).await?;
     let deliveries: Vec<Delivery> = page

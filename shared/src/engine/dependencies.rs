@@ -77,7 +77,7 @@ async fn adopt(
             .iter()
             .filter(|(dependency, _)| dependency.kind == kind);
         let names: Vec<String> = of_kind.flat_map(|(d, _)| d.names.clone()).collect();
-        for chunk in names.chunks(provider.manifest().find_names_max) {
+        for chunk in names.chunks(provider.find_names_max()) {
             let request = provider.find(&session.tenant, kind, chunk);
             let (some, _) = session
                 .call(request, |answer| provider.read_found(kind, answer))
@@ -132,7 +132,7 @@ async fn create(
         failures.insert((dependency.kind, dependency.key), Fault::NameTaken);
     }
     let mut rest = Vec::new();
-    for chunk in ready.chunks(provider.manifest().create_batch_max) {
+    for chunk in ready.chunks(provider.create_batch_max()) {
         let wanted: Vec<(&Dependency, &str)> = chunk
             .iter()
             .map(|(dependency, position)| (dependency, dependency.names[*position].as_str()))

@@ -4,4 +4,6 @@
 mod dependencies;
 pub mod outbox;
 pub mod push;
+pub mod refresh;
+pub mod rotation;
 mod session;

@@ -135,7 +135,7 @@ async fn push_connection(
     connection: &Connection,
     wanted: &[Target],
 ) -> Result<Vec<(Target, Error)>> {
-    let session = Session::new(ctx, provider, connection)?;
+    let session = Session::new(ctx, provider, connection).await?;
     let mut records = Vec::new();
     for asked in wanted {
         for (target, record) in load(ctx, asked).await? {

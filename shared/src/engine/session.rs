@@ -2,26 +2,21 @@
 
 use crate::ctx::Ctx;
 use crate::error::{Code, Error, Result};
-use crate::model::http::{Authorization, Request, Response};
+use crate::model::http::{Request, Response};
 use crate::net::Limits;
-use crate::oauth::connection::Connection;
-use crate::oauth::tokens;
-use crate::providers::{Accounting, Fault, Tenant};
+use crate::oauth::connection::{self, Connection, Trouble};
+use crate::oauth::tokens::{self, Need, Setup};
+use crate::providers::{Accounting, Fault, Grant, Tenant};
 use crate::store::{Condition, Write, keys};
 use chrono::{DateTime, TimeDelta, Utc};
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::Mutex;
 
 /// How long the company's settings are used before they are read again.
 const SETTINGS_AGE_MAX: TimeDelta = TimeDelta::hours(1);
-
-/// While another function renews the tokens, this one looks again a few times before the message
-/// goes back to the queue.
-const RENEWAL_WAITS_MAX: usize = 12;
-const RENEWAL_WAIT: Duration = Duration::from_millis(250);
 
 #[derive(Serialize, Deserialize)]
 struct HeldSettings {
@@ -34,7 +29,10 @@ pub struct Session<'a> {
     pub provider: &'static dyn Accounting,
     pub connection: &'a Connection,
     pub tenant: Tenant,
-    token: Mutex<Option<SecretString>>,
+    setup: Setup,
+    grant: Mutex<Option<Grant>>,
+    /// Whether a success and a failure were noted, so that each is noted once.
+    noted: [AtomicBool; 2],
 }
 
 /// Why a push stopped: we failed and may try again, or the provider said no.
@@ -57,14 +55,15 @@ impl From<Fault> for Stop {
 }
 
 impl<'a> Session<'a> {
-    pub fn new(
+    pub async fn new(
         ctx: &'a Ctx,
         provider: &'static dyn Accounting,
         connection: &'a Connection,
     ) -> Result<Session<'a>> {
-        let api = tokens::site(ctx, provider.manifest())?.api;
+        let setup = Setup::of(ctx, provider).await?;
+        let api = connection.api.as_ref().unwrap_or(&setup.site.api);
         let tenant = Tenant {
-            api,
+            api: api.clone(),
             id: connection.tenant_id.clone(),
         };
         Ok(Session {
@@ -72,31 +71,22 @@ impl<'a> Session<'a> {
             provider,
             connection,
             tenant,
-            token: Mutex::new(None),
+            setup,
+            grant: Mutex::new(None),
+            noted: [AtomicBool::new(false), AtomicBool::new(false)],
         })
     }
 
-    async fn token(&self, refused: Option<&SecretString>) -> Result<SecretString> {
-        let mut held = self.token.lock().await;
-        if let (Some(token), None) = (held.as_ref(), refused) {
-            return Ok(token.clone());
+    async fn grant(&self, refused: Option<&SecretString>) -> Result<Grant> {
+        let mut held = self.grant.lock().await;
+        if let (Some(grant), None) = (held.as_ref(), refused) {
+            return Ok(grant.clone());
         }
-        let manifest = self.provider.manifest();
-        let mut tries = 0;
-        loop {
-            let token = tokens::access_token(self.ctx, manifest, self.connection, refused).await;
-            match token {
-                Err(error) if error.code() == Code::Busy && tries < RENEWAL_WAITS_MAX => {
-                    tries += 1;
-                    self.ctx.clock.sleep(RENEWAL_WAIT).await;
-                }
-                Err(error) => return Err(error),
-                Ok(token) => {
-                    *held = Some(token.clone());
-                    return Ok(token);
-                }
-            }
-        }
+        let need = refused.map_or(Need::Good, Need::Other);
+        let (merchant, id) = (&self.connection.merchant_id, &self.connection.id);
+        let (_, grant) = tokens::access(self.ctx, &self.setup, merchant, id, need).await?;
+        *held = Some(grant.clone());
+        Ok(grant)
     }
 
     /// Sends `request` and lets `read` judge the answer. A refused token is renewed once.
@@ -107,16 +97,52 @@ impl<'a> Session<'a> {
     ) -> Result<(T, Response), Stop> {
         let mut refused = None;
         loop {
-            let token = self.token(refused.as_ref()).await?;
-            let mut request = request.clone();
-            request.authorization = Authorization::Bearer(token.clone());
-            let answer = self.ctx.net.send(request, Limits::PROVIDER).await?;
+            let grant = self.grant(refused.as_ref()).await?;
+            let request = self.provider.authorize(request.clone(), &grant);
+            let answer = match self.ctx.net.send(request, Limits::PROVIDER).await {
+                Ok(answer) => answer,
+                Err(error) => {
+                    self.note(Some(error.detail())).await;
+                    return Err(Stop::Ours(error));
+                }
+            };
             match read(&answer) {
-                Ok(value) => return Ok((value, answer)),
-                Err(Fault::Unauthorized) if refused.is_none() => refused = Some(token),
-                Err(fault) => return Err(Stop::Theirs(fault)),
+                Ok(value) => {
+                    self.note(None).await;
+                    return Ok((value, answer));
+                }
+                Err(Fault::Unauthorized) if refused.is_none() => refused = Some(grant.access),
+                Err(fault) => {
+                    match &fault {
+                        Fault::Later { detail } => self.note(Some(detail)).await,
+                        Fault::Unauthorized => self.note(Some("the access was refused")).await,
+                        // A refusal of one document says nothing against the connection.
+                        Fault::Stale | Fault::NameTaken | Fault::Refused { .. } => {}
+                    }
+                    return Err(Stop::Theirs(fault));
+                }
             }
         }
+    }
+
+    /// Notes the first success and the first failure of this session.
+    async fn note(&self, failure: Option<&str>) {
+        if self.noted[usize::from(failure.is_some())].swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let trouble = failure.map(|detail| Trouble {
+            code: Code::UpstreamFailed.as_str().to_owned(),
+            detail: detail.to_owned(),
+            at: self.ctx.now(),
+        });
+        if trouble.is_none() {
+            let (merchant, id) = (&self.connection.merchant_id, &self.connection.id);
+            // What was read at the beginning may be from before a renewal of this session.
+            if let Ok((_, current)) = connection::load(self.ctx, merchant, id).await {
+                tokens::settle(self.ctx, &current).await;
+            }
+        }
+        connection::note_health(self.ctx, self.connection, trouble).await;
     }
 
     /// How the company is set up, read at most once an hour.

@@ -3,6 +3,7 @@
 use super::ids::{EventId, MerchantId, RecordId};
 use super::order::{LowStock, Order, Payment, Refund};
 use super::people::User;
+use super::text::check_time;
 use super::wire;
 use crate::error::{Error, FieldError, Result};
 use chrono::{DateTime, Utc};
@@ -10,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-/// Every type that the commerce backend may send.
+/// Every type of event: what the commerce backend sends, and what begins here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum EventType {
     #[serde(rename = "order.created")]
@@ -27,10 +28,16 @@ pub enum EventType {
     InventoryLowStock,
     #[serde(rename = "user.created")]
     UserCreated,
+    #[serde(rename = "connection.connected")]
+    ConnectionConnected,
+    #[serde(rename = "connection.reauth_required")]
+    ConnectionReauthRequired,
+    #[serde(rename = "connection.disconnected")]
+    ConnectionDisconnected,
 }
 
 impl EventType {
-    pub const ALL: [EventType; 7] = [
+    pub const ALL: [EventType; 10] = [
         EventType::OrderCreated,
         EventType::OrderUpdated,
         EventType::OrderCompleted,
@@ -38,6 +45,9 @@ impl EventType {
         EventType::PaymentProcessed,
         EventType::InventoryLowStock,
         EventType::UserCreated,
+        EventType::ConnectionConnected,
+        EventType::ConnectionReauthRequired,
+        EventType::ConnectionDisconnected,
     ];
 
     pub const fn as_str(self) -> &'static str {
@@ -49,7 +59,20 @@ impl EventType {
             EventType::PaymentProcessed => "payment.processed",
             EventType::InventoryLowStock => "inventory.low_stock",
             EventType::UserCreated => "user.created",
+            EventType::ConnectionConnected => "connection.connected",
+            EventType::ConnectionReauthRequired => "connection.reauth_required",
+            EventType::ConnectionDisconnected => "connection.disconnected",
         }
+    }
+
+    /// Whether events of this type begin here, so that nobody may send one.
+    pub const fn is_ours(self) -> bool {
+        matches!(
+            self,
+            EventType::ConnectionConnected
+                | EventType::ConnectionReauthRequired
+                | EventType::ConnectionDisconnected
+        )
     }
 
     pub fn parse(text: &str) -> Option<EventType> {
@@ -61,6 +84,12 @@ impl EventType {
     /// The names of all types, for messages.
     pub fn names() -> String {
         EventType::ALL.map(EventType::as_str).join(", ")
+    }
+
+    /// The names of the types that the commerce backend may send.
+    pub fn names_taken() -> String {
+        let taken = EventType::ALL.into_iter().filter(|kind| !kind.is_ours());
+        taken.map(EventType::as_str).collect::<Vec<_>>().join(", ")
     }
 }
 
@@ -82,6 +111,7 @@ pub enum RecordKind {
     Refund,
     Stock,
     User,
+    Connection,
 }
 
 impl RecordKind {
@@ -91,6 +121,7 @@ impl RecordKind {
             RecordKind::Refund => "refund",
             RecordKind::Stock => "stock",
             RecordKind::User => "user",
+            RecordKind::Connection => "connection",
         }
     }
 }
@@ -125,8 +156,9 @@ impl Event {
     pub fn read(value: Value) -> Result<Event> {
         let fingerprint = fingerprint(&value);
         let wire: WireEvent = wire::read(value).map_err(|fault| Error::invalid(vec![fault]))?;
-        let Some(kind) = EventType::parse(&wire.kind) else {
-            let known = EventType::names();
+        let kind = EventType::parse(&wire.kind).filter(|kind| !kind.is_ours());
+        let Some(kind) = kind else {
+            let known = EventType::names_taken();
             return Err(Error::invalid(vec![FieldError::new(
                 "/type",
                 "unknown_event_type",
@@ -136,14 +168,16 @@ impl Event {
                 ),
             )]));
         };
-        let payload = Payload::read(kind, wire.data.clone()).map_err(|faults| {
-            Error::invalid(
-                faults
-                    .into_iter()
-                    .map(|fault| fault.under("/data"))
-                    .collect(),
-            )
-        })?;
+        let mut faults = Vec::new();
+        check_time(&mut faults, "/occurred_at", wire.occurred_at);
+        let payload = match Payload::read(kind, wire.data.clone()) {
+            Ok(payload) if faults.is_empty() => payload,
+            outcome => {
+                let inside = outcome.err().unwrap_or_default();
+                faults.extend(inside.into_iter().map(|fault| fault.under("/data")));
+                return Err(Error::invalid(faults));
+            }
+        };
         Ok(Event {
             id: wire.id,
             kind,
@@ -181,7 +215,14 @@ impl Payload {
             }
             EventType::UserCreated => {
                 let user: User = wire::read(data).map_err(|fault| vec![fault])?;
-                (Payload::User(user), Vec::new())
+                let faults = user.faults();
+                (Payload::User(user), faults)
+            }
+            EventType::ConnectionConnected
+            | EventType::ConnectionReauthRequired
+            | EventType::ConnectionDisconnected => {
+                let detail = format!("{} begins here and is not taken", kind.as_str());
+                return Err(vec![FieldError::new("", "unknown_event_type", detail)]);
             }
         };
         if faults.is_empty() {
@@ -320,6 +361,46 @@ mod tests {
                 "must_be_positive",
             ),
             ("/id", json!("a b"), "#/id", "invalid_value"),
+            (
+                "/occurred_at",
+                json!("0020-01-01T10:00:00Z"),
+                "#/occurred_at",
+                "out_of_range",
+            ),
+            (
+                "/data/placed_at",
+                json!("2126-01-01T10:00:00Z"),
+                "#/data/placed_at",
+                "out_of_range",
+            ),
+            (
+                "/data/taxes",
+                json!([{"name": "VAT", "rate": "1000.1",
+                        "amount": {"amount": 0, "currency": "USD"}}]),
+                "#/data/taxes/0/rate",
+                "out_of_range",
+            ),
+            (
+                "/data/shipping",
+                json!({"name": "x".repeat(201), "amount": {"amount": 0, "currency": "USD"}}),
+                "#/data/shipping/name",
+                "wrong_length",
+            ),
+            (
+                "/data/customer",
+                json!({"id": "c", "name": "n", "phone": "1".repeat(51)}),
+                "#/data/customer/phone",
+                "wrong_length",
+            ),
+            // More digits than a decimal holds would be rounded away.
+            (
+                "/data/lines",
+                json!([{"sku": "A", "name": "", "unit_price": "10",
+                        "quantity": "2.00000000000000000000000000001",
+                        "total": {"amount": 2000, "currency": "USD"}}]),
+                "#/data/lines/0/quantity",
+                "invalid_value",
+            ),
         ];
         for (pointer, value, at, code) in cases {
             assert_eq!(fault(pointer, value), (at.to_owned(), code), "{pointer}");

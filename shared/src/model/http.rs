@@ -6,6 +6,7 @@ use secrecy::SecretString;
 pub enum Method {
     Get,
     Post,
+    Delete,
 }
 
 impl Method {
@@ -13,6 +14,7 @@ impl Method {
         match self {
             Method::Get => "GET",
             Method::Post => "POST",
+            Method::Delete => "DELETE",
         }
     }
 }
@@ -26,6 +28,8 @@ pub enum Authorization {
         user: String,
         password: SecretString,
     },
+    /// Headers of the provider's own.
+    Headers(Vec<(&'static str, SecretString)>),
 }
 
 /// One outbound request.
@@ -52,6 +56,18 @@ impl Request {
     pub fn header(mut self, name: &str, value: impl Into<String>) -> Self {
         self.headers.push((name.to_owned(), value.into()));
         self
+    }
+
+    pub fn authorized(mut self, authorization: Authorization) -> Self {
+        self.authorization = authorization;
+        self
+    }
+
+    /// A form body (`application/x-www-form-urlencoded`).
+    pub fn form(self, members: &[(&str, &str)]) -> Self {
+        let mut form = url::form_urlencoded::Serializer::new(String::new());
+        form.extend_pairs(members);
+        self.body("application/x-www-form-urlencoded", form.finish())
     }
 
     pub fn body(mut self, content_type: &str, body: impl Into<Vec<u8>>) -> Self {

@@ -71,6 +71,13 @@ macro_rules! id {
     };
 }
 
+/// TypeID of `uuid`: the kind, `_`, and the UUID in base 32.
+fn typed(kind: &'static str, uuid: uuid::Uuid) -> String {
+    let kind = type_safe_id::DynamicType::new(kind)
+        .expect("the prefix is a constant of lower-case letters");
+    type_safe_id::TypeSafeId::from_type_and_uuid(kind, uuid).to_string()
+}
+
 macro_rules! own_id {
     ($(#[$doc:meta])* $name:ident, $prefix:literal) => {
         id!($(#[$doc])* $name);
@@ -78,10 +85,7 @@ macro_rules! own_id {
         impl $name {
             /// A new id around `uuid`, which should be a UUIDv7 so that ids sort by age.
             pub fn new(uuid: uuid::Uuid) -> Self {
-                let kind = type_safe_id::DynamicType::new($prefix)
-                    .expect("the prefix is a constant of lower-case letters");
-                let id = type_safe_id::TypeSafeId::from_type_and_uuid(kind, uuid);
-                $name(id.to_string())
+                $name(typed($prefix, uuid))
             }
         }
     };
@@ -99,6 +103,13 @@ id!(
     /// An order, payment, refund or other record, as the commerce backend names it.
     RecordId
 );
+impl EventId {
+    /// The id of an event that begins here and not at the commerce backend.
+    pub fn ours(uuid: uuid::Uuid) -> EventId {
+        EventId(typed("evt", uuid))
+    }
+}
+
 own_id!(
     /// One merchant's connection to one tenant of one provider.
     ConnectionId,

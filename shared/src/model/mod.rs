@@ -10,4 +10,5 @@ pub mod notice;
 pub mod order;
 pub mod order_record;
 pub mod people;
+pub mod text;
 pub mod wire;

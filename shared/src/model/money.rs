@@ -26,6 +26,10 @@ pub enum MoneyError {
         exponent: u32,
         one: i64,
     },
+    #[error(
+        "{0} is to be a whole number of minor units, written without decimal point or exponent"
+    )]
+    NotPlain(String),
     #[error("{0} is too large: at most {AMOUNT_MAX} minor units")]
     TooLarge(String),
 }
@@ -92,21 +96,26 @@ impl TryFrom<WireMoney> for Money {
     type Error = MoneyError;
     fn try_from(wire: WireMoney) -> Result<Self, MoneyError> {
         let currency = wire.currency;
+        let given = wire.amount.to_string();
         let Some(amount) = wire.amount.as_i64() else {
-            if wire.amount.is_u64() {
-                return Err(MoneyError::TooLarge(wire.amount.to_string()));
-            }
-            let exponent = currency.exponent();
-            let given = wire.amount.to_string();
-            return Err(MoneyError::TooManyDecimals {
-                given,
-                currency,
-                exponent,
-                one: 10_i64.pow(exponent),
+            // The float only chooses the words: nothing is computed with it.
+            let value = wire.amount.as_f64().unwrap_or(f64::INFINITY);
+            return Err(if value.abs() > AMOUNT_MAX as f64 {
+                MoneyError::TooLarge(given)
+            } else if value.fract() == 0.0 {
+                MoneyError::NotPlain(given)
+            } else {
+                let exponent = currency.exponent();
+                MoneyError::TooManyDecimals {
+                    given,
+                    currency,
+                    exponent,
+                    one: 10_i64.pow(exponent),
+                }
             });
         };
         if amount.unsigned_abs() > AMOUNT_MAX.unsigned_abs() {
-            return Err(MoneyError::TooLarge(amount.to_string()));
+            return Err(MoneyError::TooLarge(given));
         }
         Ok(Money { amount, currency })
     }
@@ -162,6 +171,12 @@ mod tests {
         let decimals = parse(r#"{"amount":12.99,"currency":"USD"}"#).unwrap_err();
         assert!(decimals.contains("too many decimals for USD"), "{decimals}");
         assert!(decimals.contains("1 USD is 100"), "{decimals}");
+        for written in ["1000.0", "1e3", "-0", "-0.0"] {
+            let plain = parse(&format!(r#"{{"amount":{written},"currency":"USD"}}"#)).unwrap_err();
+            assert!(plain.contains("without decimal point"), "{plain}");
+        }
+        let huge = parse(r#"{"amount":1e30,"currency":"USD"}"#).unwrap_err();
+        assert!(huge.contains("too large"), "{huge}");
         let unknown = parse(r#"{"amount":1,"currency":"XQQ"}"#).unwrap_err();
         assert!(unknown.contains("not an ISO 4217 currency"), "{unknown}");
         for bad in ["XTS", "XAU", "usd", ""] {

@@ -3,13 +3,22 @@
 use super::ids::RecordId;
 use super::money::{Currency, Money};
 use super::people::Customer;
+use super::text::{self, check_email, check_line, check_time};
 use crate::error::FieldError;
 use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// Most lines of one order: more do not fit into one stored item, nor into a provider's document.
 pub const LINES_MAX: usize = 750;
+/// Longest name of a discount, a tax or a way of shipping.
+const NAME_CHARACTERS_MAX: usize = 200;
+/// Longest telephone number, with an extension in words.
+const PHONE_CHARACTERS_MAX: usize = 50;
+/// Longest reason of a refund. People write it, so it may go over several lines.
+const REASON_CHARACTERS_MAX: usize = 1000;
+/// Highest tax rate in per cent: above what any duty is, and below what a missing point makes.
+const TAX_RATE_MAX: i64 = 1000;
 /// Most decimals of a unit price, as QuickBooks takes.
 pub const UNIT_PRICE_DECIMALS_MAX: u32 = 5;
 
@@ -20,13 +29,30 @@ pub struct Line {
     pub sku: String,
     pub name: String,
     /// A rate, so a decimal string: `"2"`, `"0.75"`.
+    #[serde(deserialize_with = "rate")]
     pub quantity: Decimal,
     /// Major units, a rate as well: `"10.00"`, up to five decimals.
+    #[serde(deserialize_with = "rate")]
     pub unit_price: Decimal,
     /// `quantity × unit_price`, rounded half to even to the minor unit.
     pub total: Money,
     #[serde(default = "yes")]
     pub taxable: bool,
+}
+
+/// Reads a decimal string exactly as it stands. The library's own way would round what has more
+/// digits than it holds, and take `1_000`.
+fn rate<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Decimal, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let plain = |c: char| c.is_ascii_digit() || matches!(c, '.' | '-');
+    let exact = Decimal::from_str_exact(&text)
+        .ok()
+        .filter(|_| text.chars().all(plain));
+    exact.ok_or_else(|| {
+        serde::de::Error::custom(
+            "a decimal number of at most 28 digits is needed, as a string such as \"0.75\"",
+        )
+    })
 }
 
 fn yes() -> bool {
@@ -53,6 +79,7 @@ pub struct Shipping {
 pub struct Tax {
     pub name: String,
     /// Per cent, as a decimal string: `"8.5"`.
+    #[serde(deserialize_with = "rate")]
     pub rate: Decimal,
     pub amount: Money,
 }
@@ -161,14 +188,29 @@ impl Order {
                 "version starts at 1",
             ));
         }
-        check_text(&mut faults, "/number", &self.number, 1, 64);
+        check_line(&mut faults, "/number", &self.number, 1, 64);
+        check_time(&mut faults, "/placed_at", self.placed_at);
         check_customer(&mut faults, self.customer.as_ref());
         check_lines(&mut faults, &self.lines, self.currency, Sign::Any);
         for (index, discount) in self.discounts.iter().enumerate() {
-            let path = format!("/discounts/{index}/amount");
-            check_amount(&mut faults, &path, discount.amount, self.currency);
+            let at = |field: &str| format!("/discounts/{index}/{field}");
+            check_line(
+                &mut faults,
+                &at("name"),
+                &discount.name,
+                0,
+                NAME_CHARACTERS_MAX,
+            );
+            check_amount(&mut faults, &at("amount"), discount.amount, self.currency);
         }
         if let Some(shipping) = &self.shipping {
+            check_line(
+                &mut faults,
+                "/shipping/name",
+                &shipping.name,
+                0,
+                NAME_CHARACTERS_MAX,
+            );
             check_amount(
                 &mut faults,
                 "/shipping/amount",
@@ -177,12 +219,13 @@ impl Order {
             );
         }
         for (index, tax) in self.taxes.iter().enumerate() {
-            check_amount(
-                &mut faults,
-                &format!("/taxes/{index}/amount"),
-                tax.amount,
-                self.currency,
-            );
+            let at = |field: &str| format!("/taxes/{index}/{field}");
+            check_line(&mut faults, &at("name"), &tax.name, 0, NAME_CHARACTERS_MAX);
+            if !(Decimal::ZERO..=Decimal::from(TAX_RATE_MAX)).contains(&tax.rate) {
+                let detail = format!("a rate from 0 to {TAX_RATE_MAX} per cent is needed");
+                faults.push(FieldError::new(&at("rate"), "out_of_range", detail));
+            }
+            check_amount(&mut faults, &at("amount"), tax.amount, self.currency);
         }
         check_amount(&mut faults, "/total", self.total, self.currency);
         if faults.is_empty() {
@@ -219,7 +262,8 @@ impl Order {
 impl Payment {
     pub fn faults(&self) -> Vec<FieldError> {
         let mut faults = Vec::new();
-        check_text(&mut faults, "/method", &self.method, 1, 64);
+        check_line(&mut faults, "/method", &self.method, 1, 64);
+        check_time(&mut faults, "/processed_at", self.processed_at);
         check_amount(&mut faults, "/amount", self.amount, self.amount.currency);
         faults
     }
@@ -229,6 +273,10 @@ impl Refund {
     pub fn faults(&self) -> Vec<FieldError> {
         let mut faults = Vec::new();
         let currency = self.amount.currency;
+        check_time(&mut faults, "/refunded_at", self.refunded_at);
+        if let Some(reason) = &self.reason {
+            text::check_lines(&mut faults, "/reason", reason, 0, REASON_CHARACTERS_MAX);
+        }
         check_customer(&mut faults, self.customer.as_ref());
         check_amount(&mut faults, "/amount", self.amount, currency);
         if self.amount.amount == 0 {
@@ -271,8 +319,9 @@ impl Refund {
 impl LowStock {
     pub fn faults(&self) -> Vec<FieldError> {
         let mut faults = Vec::new();
-        check_text(&mut faults, "/sku", &self.sku, 1, 100);
-        check_text(&mut faults, "/location", &self.location, 1, 100);
+        check_line(&mut faults, "/sku", &self.sku, 1, 100);
+        check_line(&mut faults, "/location", &self.location, 1, 100);
+        check_time(&mut faults, "/at", self.at);
         faults
     }
 }
@@ -294,8 +343,8 @@ fn check_lines(faults: &mut Vec<FieldError>, lines: &[Line], currency: Currency,
     }
     for (index, line) in lines.iter().enumerate() {
         let at = |field: &str| format!("/lines/{index}/{field}");
-        check_text(faults, &at("sku"), &line.sku, 1, 100);
-        check_text(faults, &at("name"), &line.name, 0, 4000);
+        check_line(faults, &at("sku"), &line.sku, 1, 100);
+        check_line(faults, &at("name"), &line.name, 0, 4000);
         if line.quantity <= Decimal::ZERO {
             faults.push(FieldError::new(
                 &at("quantity"),
@@ -338,20 +387,10 @@ fn check_lines(faults: &mut Vec<FieldError>, lines: &[Line], currency: Currency,
 
 fn check_customer(faults: &mut Vec<FieldError>, customer: Option<&Customer>) {
     let Some(customer) = customer else { return };
-    check_text(faults, "/customer/name", &customer.name, 1, 400);
-    if let Some(email) = &customer.email {
-        // What every provider here asks of an address; the mail itself is the only real proof.
-        let plausible = email.len() <= 100
-            && email
-                .split_once('@')
-                .is_some_and(|(local, domain)| !local.is_empty() && domain.contains('.'));
-        if !plausible {
-            faults.push(FieldError::new(
-                "/customer/email",
-                "invalid_email",
-                "an e-mail address looks like name@example.com and has at most 100 characters",
-            ));
-        }
+    check_line(faults, "/customer/name", &customer.name, 1, 400);
+    check_email(faults, "/customer/email", customer.email.as_ref());
+    if let Some(phone) = &customer.phone {
+        check_line(faults, "/customer/phone", phone, 0, PHONE_CHARACTERS_MAX);
     }
 }
 
@@ -364,14 +403,6 @@ fn check_amount(faults: &mut Vec<FieldError>, path: &str, money: Money, currency
         ));
     } else if money.amount < 0 {
         faults.push(negative(&format!("{path}/amount")));
-    }
-}
-
-fn check_text(faults: &mut Vec<FieldError>, path: &str, text: &str, min: usize, max: usize) {
-    let length = text.chars().count();
-    if text.trim().chars().count() < min || length > max {
-        let detail = format!("between {min} and {max} characters are needed, {length} came");
-        faults.push(FieldError::new(path, "wrong_length", detail));
     }
 }
 

@@ -1,6 +1,8 @@
 //! Customers and users.
 
 use super::ids::RecordId;
+use super::text::{check_email, check_time};
+use crate::error::FieldError;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
@@ -24,4 +26,13 @@ pub struct User {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub email: Option<String>,
     pub created_at: DateTime<Utc>,
+}
+
+impl User {
+    pub fn faults(&self) -> Vec<FieldError> {
+        let mut faults = Vec::new();
+        check_email(&mut faults, "/email", self.email.as_ref());
+        check_time(&mut faults, "/created_at", self.created_at);
+        faults
+    }
 }

@@ -1,39 +1,53 @@
 //! The connect flow. Three proofs, because each alone leaves a hole:
 //!
-//! - `state`, single use, ties the provider's answer to one start (RFC 6749 §10.12);
+//! - `state`, signed and single use, ties the provider's answer to one start (RFC 6749 §10.12);
 //! - a cookie ties the finish to the browser that started, so a callback cannot be planted;
 //! - a confirmation, which reaches the commerce backend only through that browser's session with
 //!   it, ties the connection to a person whom the backend knows: a link sent to somebody else ends
 //!   in a connection that never leaves `pending`.
+//!
+//! What came with the browser proves nothing about the account: the provider is asked, with what the
+//! consent gave, and an account belongs to one merchant.
 
-use super::connection::{Connection, Consent, Status, list, load};
-use super::{hash, redirect_uri, tenant, tokens};
+use super::connection::{
+    Along, CONNECTIONS_MAX, Connection, Consent, Decision, Happened, Settings, Status, Tokens,
+    change, list, load, store,
+};
+use super::tokens::{self, Given, Rejected, Setup};
+use super::{hash, redirect_uri, tenant, vault};
 use crate::ctx::Ctx;
 use crate::error::{Code, Error, FieldError, Result};
-use crate::model::http::Authorization;
+use crate::model::event::EventType;
 use crate::model::ids::{ConnectionId, LinkId, MerchantId};
+use crate::model::order_record::Sequence;
 use crate::net::{Guard, Limits};
-use crate::providers::{Accounting, Manifest, Tenant, accounting};
+use crate::providers::{self, Account, CodeFlow, Grant, KeyField, Manifest, Provider, provider};
 use crate::store::{Condition, Key, Write, WriteError, keys};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
 use chrono::{DateTime, TimeDelta, Utc};
-use oauth2::{CsrfToken, RedirectUrl, Scope};
+use oauth2::{CsrfToken, PkceCodeChallenge, PkceCodeVerifier, RedirectUrl, Scope};
+use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
 use subtle::ConstantTimeEq;
 use url::Url;
 
 /// How long a link, and the consent that it leads to, can be used.
-const LINK_LIFE: TimeDelta = TimeDelta::minutes(30);
+pub const LINK_LIFE: TimeDelta = TimeDelta::minutes(30);
 /// The cookie that marks the browser which started.
 pub const COOKIE: &str = "crossdock_connect";
+/// Longest key that a merchant may paste, in bytes.
+const KEY_BYTES_MAX: usize = 500;
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Link {
     merchant_id: MerchantId,
     provider: String,
     return_url: Url,
+    /// The connection that is to be repaired; a consent for another account is refused then.
+    connection_id: Option<ConnectionId>,
     expires_at: DateTime<Utc>,
 }
 
@@ -42,6 +56,13 @@ struct State {
     link_hash: String,
     link: Link,
     cookie_hash: String,
+}
+
+/// Which merchant and connection a provider's account belongs to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Owner {
+    merchant_id: MerchantId,
+    connection_id: ConnectionId,
 }
 
 /// A link to be opened by the merchant's browser.
@@ -53,13 +74,25 @@ pub struct NewLink {
 }
 
 /// Where the browser goes next, and the cookie that it keeps.
-#[derive(Debug)]
 pub struct Started {
-    pub authorize_url: Url,
+    pub next: Next,
     pub cookie: String,
 }
 
-fn secret(ctx: &Ctx) -> String {
+/// The next stop of the merchant's browser.
+pub enum Next {
+    /// The provider's consent page.
+    Consent(Url),
+    /// A form of our own, for a provider without OAuth: posted to `action` with `state`.
+    Form {
+        manifest: &'static Manifest,
+        fields: &'static [KeyField],
+        action: String,
+        state: String,
+    },
+}
+
+fn random(ctx: &Ctx) -> String {
     BASE64.encode(ctx.random::<32>())
 }
 
@@ -70,9 +103,8 @@ fn expired() -> Error {
     )
 }
 
-fn provider(name: &str) -> Result<&'static dyn Accounting> {
-    accounting(name)
-        .ok_or_else(|| Error::new(Code::NotFound, format!("no provider is named {name}")))
+fn known(name: &str) -> Result<&'static dyn Provider> {
+    provider(name).ok_or_else(|| Error::new(Code::NotFound, format!("no provider is named {name}")))
 }
 
 fn redirect(ctx: &Ctx, manifest: &Manifest) -> Result<RedirectUrl> {
@@ -80,31 +112,58 @@ fn redirect(ctx: &Ctx, manifest: &Manifest) -> Result<RedirectUrl> {
     RedirectUrl::new(uri).map_err(Error::internal)
 }
 
-/// Makes a link that lets one browser connect `merchant` to the provider `name`.
+/// The verifier of a consent (RFC 7636 §4.1). It is made of what only the browser that started and
+/// the provider's answer hold together, so it is stored nowhere.
+fn verifier(cookie: &str, state: &str) -> PkceCodeVerifier {
+    let digest = Sha256::digest(format!("crossdock pkce v1:{cookie}:{state}").as_bytes());
+    PkceCodeVerifier::new(BASE64.encode(digest))
+}
+
+/// Makes a link that lets one browser connect `merchant` to a provider, or repair `connection`.
 pub async fn create_link(
     ctx: &Ctx,
     merchant: &MerchantId,
-    name: &str,
+    manifest: &Manifest,
     return_url: Url,
+    connection: Option<&ConnectionId>,
 ) -> Result<NewLink> {
-    provider(name)?;
+    ctx.config.enabled(manifest.category)?;
+    tokens::credentials(ctx, manifest).await?;
+    let fault = |code, detail: &str| {
+        Err(Error::invalid(vec![FieldError::new(
+            "/return_url",
+            code,
+            detail,
+        )]))
+    };
     // The confirmation travels to this address, so it must be as good as an address that we call.
     let fits = Guard::new(ctx.config.allow_loopback())
         .check_url(&return_url)
         .is_ok();
     if !fits || return_url.query().is_some() || return_url.fragment().is_some() {
-        return Err(Error::invalid(vec![FieldError::new(
-            "/return_url",
+        return fault(
             "invalid_value",
             "return_url must be an https URL of a public host, without user, query or fragment",
-        )]));
+        );
     }
-    let secret = secret(ctx);
+    if !ctx
+        .config
+        .return_urls()
+        .any(|known| known == return_url.as_str())
+    {
+        return fault(
+            "not_registered",
+            "this address is not registered; the operator of this platform lists the shop's return \
+             addresses in the parameter ReturnUrls",
+        );
+    }
+    let secret = random(ctx);
     let expires_at = ctx.now() + LINK_LIFE;
     let link = Link {
         merchant_id: merchant.clone(),
-        provider: name.to_owned(),
+        provider: manifest.name.to_owned(),
         return_url,
+        connection_id: connection.cloned(),
         expires_at,
     };
     let write = Write::put(keys::connect_link(&hash(&secret)), Condition::Absent, &link)?
@@ -131,12 +190,12 @@ pub async fn start(ctx: &Ctx, link_secret: &str) -> Result<Started> {
     if link.expires_at <= ctx.now() {
         return Err(expired());
     }
-    let manifest = provider(&link.provider)?.manifest();
-    let redirect = redirect(ctx, manifest)?;
-    let client = tokens::client(ctx, manifest)
-        .await?
-        .set_redirect_uri(redirect);
-    let (state, cookie) = (secret(ctx), secret(ctx));
+    let provider = known(&link.provider)?;
+    let manifest = provider.manifest();
+    ctx.config.enabled(manifest.category)?;
+    let setup = Setup::of(ctx, provider).await?;
+    let (nonce, cookie) = (random(ctx), random(ctx));
+    let state = format!("{nonce}.{}", vault::sign(ctx, &nonce).await?);
     let expires_at = link.expires_at.timestamp();
     let document = State {
         link_hash,
@@ -147,56 +206,70 @@ pub async fn start(ctx: &Ctx, link_secret: &str) -> Result<Started> {
     ctx.store
         .write(Write::put(key, Condition::Absent, &document)?.expiring(expires_at))
         .await?;
-    let scopes = manifest
-        .scopes
-        .iter()
-        .map(|scope| Scope::new((*scope).to_owned()));
-    let (authorize_url, _) = client
-        .authorize_url(|| CsrfToken::new(state))
-        .add_scopes(scopes)
-        .url();
-    Ok(Started {
-        authorize_url,
-        cookie,
-    })
+    let next = match &manifest.consent {
+        providers::Consent::Code(flow) => {
+            Next::Consent(consent_url(ctx, &setup, flow, &cookie, state)?)
+        }
+        providers::Consent::Keys(fields) => Next::Form {
+            manifest,
+            fields,
+            action: redirect_uri(ctx.config.public_url()?, manifest.name),
+            state,
+        },
+    };
+    Ok(Started { next, cookie })
 }
 
-/// What the provider sent back with the browser.
+fn consent_url(
+    ctx: &Ctx,
+    setup: &Setup,
+    flow: &CodeFlow,
+    cookie: &str,
+    state: String,
+) -> Result<Url> {
+    let client = tokens::client(flow, &setup.site, &setup.credentials)
+        .set_redirect_uri(redirect(ctx, setup.manifest())?);
+    let verifier = verifier(cookie, &state);
+    let scopes = flow.scopes.iter();
+    let mut request = client
+        .authorize_url(|| CsrfToken::new(state))
+        .add_scopes(scopes.map(|scope| Scope::new((*scope).to_owned())));
+    for (name, value) in flow.authorize_extra {
+        request = request.add_extra_param(*name, *value);
+    }
+    if flow.pkce {
+        let challenge = PkceCodeChallenge::from_code_verifier_sha256(&verifier);
+        request = request.set_pkce_challenge(challenge);
+    }
+    Ok(request.url().0)
+}
+
+/// What came back with the browser, from the provider or from our own form.
 #[derive(Debug, Default)]
 pub struct Callback {
     pub provider: String,
     pub tenant: String,
-    pub state: Option<String>,
-    pub code: Option<String>,
-    pub error: Option<String>,
-    pub tenant_id: Option<String>,
     pub cookie: Option<String>,
+    /// The parameters of the query, or the members of the form.
+    pub parameters: BTreeMap<String, String>,
+    /// Whether they are a form's, which no address bar or log has seen.
+    pub posted: bool,
+}
+
+impl Callback {
+    fn get(&self, name: &str) -> Option<&str> {
+        self.parameters.get(name).map(String::as_str)
+    }
 }
 
 /// Finishes a consent and returns where the browser goes: the backend's return address, with the
 /// confirmation that makes the connection live.
 pub async fn finish(ctx: &Ctx, callback: Callback) -> Result<Url> {
-    let public_url = ctx.config.public_url()?;
-    let accounting = provider(&callback.provider)?;
-    let manifest = accounting.manifest();
-    let state_key = keys::connect_state(&hash(callback.state.as_deref().unwrap_or_default()));
-    let item = ctx.store.get(&state_key).await?.ok_or_else(expired)?;
-    let state: State = item.read()?;
-    // The address must be the one that was sent out, and the browser the one that started.
-    if state.link.provider != manifest.name || callback.tenant != tenant(public_url) {
-        return Err(expired());
-    }
-    let cookie_hash = hash(callback.cookie.as_deref().unwrap_or_default());
-    if !bool::from(cookie_hash.as_bytes().ct_eq(state.cookie_hash.as_bytes())) {
-        return Err(Error::new(
-            Code::SessionMismatch,
-            "the connection was started in another browser; open the link again in this one",
-        ));
-    }
-    if state.link.expires_at <= ctx.now() {
-        return Err(expired());
-    }
-    if let Some(error) = &callback.error {
+    let provider = known(&callback.provider)?;
+    let manifest = provider.manifest();
+    let (state_key, state) = started(ctx, manifest, &callback).await?;
+    ctx.config.enabled(manifest.category)?;
+    if let Some(error) = callback.get("error") {
         consume(ctx, vec![state_key]).await?;
         let said: String = error
             .chars()
@@ -211,73 +284,159 @@ pub async fn finish(ctx: &Ctx, callback: Callback) -> Result<Url> {
             ),
         ));
     }
-    let (Some(code), Some(tenant_id)) = (callback.code, callback.tenant_id) else {
-        return Err(Error::new(
-            Code::AuthorizationRefused,
-            format!(
-                "{} sent back neither a consent nor a refusal",
-                manifest.title
-            ),
-        ));
+    let setup = Setup::of(ctx, provider).await?;
+    let once = vec![state_key, keys::connect_link(&state.link_hash)];
+    let given = match &manifest.consent {
+        providers::Consent::Code(flow) => {
+            let code = callback.get("code").unwrap_or_default().to_owned();
+            if code.is_empty() || callback.posted {
+                return Err(Error::new(
+                    Code::AuthorizationRefused,
+                    format!(
+                        "{} sent back neither a consent nor a refusal",
+                        manifest.title
+                    ),
+                ));
+            }
+            // From here on the link is used up, whatever comes: a code can be exchanged once.
+            consume(ctx, once).await?;
+            let mut given = exchange(ctx, &setup, flow, &callback, code).await?;
+            for name in flow.callback_parameters {
+                if let Some(value) = callback.get(name) {
+                    given.grant.facts.insert((*name).to_owned(), value.into());
+                }
+            }
+            given
+        }
+        providers::Consent::Keys(fields) => {
+            let given = pasted(fields, &callback)?;
+            // A key that was mistyped is no attack: the form may be sent again until one fits.
+            account(ctx, &setup, &given.grant)
+                .await
+                .map_err(|rejected| rejected.into_error(manifest))?;
+            consume(ctx, once).await?;
+            given
+        }
     };
-    // From here on the link is used up, whatever comes: a code can be exchanged once.
-    consume(ctx, vec![state_key, keys::connect_link(&state.link_hash)]).await?;
-    let merchant = &state.link.merchant_id;
-    let known = list(ctx, merchant)
-        .await?
-        .into_iter()
-        .find(|(_, connection)| {
-            connection.provider == manifest.name && connection.tenant_id == tenant_id
-        });
-    let now = ctx.now();
-    let (rev, mut connection) = match known {
-        Some((rev, connection)) => (Some(rev), connection),
-        None => (
-            None,
-            Connection {
-                id: ConnectionId::new(ctx.uuid()),
-                merchant_id: merchant.clone(),
-                provider: manifest.name.to_owned(),
-                category: manifest.category,
-                status: Status::Pending,
-                tenant_id,
-                tenant_name: None,
-                scopes: manifest
-                    .scopes
-                    .iter()
-                    .map(|scope| (*scope).to_owned())
-                    .collect(),
-                tokens: None,
-                consent: None,
-                lease: None,
-                created_at: now,
-                updated_at: now,
-            },
-        ),
-    };
-    let redirect = redirect(ctx, manifest)?;
-    let owner = connection.vault_owner().to_owned();
-    let (tokens, access) = tokens::exchange(ctx, manifest, &redirect, &owner, code).await?;
-    let tenant = Tenant {
-        api: tokens::site(ctx, manifest)?.api,
-        id: connection.tenant_id.clone(),
-    };
-    connection.tenant_name = tenant_name(ctx, accounting, &tenant, access).await;
-    let confirmation = secret(ctx);
-    connection.consent = Some(Consent {
-        tokens,
-        confirmation_hash: hash(&confirmation),
-        expires_at: now + LINK_LIFE,
-    });
-    connection.updated_at = now;
-    ctx.store.write(connection.write(rev)?).await?;
-    let mut url = state.link.return_url;
+    let account = account(ctx, &setup, &given.grant)
+        .await
+        .map_err(|rejected| rejected.into_error(manifest))?;
+    let link = state.link;
+    let wanted = link.connection_id.as_ref();
+    let (connection, confirmation) =
+        place(ctx, &setup, &link.merchant_id, wanted, account, given).await?;
+    let mut url = link.return_url;
     url.query_pairs_mut()
         .append_pair("connection_id", connection.id.as_str())
         .append_pair("merchant_id", connection.merchant_id.as_str())
+        .append_pair("provider", manifest.name)
+        .append_pair("category", manifest.category.as_str())
         .append_pair("confirmation", &confirmation)
         .append_pair("status", "pending");
     Ok(url)
+}
+
+/// Finds the start that `callback` belongs to: the address must be the one that was sent out, the
+/// browser the one that started, and the issuer, where one is named, the provider's own (RFC 9207).
+async fn started(ctx: &Ctx, manifest: &Manifest, callback: &Callback) -> Result<(Key, State)> {
+    let state = callback.get("state").unwrap_or_default();
+    let (nonce, signature) = state.split_once('.').ok_or_else(expired)?;
+    if !vault::is_signed(ctx, nonce, signature).await? {
+        return Err(expired());
+    }
+    let key = keys::connect_state(&hash(state));
+    let item = ctx.store.get(&key).await?.ok_or_else(expired)?;
+    let state: State = item.read()?;
+    let here = tenant(ctx.config.public_url()?);
+    if state.link.provider != manifest.name || callback.tenant != here {
+        return Err(expired());
+    }
+    let cookie_hash = hash(callback.cookie.as_deref().unwrap_or_default());
+    if !bool::from(cookie_hash.as_bytes().ct_eq(state.cookie_hash.as_bytes())) {
+        return Err(Error::new(
+            Code::SessionMismatch,
+            "the connection was started in another browser; open the link again in this one",
+        ));
+    }
+    if state.link.expires_at <= ctx.now() {
+        return Err(expired());
+    }
+    let issuer = manifest.code_flow().and_then(|flow| flow.issuer);
+    if callback
+        .get("iss")
+        .is_some_and(|given| Some(given) != issuer)
+    {
+        return Err(Error::new(
+            Code::AuthorizationRefused,
+            format!(
+                "this answer is not from {}; nothing was connected, start again from the shop",
+                manifest.title
+            ),
+        ));
+    }
+    Ok((key, state))
+}
+
+async fn exchange(
+    ctx: &Ctx,
+    setup: &Setup,
+    flow: &CodeFlow,
+    callback: &Callback,
+    code: String,
+) -> Result<Given> {
+    let cookie = callback.cookie.as_deref().unwrap_or_default();
+    let state = callback.get("state").unwrap_or_default();
+    let verifier = flow.pkce.then(|| verifier(cookie, state));
+    let redirect = redirect(ctx, setup.manifest())?;
+    setup.exchange(ctx, flow, redirect, code, verifier).await
+}
+
+/// The keys that were pasted into our own form.
+fn pasted(fields: &[KeyField], callback: &Callback) -> Result<Given> {
+    let given = callback.parameters.iter();
+    let given = given.map(|(name, value)| (name.clone(), SecretString::from(value.trim())));
+    if !callback.posted {
+        return Err(expired());
+    }
+    Given::keys(fields, &given.collect())
+}
+
+impl Given {
+    /// What pasted or imported keys amount to, each of them checked against its field.
+    pub(super) fn keys(
+        fields: &[KeyField],
+        given: &BTreeMap<String, SecretString>,
+    ) -> Result<Given> {
+        let mut keys = BTreeMap::new();
+        for field in fields {
+            let value = given.get(field.name).cloned().unwrap_or_default();
+            let text = value.expose_secret();
+            let fits = !text.is_empty()
+                && text.len() <= KEY_BYTES_MAX
+                && text.bytes().all(|byte| byte.is_ascii_graphic())
+                && (field.choices.is_empty() || field.choices.contains(&text));
+            if !fits {
+                let detail = format!("{} is missing or is not one. {}", field.label, field.hint);
+                let path = format!("/keys/{}", field.name);
+                return Err(Error::invalid(vec![FieldError::new(
+                    &path,
+                    "invalid_value",
+                    detail,
+                )]));
+            }
+            keys.insert(field.name.to_owned(), value);
+        }
+        Ok(Given {
+            grant: Grant {
+                access: SecretString::default(),
+                refresh: None,
+                keys,
+                facts: BTreeMap::new(),
+            },
+            access_expires_at: None,
+            scopes: None,
+        })
+    }
 }
 
 /// Deletes what may be used once; whoever comes second finds it gone.
@@ -296,20 +455,223 @@ async fn consume(ctx: &Ctx, once: Vec<Key>) -> Result<()> {
     }
 }
 
-/// The company's name, for people. A connection without it works as well.
-async fn tenant_name(
-    ctx: &Ctx,
-    accounting: &dyn Accounting,
-    tenant: &Tenant,
-    access: secrecy::SecretString,
-) -> Option<String> {
+/// Asks the provider which account `grant` reaches.
+pub(super) async fn account(ctx: &Ctx, setup: &Setup, grant: &Grant) -> Result<Account, Rejected> {
     let mut answers = Vec::new();
-    for mut request in accounting.settings_requests(tenant) {
-        request.authorization = Authorization::Bearer(access.clone());
-        answers.push(ctx.net.send(request, Limits::PROVIDER).await.ok()?);
+    for request in setup.provider.account_requests(&setup.site, grant) {
+        let request = setup.provider.authorize(request, grant);
+        let answer = ctx.net.send(request, Limits::PROVIDER).await;
+        answers.push(answer.map_err(Rejected::Ours)?);
     }
-    let settings: Value = accounting.read_settings(&answers).ok()?;
-    accounting.tenant_name(&settings)
+    let account = setup
+        .provider
+        .read_account(&setup.site, grant, &answers)
+        .map_err(Rejected::Theirs)?;
+    let admitted = account
+        .api
+        .as_ref()
+        .is_none_or(|api| setup.site.admits(api));
+    if account.id.is_empty() || !admitted {
+        let title = setup.manifest().title;
+        return Err(Rejected::Ours(Error::new(
+            Code::UpstreamRefused,
+            format!("{title} named an account that cannot be one"),
+        )));
+    }
+    Ok(account)
+}
+
+/// The account's key, and the write that gives it to a connection. An account belongs to one merchant:
+/// otherwise a consent that was obtained by a trick would show one merchant's books to another.
+async fn claim(
+    ctx: &Ctx,
+    manifest: &Manifest,
+    account: &Account,
+    merchant: &MerchantId,
+) -> Result<(Key, Condition)> {
+    let key = keys::account(manifest.name, &hash(&account.id));
+    let Some(item) = ctx.store.get(&key).await? else {
+        return Ok((key, Condition::Absent));
+    };
+    let owner: Owner = item.read()?;
+    let claimed = Condition::Rev(item.rev);
+    if owner.merchant_id == *merchant {
+        return Ok((key, claimed));
+    }
+    match load(ctx, &owner.merchant_id, &owner.connection_id).await {
+        // A connection that was never confirmed went away by itself, or was given up.
+        Err(error) if error.code() == Code::NotFound => Ok((key, claimed)),
+        Ok((_, connection)) if connection.status == Status::Disconnected => Ok((key, claimed)),
+        Err(error) => Err(error),
+        Ok(_) => Err(Error::new(
+            Code::Conflict,
+            format!(
+                "this {} account is connected to another shop; disconnect it there first",
+                manifest.title
+            ),
+        )),
+    }
+}
+
+/// Stores a consent with the connection that it is for, and returns that with the confirmation.
+async fn place(
+    ctx: &Ctx,
+    setup: &Setup,
+    merchant: &MerchantId,
+    wanted: Option<&ConnectionId>,
+    account: Account,
+    given: Given,
+) -> Result<(Connection, String)> {
+    let manifest = setup.manifest();
+    let (account_key, claimed) = claim(ctx, manifest, &account, merchant).await?;
+    let all = list(ctx, merchant).await?;
+    let full = all.len() >= CONNECTIONS_MAX;
+    let known = all.into_iter();
+    let known = known
+        .map(|(rev, connection)| (Some(rev), connection))
+        .find(|(_, connection)| {
+            connection.provider == manifest.name && connection.tenant_id == account.id
+        });
+    if let Some(wanted) = wanted
+        && known.as_ref().is_none_or(|(_, found)| found.id != *wanted)
+    {
+        return Err(Error::new(
+            Code::AuthorizationRefused,
+            format!(
+                "this consent is for another {} account than the one to be connected again; sign \
+                 in there with the right one and start again from the shop",
+                manifest.title
+            ),
+        ));
+    }
+    let (rev, before) = match known {
+        Some(found) => found,
+        None if full => {
+            return Err(Error::new(
+                Code::Conflict,
+                format!("a merchant has at most {CONNECTIONS_MAX} connections"),
+            ));
+        }
+        None => (None, new_connection(ctx, merchant, manifest, &account)),
+    };
+    let mut connection = before.clone();
+    let confirmation = random(ctx);
+    let consent = consent(
+        ctx,
+        &mut connection,
+        manifest,
+        account,
+        given,
+        &confirmation,
+    )
+    .await?;
+    let owner = Owner {
+        merchant_id: merchant.clone(),
+        connection_id: connection.id.clone(),
+    };
+    let mut claim = Write::put(account_key, claimed, &owner)?;
+    if connection.status == Status::Pending {
+        claim = claim.expiring((consent.expires_at + LINK_LIFE).timestamp());
+    }
+    connection.consent = Some(consent);
+    let mut along = Along::entry(
+        Happened::ConsentGiven,
+        "consent was given and waits for its confirmation",
+    );
+    along.writes.push(claim);
+    let before = rev.map(|rev| (rev, &before));
+    if !store(ctx, &mut connection, before, along).await? {
+        return Err(Error::new(
+            Code::Busy,
+            "this connection is being changed; go back to the shop and start again",
+        ));
+    }
+    Ok((connection, confirmation))
+}
+
+fn new_connection(
+    ctx: &Ctx,
+    merchant: &MerchantId,
+    manifest: &Manifest,
+    account: &Account,
+) -> Connection {
+    let now = ctx.now();
+    Connection {
+        id: ConnectionId::new(ctx.uuid()),
+        merchant_id: merchant.clone(),
+        provider: manifest.name.to_owned(),
+        category: manifest.category,
+        status: Status::Pending,
+        tenant_id: account.id.clone(),
+        tenant_name: account.name.clone(),
+        api: None,
+        reference: None,
+        scopes: Vec::new(),
+        key: None,
+        tokens: None,
+        previous: None,
+        consent: None,
+        lease: None,
+        fence: 0,
+        next_refresh_at: None,
+        trouble: None,
+        settings: Settings::default(),
+        sequence: Sequence::default(),
+        created_at: now,
+        updated_at: now,
+    }
+}
+
+/// Seals what was given with the connection's own key, which is made if there is none.
+async fn consent(
+    ctx: &Ctx,
+    connection: &mut Connection,
+    manifest: &Manifest,
+    account: Account,
+    given: Given,
+    confirmation: &str,
+) -> Result<Consent> {
+    let owner = connection.vault_owner().to_owned();
+    let key = match &connection.key {
+        Some(key) => vault::unwrap(ctx, &owner, key).await?,
+        None => {
+            let (key, wrapped) = vault::new_key(ctx, &owner).await?;
+            connection.key = Some(wrapped);
+            key
+        }
+    };
+    let now = ctx.now();
+    let asked = manifest.scopes().iter().map(|scope| (*scope).to_owned());
+    Ok(Consent {
+        sealed: tokens::seal(ctx, &key, &owner, &given.grant)?,
+        issued_at: now,
+        access_expires_at: given.access_expires_at,
+        tenant_name: account.name,
+        api: account.api,
+        reference: account.reference,
+        scopes: given.scopes.unwrap_or_else(|| asked.collect()),
+        confirmation_hash: hash(confirmation),
+        expires_at: now + LINK_LIFE,
+    })
+}
+
+/// Puts a consent into use.
+fn adopt(ctx: &Ctx, current: &mut Connection, manifest: &Manifest, consent: Consent) {
+    current.tokens = Some(Tokens {
+        sealed: consent.sealed,
+        generation: current.generation() + 1,
+        issued_at: consent.issued_at,
+        access_expires_at: consent.access_expires_at,
+    });
+    current.previous = None;
+    current.lease = None;
+    current.tenant_name = consent.tenant_name;
+    current.api = consent.api;
+    current.reference = consent.reference;
+    current.scopes = consent.scopes;
+    current.status = Status::Live;
+    current.trouble = None;
+    current.next_refresh_at = tokens::next_refresh(ctx, manifest, consent.access_expires_at);
 }
 
 /// Makes a connection live: the backend shows the confirmation that its own user brought back.
@@ -319,24 +681,118 @@ pub async fn confirm(
     id: &ConnectionId,
     confirmation: &str,
 ) -> Result<Connection> {
-    let (rev, mut connection) = load(ctx, merchant, id).await?;
-    let matches = connection.consent.as_ref().is_some_and(|consent| {
-        let given = hash(confirmation);
-        consent.expires_at > ctx.now()
-            && bool::from(given.as_bytes().ct_eq(consent.confirmation_hash.as_bytes()))
-    });
-    let Some(consent) = connection.consent.take_if(|_| matches) else {
-        return Err(Error::invalid(vec![FieldError::new(
-            "/confirmation",
-            "invalid_value",
-            "this confirmation was used already, is older than 30 minutes, or is not of this \
-             connection; connect again",
-        )]));
+    let (_, connection) = load(ctx, merchant, id).await?;
+    let manifest = connection.manifest()?;
+    ctx.config.enabled(manifest.category)?;
+    let given = hash(confirmation);
+    let (connection, confirmed) = change(ctx, merchant, id, |current| {
+        let matches = current.consent.as_ref().is_some_and(|consent| {
+            let expected = consent.confirmation_hash.as_bytes();
+            consent.expires_at > ctx.now() && bool::from(given.as_bytes().ct_eq(expected))
+        });
+        let Some(consent) = current.consent.take_if(|_| matches) else {
+            return Ok(Decision::Leave(false));
+        };
+        let again = current.tokens.is_some() || current.status != Status::Pending;
+        adopt(ctx, current, manifest, consent);
+        let along = connected(current, manifest, again)?;
+        Ok(Decision::Store(along, true))
+    })
+    .await?;
+    if confirmed {
+        return Ok(connection);
+    }
+    Err(Error::invalid(vec![FieldError::new(
+        "/confirmation",
+        "invalid_value",
+        "this confirmation was used already, is older than 30 minutes, or is not of this \
+         connection; connect again",
+    )]))
+}
+
+/// What goes along when a connection becomes live: the account is its own for good.
+fn connected(connection: &Connection, manifest: &Manifest, again: bool) -> Result<Along> {
+    let what = if again {
+        Happened::Reconnected
+    } else {
+        Happened::Connected
     };
-    connection.tokens = Some(consent.tokens);
-    connection.status = Status::Live;
-    connection.lease = None;
-    connection.updated_at = ctx.now();
-    ctx.store.write(connection.write(Some(rev))?).await?;
-    Ok(connection)
+    let detail = format!("{} is connected to {}", connection.label(), manifest.title);
+    let mut along = Along::entry(what, detail).event(EventType::ConnectionConnected);
+    let owner = Owner {
+        merchant_id: connection.merchant_id.clone(),
+        connection_id: connection.id.clone(),
+    };
+    let key = keys::account(manifest.name, &hash(&connection.tenant_id));
+    along.writes.push(Write::put(key, Condition::Any, &owner)?);
+    Ok(along)
+}
+
+/// Tokens or keys that a merchant brings along from elsewhere.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Import {
+    #[serde(default)]
+    pub access_token: Option<SecretString>,
+    #[serde(default)]
+    pub refresh_token: Option<SecretString>,
+    /// Keys, by the names of the provider's fields.
+    #[serde(default)]
+    pub keys: BTreeMap<String, SecretString>,
+    /// The account, for a provider that does not tell it: QuickBooks' `realmId`.
+    #[serde(default)]
+    pub tenant_id: Option<String>,
+}
+
+/// Makes a live connection of tokens that the backend vouches for. A refresh token is used at once:
+/// where the provider rotates them, it is ours from then on, and whoever held it before is out.
+pub async fn import(
+    ctx: &Ctx,
+    merchant: &MerchantId,
+    provider: &'static dyn Provider,
+    import: Import,
+) -> Result<Connection> {
+    let manifest = provider.manifest();
+    ctx.config.enabled(manifest.category)?;
+    let setup = Setup::of(ctx, provider).await?;
+    let fault =
+        |path, detail: &str| Error::invalid(vec![FieldError::new(path, "missing_field", detail)]);
+    let given = match &manifest.consent {
+        providers::Consent::Keys(fields) => Given::keys(fields, &import.keys)?,
+        providers::Consent::Code(flow) => {
+            let mut facts = BTreeMap::new();
+            if let Some(id) = &import.tenant_id {
+                for name in flow.callback_parameters.iter().chain(&["tenant_id"]) {
+                    facts.insert((*name).to_owned(), id.clone().into());
+                }
+            }
+            let renews = flow.refresh != providers::Refresh::None;
+            let grant = Grant {
+                access: import.access_token.unwrap_or_default(),
+                refresh: import.refresh_token,
+                keys: BTreeMap::new(),
+                facts,
+            };
+            match (&grant.refresh, renews) {
+                (Some(_), true) => setup.renew_foreign(ctx, flow, &grant).await?,
+                (None, true) => {
+                    let detail = "a refresh token is needed, or the connection would end soon";
+                    return Err(fault("/refresh_token", detail));
+                }
+                (_, false) if grant.access.expose_secret().is_empty() => {
+                    return Err(fault("/access_token", "an access token is needed"));
+                }
+                (_, false) => Given {
+                    grant,
+                    access_expires_at: None,
+                    scopes: None,
+                },
+            }
+        }
+    };
+    let account = account(ctx, &setup, &given.grant)
+        .await
+        .map_err(|rejected| rejected.into_error(manifest))?;
+    let (connection, confirmation) = place(ctx, &setup, merchant, None, account, given).await?;
+    confirm(ctx, merchant, &connection.id, &confirmation).await
 }

@@ -2,6 +2,7 @@
 
 pub mod connect;
 pub mod connection;
+pub mod manage;
 pub mod tokens;
 pub mod vault;
 

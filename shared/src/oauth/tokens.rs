@@ -1,51 +1,155 @@
-//! Tokens: fetched with a code, refreshed by one function at a time, stored before they are used.
+//! Tokens: fetched with a code, renewed by one function at a time, stored before they are used.
+//!
+//! The promises, and what keeps each:
+//! - one renewal at a time over all functions: a lease in the connection's own item, taken by a
+//!   conditional write. It has no clock: whoever would take over a lease watches it stand still for
+//!   longer than any renewal takes, so that no jump of a clock lets two renew at once;
+//! - no pair of tokens is dropped: whoever was given one stores it, also when he was overtaken
+//!   meanwhile, unless a later generation is stored already;
+//! - no loop: a refusal is final after the connection was read again and, where the provider grants
+//!   a time of grace, the tokens before were tried once.
 
-use super::connection::{Connection, Lease, Status, Tokens, load};
-use super::vault;
+use super::connection::{
+    Along, Connection, Decision, Happened, Lease, PATIENCE_LONG, Status, Tokens, Trouble, change,
+    change_within, load,
+};
+use super::vault::{self, DataKey, Sealed};
 use crate::ctx::Ctx;
 use crate::error::{Code, Error, Result};
+use crate::model::event::EventType;
 use crate::model::http::{Authorization, Method, Request};
+use crate::model::ids::{ConnectionId, MerchantId};
 use crate::net::Limits;
-use crate::providers::{Manifest, Site};
-use crate::store::WriteError;
+use crate::providers::{
+    AccessLife, ClientAuth, CodeFlow, Credentials, Fault, Grant, Manifest, Provider, Refresh, Site,
+};
 use chrono::{DateTime, TimeDelta, Utc};
 use futures::future::BoxFuture;
-use oauth2::basic::{BasicClient, BasicErrorResponseType};
+use oauth2::basic::{
+    BasicErrorResponse, BasicErrorResponseType, BasicRevocationErrorResponse,
+    BasicTokenIntrospectionResponse, BasicTokenType,
+};
 use oauth2::{
-    AsyncHttpClient, AuthUrl, AuthorizationCode, ClientId, ClientSecret, EndpointNotSet,
-    EndpointSet, HttpRequest, HttpResponse, RedirectUrl, RefreshToken, RequestTokenError,
-    TokenResponse, TokenUrl,
+    AsyncHttpClient, AuthType, AuthUrl, AuthorizationCode, ClientId, ClientSecret, EndpointNotSet,
+    EndpointSet, ExtraTokenFields, HttpRequest, HttpResponse, PkceCodeVerifier, RedirectUrl,
+    RefreshToken, RequestTokenError, StandardRevocableToken, StandardTokenResponse, TokenResponse,
+    TokenUrl,
 };
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// An access token is renewed when less than this is left of it.
 const MARGIN: TimeDelta = TimeDelta::minutes(2);
-/// Longer than the outbound client's total time, so that a lease outlives its call.
-const LEASE: TimeDelta = TimeDelta::seconds(45);
-/// What is assumed when a provider does not say how long an access token lives.
-const LIFE_DEFAULT: TimeDelta = TimeDelta::minutes(30);
+/// How long a lease has to stand still before somebody else takes it: longer than the call to the
+/// provider ([`Limits::PROVIDER`]) and the storing of its answer ([`PATIENCE_LONG`]) together.
+const TAKEOVER: Duration = Duration::from_secs(32);
+/// The first pause between two looks at a lease, and the longest.
+const LOOK_FIRST: Duration = Duration::from_millis(100);
+const LOOK_LAST: Duration = Duration::from_secs(1);
+/// A renewal that failed is tried again by the schedule after this.
+const RETRY: TimeDelta = TimeDelta::minutes(5);
 
-/// The OAuth client of one provider, as its secret holds it.
-#[derive(Deserialize)]
-struct ClientSecrets {
-    client_id: String,
-    client_secret: SecretString,
-}
-
-/// Both tokens, as they are sealed.
+/// What is kept of a grant, as it is sealed.
 #[derive(Serialize, Deserialize)]
-struct Pair {
+struct Held {
     access: String,
     refresh: Option<String>,
+    #[serde(default)]
+    keys: BTreeMap<String, String>,
+    #[serde(default)]
+    facts: BTreeMap<String, Value>,
 }
 
-pub(super) type OAuthClient =
-    BasicClient<EndpointSet, EndpointNotSet, EndpointNotSet, EndpointNotSet, EndpointSet>;
+impl Held {
+    fn of(grant: &Grant) -> Held {
+        let text = |secret: &SecretString| secret.expose_secret().to_owned();
+        let keys = grant
+            .keys
+            .iter()
+            .map(|(name, key)| (name.clone(), text(key)));
+        Held {
+            access: text(&grant.access),
+            refresh: grant.refresh.as_ref().map(text),
+            keys: keys.collect(),
+            facts: grant.facts.clone(),
+        }
+    }
 
-/// Where `manifest`'s provider is in this deployment.
-pub fn site(ctx: &Ctx, manifest: &Manifest) -> Result<Site> {
-    let environment = ctx.config.provider_environment(manifest.name)?;
+    fn grant(self) -> Grant {
+        let keys = self.keys.into_iter();
+        Grant {
+            access: SecretString::from(self.access),
+            refresh: self.refresh.map(SecretString::from),
+            keys: keys
+                .map(|(name, key)| (name, SecretString::from(key)))
+                .collect(),
+            facts: self.facts,
+        }
+    }
+}
+
+/// Seals a grant for its connection.
+pub(super) fn seal(ctx: &Ctx, key: &DataKey, owner: &str, grant: &Grant) -> Result<Sealed> {
+    let text = serde_json::to_string(&Held::of(grant)).map_err(Error::internal)?;
+    vault::seal(ctx, key, owner, &SecretString::from(text))
+}
+
+async fn data_key(ctx: &Ctx, connection: &Connection) -> Result<DataKey> {
+    let key = connection.key.as_ref().ok_or_else(|| reauth(connection))?;
+    vault::unwrap(ctx, connection.vault_owner(), key).await
+}
+
+fn open(key: &DataKey, owner: &str, sealed: &Sealed) -> Result<Grant> {
+    let text = vault::open(key, owner, sealed)?;
+    let held: Held = serde_json::from_str(text.expose_secret())
+        .map_err(|_| Error::internal("a sealed grant cannot be read"))?;
+    Ok(held.grant())
+}
+
+/// The grant that is in use.
+pub(super) async fn grant(ctx: &Ctx, connection: &Connection) -> Result<Grant> {
+    let tokens = connection
+        .tokens
+        .as_ref()
+        .ok_or_else(|| reauth(connection))?;
+    let key = data_key(ctx, connection).await?;
+    open(&key, connection.vault_owner(), &tokens.sealed)
+}
+
+/// The platform's own credentials at a provider, as its secret holds them.
+pub async fn credentials(ctx: &Ctx, manifest: &Manifest) -> Result<Credentials> {
+    let secret = ctx
+        .secrets
+        .get(&ctx.config.provider_secret(manifest.name)?)
+        .await?;
+    let not_set_up = |why: String| {
+        Error::new(
+            Code::FeatureDisabled,
+            format!(
+                "{} is not set up on this platform; its operator sets it up with `make configure`",
+                manifest.title
+            ),
+        )
+        .because(why)
+    };
+    let credentials: Credentials = serde_json::from_str(secret.expose_secret())
+        .map_err(|_| not_set_up(format!("the secret of {} is no object", manifest.name)))?;
+    let required = manifest.credentials.iter().filter(|one| one.required);
+    for credential in required {
+        if credentials.get(credential.member).is_none() {
+            let (name, member) = (manifest.name, credential.member);
+            return Err(not_set_up(format!("the secret of {name} lacks {member}")));
+        }
+    }
+    Ok(credentials)
+}
+
+/// Where a provider is, as its credentials say.
+pub fn site(manifest: &Manifest, credentials: &Credentials) -> Result<Site> {
+    let environment = &credentials.environment;
     manifest.site(environment).ok_or_else(|| {
         Error::internal(format!(
             "{environment:?} is no environment of {}",
@@ -54,33 +158,54 @@ pub fn site(ctx: &Ctx, manifest: &Manifest) -> Result<Site> {
     })
 }
 
-/// The OAuth client of a provider: id and secret from the vault, addresses from its manifest.
-pub(super) async fn client(ctx: &Ctx, manifest: &Manifest) -> Result<OAuthClient> {
-    let site = site(ctx, manifest)?;
-    let secret = ctx
-        .secrets
-        .get(ctx.config.provider_secret(manifest.name)?)
-        .await?;
-    let secrets: ClientSecrets = serde_json::from_str(secret.expose_secret()).map_err(|_| {
-        Error::new(
-            Code::Internal,
-            format!("{} is not set up on this platform", manifest.title),
-        )
-        .because(format!(
-            "the secret of {} lacks client_id or client_secret",
-            manifest.name
-        ))
-    })?;
-    Ok(BasicClient::new(ClientId::new(secrets.client_id))
-        .set_client_secret(ClientSecret::new(
-            secrets.client_secret.expose_secret().to_owned(),
-        ))
-        .set_auth_uri(AuthUrl::from_url(site.authorize))
-        .set_token_uri(TokenUrl::from_url(site.token)))
+/// Members of a token answer beside those of RFC 6749.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Beside {
+    #[serde(flatten)]
+    members: BTreeMap<String, Value>,
 }
 
-/// Carries requests of the `oauth2` crate through the one outbound client.
-struct Carrier<'a>(&'a Ctx);
+impl ExtraTokenFields for Beside {}
+
+type Answer = StandardTokenResponse<Beside, BasicTokenType>;
+
+pub(super) type OAuthClient = oauth2::Client<
+    BasicErrorResponse,
+    Answer,
+    BasicTokenIntrospectionResponse,
+    StandardRevocableToken,
+    BasicRevocationErrorResponse,
+    EndpointSet,
+    EndpointNotSet,
+    EndpointNotSet,
+    EndpointNotSet,
+    EndpointSet,
+>;
+
+/// The OAuth client of a provider: id and secret from its credentials, addresses from its manifest.
+pub(super) fn client(flow: &CodeFlow, site: &Site, credentials: &Credentials) -> OAuthClient {
+    let client = oauth2::Client::new(ClientId::new(credentials.text("client_id").to_owned()))
+        .set_auth_uri(AuthUrl::from_url(site.authorize.clone()))
+        .set_token_uri(TokenUrl::from_url(site.token.clone()));
+    let secret = ClientSecret::new(credentials.text("client_secret").to_owned());
+    match flow.client_auth {
+        ClientAuth::Basic => client.set_client_secret(secret),
+        ClientAuth::Form | ClientAuth::Json => client
+            .set_client_secret(secret)
+            .set_auth_type(AuthType::RequestBody),
+        // The carrier adds it.
+        ClientAuth::Bearer => client.set_auth_type(AuthType::RequestBody),
+    }
+}
+
+/// Carries requests of the `oauth2` crate through the one outbound client, and between the words of
+/// RFC 6749 and a provider's own.
+struct Carrier<'a> {
+    ctx: &'a Ctx,
+    provider: &'a dyn Provider,
+    auth: ClientAuth,
+    credentials: &'a Credentials,
+}
 
 impl<'c> AsyncHttpClient<'c> for Carrier<'_> {
     type Error = Error;
@@ -94,24 +219,71 @@ impl<'c> AsyncHttpClient<'c> for Carrier<'_> {
                     String::from_utf8_lossy(value.as_bytes()).into_owned(),
                 )
             });
-            let request = Request {
+            let mut outbound = Request {
                 method: Method::Post,
                 url: request.uri().to_string().parse().map_err(Error::internal)?,
                 headers: headers.collect(),
                 authorization: Authorization::None,
                 body: request.body().clone(),
             };
-            let answer = self.0.net.send(request, Limits::PROVIDER).await?;
+            match self.auth {
+                ClientAuth::Basic | ClientAuth::Form => {}
+                ClientAuth::Bearer => {
+                    let key = self.credentials.get("client_secret").cloned();
+                    outbound.authorization = Authorization::Bearer(key.unwrap_or_default());
+                }
+                ClientAuth::Json => {
+                    let members: BTreeMap<String, String> =
+                        url::form_urlencoded::parse(&outbound.body)
+                            .into_owned()
+                            .collect();
+                    outbound.headers.retain(|(name, _)| name != "content-type");
+                    outbound = outbound.body("application/json", json!(members).to_string());
+                }
+            }
+            let answer = self.ctx.net.send(outbound, Limits::PROVIDER).await?;
+            let body = self.in_standard_words(answer.status, &answer.body);
             let mut response = oauth2::http::Response::builder().status(answer.status);
             if let Some(content_type) = answer.header("content-type") {
                 response = response.header("content-type", content_type);
             }
-            response.body(answer.body).map_err(Error::internal)
+            response
+                .body(body.unwrap_or(answer.body))
+                .map_err(Error::internal)
         })
     }
 }
 
-type TokenError = RequestTokenError<Error, oauth2::basic::BasicErrorResponse>;
+impl Carrier<'_> {
+    /// A provider's answer as RFC 6749 would have it; `None` when it is no JSON object.
+    fn in_standard_words(&self, status: u16, body: &[u8]) -> Option<Vec<u8>> {
+        let mut answer: Value = serde_json::from_slice(body).ok()?;
+        let members = answer.as_object_mut()?;
+        if (200..300).contains(&status) {
+            members
+                .entry("token_type")
+                .or_insert_with(|| json!("bearer"));
+            // Square says when instead of how long.
+            if let Some(at) = members.get("expires_at").and_then(Value::as_str)
+                && let Ok(at) = at.parse::<DateTime<Utc>>()
+            {
+                let seconds = (at - self.ctx.now()).num_seconds().max(0);
+                members.insert("expires_in".to_owned(), json!(seconds));
+            }
+            // Mailchimp says 0 for a token that does not end.
+            if members.get("expires_in") == Some(&json!(0)) {
+                members.remove("expires_in");
+            }
+        } else if !members.contains_key("error")
+            && let Some(error) = self.provider.token_error(status, &answer)
+        {
+            return Some(json!({ "error": error }).to_string().into_bytes());
+        }
+        Some(answer.to_string().into_bytes())
+    }
+}
+
+type TokenError = RequestTokenError<Error, BasicErrorResponse>;
 
 /// Whether the provider said that what we hold is no longer good.
 fn is_invalid_grant(error: &TokenError) -> bool {
@@ -124,7 +296,7 @@ fn token_error(manifest: &Manifest, error: TokenError) -> Error {
     match error {
         RequestTokenError::Request(error) => error,
         RequestTokenError::ServerResponse(answer) => {
-            let said = answer.error().as_ref();
+            let said: String = answer.error().as_ref().chars().take(64).collect();
             Error::new(
                 Code::UpstreamRefused,
                 format!("{title} did not give tokens: {said}"),
@@ -138,63 +310,122 @@ fn token_error(manifest: &Manifest, error: TokenError) -> Error {
     }
 }
 
-async fn seal(
-    ctx: &Ctx,
-    owner: &str,
-    answer: &impl TokenResponse,
-    old_refresh: Option<String>,
-) -> Result<(Tokens, SecretString)> {
-    let life = answer
-        .expires_in()
-        .and_then(|life| TimeDelta::from_std(life).ok());
-    let access = answer.access_token().secret().clone();
-    let refresh = answer
-        .refresh_token()
-        .map(|token| token.secret().clone())
-        .or(old_refresh);
-    let pair = Pair {
-        access: access.clone(),
-        refresh,
-    };
-    let text = serde_json::to_string(&pair).map_err(Error::internal)?;
-    let sealed = vault::seal(ctx, owner, &SecretString::from(text)).await?;
-    let access_expires_at = ctx.now() + life.unwrap_or(LIFE_DEFAULT);
-    Ok((
-        Tokens {
-            sealed,
-            access_expires_at,
-        },
-        SecretString::from(access),
-    ))
+/// A grant that was just given, and what was told beside it.
+pub(super) struct Given {
+    pub grant: Grant,
+    pub access_expires_at: Option<DateTime<Utc>>,
+    pub scopes: Option<Vec<String>>,
 }
 
-/// Exchanges an authorization code. Returns the sealed pair, and the access token for a first call.
-pub(super) async fn exchange(
-    ctx: &Ctx,
-    manifest: &Manifest,
-    redirect: &RedirectUrl,
-    owner: &str,
-    code: String,
-) -> Result<(Tokens, SecretString)> {
-    let client = client(ctx, manifest)
-        .await?
-        .set_redirect_uri(redirect.clone());
-    let answer = client
-        .exchange_code(AuthorizationCode::new(code))
-        .request_async(&Carrier(ctx))
-        .await
-        .map_err(|error| token_error(manifest, error))?;
-    seal(ctx, owner, &answer, None).await
+impl Given {
+    /// What `answer` gave. Where it names no new refresh token, the old one stays; facts of the
+    /// callback stay as well.
+    fn read(ctx: &Ctx, flow: &CodeFlow, answer: &Answer, old: Option<&Grant>) -> Given {
+        let mut facts = old.map(|old| old.facts.clone()).unwrap_or_default();
+        for name in flow.answer_members {
+            if let Some(value) = answer.extra_fields().members.get(*name) {
+                facts.insert((*name).to_owned(), value.clone());
+            }
+        }
+        let refresh = answer
+            .refresh_token()
+            .map(|token| SecretString::from(token.secret().as_str()));
+        let life = answer
+            .expires_in()
+            .and_then(|life| TimeDelta::from_std(life).ok());
+        let life = match flow.access {
+            AccessLife::Answered(default) => Some(life.unwrap_or(default)),
+            AccessLife::Endless => None,
+        };
+        let scopes = answer.scopes().map(|scopes| {
+            let scopes = scopes.iter().map(|scope| scope.to_string());
+            scopes.filter(|scope| !scope.is_empty()).collect::<Vec<_>>()
+        });
+        Given {
+            grant: Grant {
+                access: SecretString::from(answer.access_token().secret().as_str()),
+                refresh: refresh.or_else(|| old.and_then(|old| old.refresh.clone())),
+                keys: BTreeMap::new(),
+                facts,
+            },
+            access_expires_at: life.map(|life| ctx.now() + life),
+            scopes: scopes.filter(|scopes| !scopes.is_empty()),
+        }
+    }
 }
 
-async fn pair(ctx: &Ctx, connection: &Connection) -> Result<Pair> {
-    let tokens = connection
-        .tokens
-        .as_ref()
-        .ok_or_else(|| reauth(connection))?;
-    let text = vault::open(ctx, connection.vault_owner(), &tokens.sealed).await?;
-    serde_json::from_str(text.expose_secret())
-        .map_err(|_| Error::internal("a sealed pair of tokens cannot be read"))
+/// A provider as it is set up here: what every call to it needs.
+pub struct Setup {
+    pub provider: &'static dyn Provider,
+    pub credentials: Credentials,
+    pub site: Site,
+}
+
+impl Setup {
+    pub async fn of(ctx: &Ctx, provider: &'static dyn Provider) -> Result<Setup> {
+        let credentials = credentials(ctx, provider.manifest()).await?;
+        let site = site(provider.manifest(), &credentials)?;
+        Ok(Setup {
+            provider,
+            credentials,
+            site,
+        })
+    }
+
+    pub fn manifest(&self) -> &'static Manifest {
+        self.provider.manifest()
+    }
+
+    fn carrier<'a>(&'a self, ctx: &'a Ctx, flow: &CodeFlow) -> Carrier<'a> {
+        Carrier {
+            ctx,
+            provider: self.provider,
+            auth: flow.client_auth,
+            credentials: &self.credentials,
+        }
+    }
+
+    /// Exchanges an authorization code.
+    pub(super) async fn exchange(
+        &self,
+        ctx: &Ctx,
+        flow: &CodeFlow,
+        redirect: RedirectUrl,
+        code: String,
+        verifier: Option<PkceCodeVerifier>,
+    ) -> Result<Given> {
+        let client = client(flow, &self.site, &self.credentials).set_redirect_uri(redirect);
+        let mut request = client.exchange_code(AuthorizationCode::new(code));
+        if let Some(verifier) = verifier {
+            request = request.set_pkce_verifier(verifier);
+        }
+        let answer = request.request_async(&self.carrier(ctx, flow)).await;
+        let answer = answer.map_err(|error| token_error(self.manifest(), error))?;
+        Ok(Given::read(ctx, flow, &answer, None))
+    }
+
+    async fn refresh(&self, ctx: &Ctx, flow: &CodeFlow, old: &Grant) -> Result<Given, TokenError> {
+        let token = old
+            .refresh
+            .as_ref()
+            .map_or("", |token| token.expose_secret());
+        let answer = client(flow, &self.site, &self.credentials)
+            .exchange_refresh_token(&RefreshToken::new(token.to_owned()))
+            .request_async(&self.carrier(ctx, flow))
+            .await?;
+        Ok(Given::read(ctx, flow, &answer, Some(old)))
+    }
+
+    /// Renews a grant that no connection holds yet.
+    pub(super) async fn renew_foreign(
+        &self,
+        ctx: &Ctx,
+        flow: &CodeFlow,
+        grant: &Grant,
+    ) -> Result<Given> {
+        let given = self.refresh(ctx, flow, grant).await;
+        given.map_err(|error| token_error(self.manifest(), error))
+    }
 }
 
 fn reauth(connection: &Connection) -> Error {
@@ -202,96 +433,382 @@ fn reauth(connection: &Connection) -> Error {
     Error::new(Code::ConnectionReauthRequired, detail)
 }
 
-/// An access token that is good for at least a while. `refused` is one that the provider has just
-/// refused: it is not given out again.
-///
-/// Only one function refreshes at a time (a lease in the connection's own item); the others hear
-/// `busy` and come back. The new pair is stored before it is used, because a provider that rotates
-/// refresh tokens takes the old one back.
-pub async fn access_token(
+/// Which tokens will do.
+#[derive(Clone, Copy)]
+pub enum Need<'a> {
+    /// Any that are good for a while.
+    Good,
+    /// Any but these, which the provider has just refused.
+    Other(&'a SecretString),
+    /// Any of a later generation than this.
+    Newer(u64),
+}
+
+/// Where the schedule and the next renewal stand after tokens were given: at half of their life, and
+/// of the time in which an unused refresh token dies, from a quarter to three quarters of it, so that
+/// what began at once does not come due at once.
+pub(super) fn next_refresh(
     ctx: &Ctx,
     manifest: &Manifest,
-    connection: &Connection,
-    refused: Option<&SecretString>,
-) -> Result<SecretString> {
-    let (rev, mut current) = load(ctx, &connection.merchant_id, &connection.id).await?;
-    if current.status != Status::Live {
-        return Err(reauth(&current));
-    }
-    let held = pair(ctx, &current).await?;
-    let now = ctx.now();
-    let fresh = current
-        .tokens
-        .as_ref()
-        .is_some_and(|t| t.access_expires_at - MARGIN > now);
-    let was_refused = refused.is_some_and(|token| token.expose_secret() == held.access);
-    if fresh && !was_refused {
-        return Ok(SecretString::from(held.access));
-    }
-    let Some(refresh) = held.refresh.clone() else {
-        return Err(reauth(&current));
+    access_expires_at: Option<DateTime<Utc>>,
+) -> Option<DateTime<Utc>> {
+    let Refresh::Renewing { idle, every, .. } = manifest.code_flow()?.refresh else {
+        return None;
     };
-    if current
-        .lease
-        .as_ref()
-        .is_some_and(|lease| lease.until > now)
-    {
-        return Err(Error::new(Code::Busy, "the tokens are being renewed"));
-    }
-    let owner = ctx.uuid().to_string();
-    current.lease = Some(Lease {
-        owner,
-        until: now + LEASE,
-    });
-    match ctx.store.write(current.write(Some(rev))?).await {
-        Ok(()) => {}
-        Err(WriteError::Condition(_) | WriteError::Contended) => {
-            return Err(Error::new(Code::Busy, "the tokens are being renewed"));
+    let now = ctx.now();
+    let life = access_expires_at.map(|at| at - now);
+    // The latest moment is three quarters of the way, so advice is stretched by a third.
+    let every = every.map(|every| every * 4 / 3);
+    let whole = [life, idle, every].into_iter().flatten().min()?;
+    let share = i32::from(u16::from_le_bytes(ctx.random()));
+    let quarter = whole / 4;
+    // Two quarters, spread by 65,536 steps.
+    Some(
+        now + quarter
+            + TimeDelta::milliseconds((quarter * 2).num_milliseconds() * i64::from(share) / 65_536),
+    )
+}
+
+/// A grant of `connection` that is good for at least a while.
+///
+/// Only one function renews at a time; the others wait for it. A new pair is stored before it is used,
+/// because a provider that rotates refresh tokens takes the old one back.
+///
+/// # Errors
+/// [`Code::ConnectionReauthRequired`] when somebody has to connect again, [`Code::Busy`] when another
+/// function holds the lease for too long, and what the provider's failure amounts to.
+pub async fn access(
+    ctx: &Ctx,
+    setup: &Setup,
+    merchant: &MerchantId,
+    id: &ConnectionId,
+    need: Need<'_>,
+) -> Result<(Connection, Grant)> {
+    let mut watched: Option<(u64, Duration)> = None;
+    let mut pause = LOOK_FIRST;
+    loop {
+        let (_, connection) = load(ctx, merchant, id).await?;
+        if !connection.status.holds_tokens() {
+            return Err(reauth(&connection));
         }
-        Err(WriteError::Failed(error)) => return Err(error),
+        let grant = grant(ctx, &connection).await?;
+        if suffices(ctx.now(), &connection, &grant, need) {
+            return Ok((connection, grant));
+        }
+        let flow = setup.manifest().code_flow();
+        let renewing = flow.filter(|flow| flow.refresh != Refresh::None);
+        let Some(flow) = renewing.filter(|_| grant.refresh.is_some()) else {
+            // There is nothing to renew with: what the provider refuses, it refuses for good.
+            return Err(give_up(ctx, setup, &connection).await?);
+        };
+        let held = connection.lease.as_ref().map(|lease| lease.fence);
+        let stands_still = match (held, &mut watched) {
+            (None, _) => true,
+            (Some(fence), Some((seen, waited))) if *seen == fence => *waited >= TAKEOVER,
+            (Some(fence), watched) => {
+                *watched = Some((fence, Duration::ZERO));
+                false
+            }
+        };
+        if !stands_still {
+            ctx.clock.sleep(pause).await;
+            if let Some((_, waited)) = &mut watched {
+                *waited += pause;
+            }
+            pause = (pause * 2).min(LOOK_LAST);
+            continue;
+        }
+        if let Some(fence) = take_lease(ctx, &connection).await? {
+            return renew(ctx, setup, flow, &connection, grant, fence).await;
+        }
     }
-    renew(ctx, manifest, current, rev + 1, refresh, now).await
+}
+
+fn suffices(now: DateTime<Utc>, connection: &Connection, grant: &Grant, need: Need) -> bool {
+    let tokens = connection.tokens.as_ref();
+    let ends = tokens.and_then(|tokens| tokens.access_expires_at);
+    let good = ends.is_none_or(|at| at - MARGIN > now);
+    match need {
+        Need::Good => good,
+        Need::Other(refused) => good && refused.expose_secret() != grant.access.expose_secret(),
+        Need::Newer(generation) => good && connection.generation() > generation,
+    }
+}
+
+/// Takes the lease of `connection` if it stands as it was read; returns its fence.
+async fn take_lease(ctx: &Ctx, connection: &Connection) -> Result<Option<u64>> {
+    let (_, fence) = change(ctx, &connection.merchant_id, &connection.id, |current| {
+        let same = current.lease == connection.lease
+            && current.generation() == connection.generation()
+            && current.status.holds_tokens();
+        if !same {
+            return Ok(Decision::Leave(None));
+        }
+        current.fence += 1;
+        current.lease = Some(Lease {
+            fence: current.fence,
+        });
+        Ok(Decision::Store(Along::default(), Some(current.fence)))
+    })
+    .await?;
+    Ok(fence)
 }
 
 async fn renew(
     ctx: &Ctx,
-    manifest: &Manifest,
-    mut current: Connection,
-    rev: u64,
-    refresh: String,
-    now: DateTime<Utc>,
-) -> Result<SecretString> {
-    let client = client(ctx, manifest).await?;
-    let token = RefreshToken::new(refresh.clone());
-    let answer = client
-        .exchange_refresh_token(&token)
-        .request_async(&Carrier(ctx))
-        .await;
-    current.lease = None;
-    current.updated_at = now;
-    match answer {
-        Ok(answer) => {
-            let owner = current.vault_owner().to_owned();
-            let (tokens, access) = seal(ctx, &owner, &answer, Some(refresh)).await?;
-            current.tokens = Some(tokens);
-            // The lease keeps everybody else away, so a refused write is a lost lease: the tokens
-            // that were just given may be the only good ones, so the newest write wins.
-            ctx.store.write(current.write(Some(rev))?).await?;
-            Ok(access)
-        }
+    setup: &Setup,
+    flow: &CodeFlow,
+    connection: &Connection,
+    held: Grant,
+    fence: u64,
+) -> Result<(Connection, Grant)> {
+    match setup.refresh(ctx, flow, &held).await {
+        Ok(given) => keep(ctx, setup, connection, fence, given).await,
         Err(error) if is_invalid_grant(&error) => {
-            tracing::warn!(
-                merchant_id = %current.merchant_id, connection_id = %current.id,
-                "the provider no longer takes the refresh token"
-            );
-            current.status = Status::ReauthRequired;
-            ctx.store.write(current.write(Some(rev))?).await?;
-            Err(reauth(&current))
+            refused(ctx, setup, flow, connection, fence).await
         }
         Err(error) => {
-            // Give the lease back, so that the next try need not wait for its end.
-            ctx.store.write(current.write(Some(rev))?).await?;
-            Err(token_error(manifest, error))
+            let error = token_error(setup.manifest(), error);
+            failed(ctx, connection, fence, &error).await?;
+            Err(error)
         }
+    }
+}
+
+/// Stores what was given. Whoever was overtaken meanwhile still stores it, unless a later generation
+/// stands there: then it becomes the pair before.
+async fn keep(
+    ctx: &Ctx,
+    setup: &Setup,
+    connection: &Connection,
+    fence: u64,
+    given: Given,
+) -> Result<(Connection, Grant)> {
+    let base = connection.generation();
+    let owner = connection.vault_owner().to_owned();
+    let key = data_key(ctx, connection).await?;
+    let sealed = seal(ctx, &key, &owner, &given.grant)?;
+    // An organisation may have moved, and its tokens must not be sent anywhere else.
+    let api = given.grant.fact("instance_url").parse().ok();
+    let api = api.filter(|api| setup.site.admits(api));
+    let next = next_refresh(ctx, setup.manifest(), given.access_expires_at);
+    let (merchant, id) = (&connection.merchant_id, &connection.id);
+    let (stored, ours) = change_within(ctx, PATIENCE_LONG, merchant, id, |current| {
+        let tokens = Tokens {
+            sealed: sealed.clone(),
+            generation: base + 1,
+            issued_at: ctx.now(),
+            access_expires_at: given.access_expires_at,
+        };
+        release(current, fence);
+        if current.key.is_none() || current.status == Status::Disconnected {
+            return Ok(Decision::Leave(false));
+        }
+        if current.generation() > base {
+            current.previous = Some(tokens);
+            return Ok(Decision::Store(Along::default(), false));
+        }
+        current.previous = current.tokens.replace(tokens);
+        current.next_refresh_at = next;
+        current.trouble = None;
+        if let Some(scopes) = &given.scopes {
+            current.scopes.clone_from(scopes);
+        }
+        if let Some(api) = &api {
+            current.api = Some(api.clone());
+        }
+        let mut along = Along::default();
+        if current.status == Status::ReauthRequired {
+            // Somebody was refused with the tokens before, while these were on their way.
+            current.status = Status::Live;
+            along = Along::entry(
+                Happened::Recovered,
+                "the provider gave new tokens after all",
+            )
+            .event(EventType::ConnectionConnected);
+        }
+        Ok(Decision::Store(along, true))
+    })
+    .await?;
+    if ours {
+        return Ok((stored, given.grant));
+    }
+    if !stored.status.holds_tokens() {
+        return Err(reauth(&stored));
+    }
+    let grant = grant(ctx, &stored).await?;
+    Ok((stored, grant))
+}
+
+/// Gives up the lease, if it is still ours.
+fn release(current: &mut Connection, fence: u64) {
+    current.lease.take_if(|lease| lease.fence == fence);
+}
+
+/// Notes a failure that may pass, and lets the schedule try again soon.
+async fn failed(ctx: &Ctx, connection: &Connection, fence: u64, error: &Error) -> Result<()> {
+    let (merchant, id) = (&connection.merchant_id, &connection.id);
+    change(ctx, merchant, id, |current| {
+        release(current, fence);
+        let now = ctx.now();
+        let known = current
+            .trouble
+            .as_ref()
+            .is_some_and(|t| t.code == error.code().as_str());
+        current.trouble = Some(Trouble {
+            code: error.code().as_str().to_owned(),
+            detail: error.detail().to_owned(),
+            at: now,
+        });
+        let soon = now + RETRY;
+        current.next_refresh_at = current.next_refresh_at.map(|_| soon);
+        // The same failure again and again is one entry.
+        let along = if known {
+            Along::default()
+        } else {
+            Along::entry(Happened::RefreshFailed, error.detail())
+        };
+        Ok(Decision::Store(along, ()))
+    })
+    .await
+    .map(|_| ())
+}
+
+/// What follows `invalid_grant`: others may have been faster, the pair before may still be good, or
+/// somebody has to connect again.
+async fn refused(
+    ctx: &Ctx,
+    setup: &Setup,
+    flow: &CodeFlow,
+    connection: &Connection,
+    fence: u64,
+) -> Result<(Connection, Grant)> {
+    let base = connection.generation();
+    let (_, current) = load(ctx, &connection.merchant_id, &connection.id).await?;
+    let grace = match flow.refresh {
+        Refresh::Renewing { grace, .. } => grace,
+        Refresh::None => None,
+    };
+    if current.generation() == base
+        && let (Some(grace), Some(previous)) = (grace, &current.previous)
+        && let Some(tokens) = &current.tokens
+        && ctx.now() - tokens.issued_at < grace
+    {
+        let key = data_key(ctx, &current).await?;
+        let old = open(&key, current.vault_owner(), &previous.sealed)?;
+        if let Ok(given) = setup.refresh(ctx, flow, &old).await {
+            return keep(ctx, setup, connection, fence, given).await;
+        }
+    }
+    let (merchant, id) = (&connection.merchant_id, &connection.id);
+    let detail = format!(
+        "{} no longer takes our tokens; connect it again",
+        setup.manifest().title
+    );
+    let (current, ended) = change_within(ctx, PATIENCE_LONG, merchant, id, |current| {
+        release(current, fence);
+        if current.generation() != base || !current.status.holds_tokens() {
+            return Ok(Decision::Store(Along::default(), false));
+        }
+        Ok(Decision::Store(end(ctx, current, &detail), true))
+    })
+    .await?;
+    if ended || !current.status.holds_tokens() {
+        return Err(reauth(&current));
+    }
+    let grant = grant(ctx, &current).await?;
+    Ok((current, grant))
+}
+
+/// Makes `current` a connection that somebody has to connect again.
+fn end(ctx: &Ctx, current: &mut Connection, detail: &str) -> Along {
+    tracing::warn!(
+        merchant_id = %current.merchant_id, connection_id = %current.id,
+        "the provider no longer takes the tokens"
+    );
+    current.status = Status::ReauthRequired;
+    current.lease = None;
+    current.next_refresh_at = None;
+    current.trouble = Some(Trouble {
+        code: "invalid_grant".to_owned(),
+        detail: detail.to_owned(),
+        at: ctx.now(),
+    });
+    Along::entry(Happened::ReauthRequired, detail).event(EventType::ConnectionReauthRequired)
+}
+
+/// What follows the refusal of a token that cannot be renewed. One refusal may be an accident of the
+/// provider's, so the account is asked for once more before anybody is called to connect again.
+async fn give_up(ctx: &Ctx, setup: &Setup, connection: &Connection) -> Result<Error> {
+    let grant = grant(ctx, connection).await?;
+    match super::connect::account(ctx, setup, &grant).await {
+        Ok(_) => {
+            return Ok(Error::new(
+                Code::UpstreamFailed,
+                format!(
+                    "{} refused a call with tokens that it takes elsewhere",
+                    setup.manifest().title
+                ),
+            ));
+        }
+        Err(Rejected::Theirs(Fault::Unauthorized)) => {}
+        Err(rejected) => return Ok(rejected.into_error(setup.manifest())),
+    }
+    let generation = connection.generation();
+    let (merchant, id) = (&connection.merchant_id, &connection.id);
+    let detail = format!(
+        "{} no longer takes our access; connect it again",
+        setup.manifest().title
+    );
+    let (current, _) = change(ctx, merchant, id, |current| {
+        if current.generation() != generation || !current.status.holds_tokens() {
+            return Ok(Decision::Leave(()));
+        }
+        Ok(Decision::Store(end(ctx, current, &detail), ()))
+    })
+    .await?;
+    Ok(reauth(&current))
+}
+
+/// Why an account was not shown: we failed, or the provider said no.
+pub(super) enum Rejected {
+    Ours(Error),
+    Theirs(Fault),
+}
+
+impl Rejected {
+    pub fn into_error(self, manifest: &Manifest) -> Error {
+        let title = manifest.title;
+        match self {
+            Rejected::Ours(error) => error,
+            Rejected::Theirs(Fault::Later { detail }) => Error::new(Code::UpstreamFailed, detail),
+            Rejected::Theirs(Fault::Refused { detail, .. }) => {
+                Error::new(Code::UpstreamRefused, detail)
+            }
+            Rejected::Theirs(_) => Error::new(
+                Code::UpstreamRefused,
+                format!("{title} does not take this; check what was entered, or consent again"),
+            ),
+        }
+    }
+}
+
+/// Notes that the provider took the new tokens: then the ones before are of no more use.
+pub async fn settle(ctx: &Ctx, connection: &Connection) {
+    if connection.previous.is_none() {
+        return;
+    }
+    let generation = connection.generation();
+    let (merchant, id) = (&connection.merchant_id, &connection.id);
+    let settled = change(ctx, merchant, id, |current| {
+        if current.generation() != generation || current.previous.is_none() {
+            return Ok(Decision::Leave(()));
+        }
+        current.previous = None;
+        Ok(Decision::Store(Along::default(), ()))
+    });
+    // They are in nobody's way: the next success tries again.
+    if let Err(error) = settled.await {
+        tracing::warn!(connection_id = %connection.id, error = %error.chain(), "not settled");
     }
 }

@@ -37,7 +37,7 @@ async fn serve(ctx: &Ctx, handler: Handler, request: &Request) -> Response {
             if error.code() == Code::Internal {
                 tracing::error!(request_id = %request.id, error = %error.chain(), "failed");
             }
-            problem::response(&error, &request.id)
+            problem::response(&error, request)
         }
     }
 }

@@ -79,18 +79,68 @@ pub async fn sweep() -> Result<(), lambda_runtime::Error> {
     fn handle(ctx: &Ctx, bodies: Vec<String>) -> BoxFuture<'_, Vec<Result<()>>> {
         Box::pin(async move {
             let swept = engine::outbox::sweep(ctx).await;
-            let line = swept.as_ref().err().map(Error::chain);
             if let Ok(published @ 1..) = swept {
                 tracing::warn!(published, "the stream had left events behind");
             }
-            let result = |_| match &line {
-                None => Ok(()),
-                Some(line) => Err(Error::internal(line.clone())),
-            };
-            bodies.into_iter().map(result).collect()
+            each(&bodies, &swept)
         })
     }
     run(handle).await
+}
+
+/// `refresh_plan`: hands out what is due, however many times the schedule has called meanwhile.
+pub async fn refresh_plan() -> Result<(), lambda_runtime::Error> {
+    fn handle(ctx: &Ctx, bodies: Vec<String>) -> BoxFuture<'_, Vec<Result<()>>> {
+        Box::pin(async move {
+            let planned = engine::refresh::plan(ctx).await;
+            if let Ok(due @ 1..) = planned {
+                tracing::info!(due, "handed out");
+            }
+            each(&bodies, &planned)
+        })
+    }
+    run(handle).await
+}
+
+/// `refresh_run`: renews the tokens of connections that are due.
+pub async fn refresh() -> Result<(), lambda_runtime::Error> {
+    fn handle(ctx: &Ctx, bodies: Vec<String>) -> BoxFuture<'_, Vec<Result<()>>> {
+        Box::pin(async move {
+            let one = async |body: String| {
+                engine::refresh::renew(ctx, &parse(&body)?).await;
+                Ok(())
+            };
+            join_all(bodies.into_iter().map(one)).await
+        })
+    }
+    run(handle).await
+}
+
+/// `vault_rotate`: one step of a rotation of the vault's root key for each message.
+pub async fn rotate() -> Result<(), lambda_runtime::Error> {
+    fn handle(ctx: &Ctx, bodies: Vec<String>) -> BoxFuture<'_, Vec<Result<()>>> {
+        Box::pin(async move {
+            let mut results = Vec::new();
+            for body in bodies {
+                results.push(match parse(&body) {
+                    Ok(rotation) => engine::rotation::step(ctx, rotation).await,
+                    Err(error) => Err(error),
+                });
+            }
+            results
+        })
+    }
+    run(handle).await
+}
+
+/// One outcome for each of the messages that asked for the same.
+fn each<T>(bodies: &[String], outcome: &Result<T>) -> Vec<Result<()>> {
+    let line = outcome.as_ref().err().map(Error::chain);
+    let result = |_| match &line {
+        None => Ok(()),
+        Some(line) => Err(Error::internal(line.clone())),
+    };
+    bodies.iter().map(result).collect()
 }
 
 /// What EventBridge puts around a notice.

@@ -1,7 +1,7 @@
 //! What every store must do, as one list of cases. The tests run it over memory and over DynamoDB,
 //! so that a condition means the same in the simulator as in the stack.
 
-use super::{Condition, Item, Key, Store, Write, WriteError, keys};
+use super::{Condition, Group, Item, Key, Store, Write, WriteError, keys, list_all};
 use crate::model::ids::{EventId, MerchantId};
 use serde_json::json;
 
@@ -14,6 +14,7 @@ pub async fn run(store: &dyn Store, run: &str) {
     conditions(store, &merchant).await;
     transactions(store, &merchant).await;
     lists(store, &merchant).await;
+    large_lists(store, &merchant).await;
     many(store, &merchant).await;
 }
 
@@ -155,6 +156,37 @@ async fn lists(store: &dyn Store, merchant: &MerchantId) {
         }
     }
     assert_eq!(seen, [1, 2, 3, 4, 5], "a list is in order and whole");
+}
+
+/// Writes seven documents that do not fit into one page together, and returns their group.
+pub(in crate::store) async fn large(store: &dyn Store, merchant: &MerchantId) -> Group {
+    let text = "x".repeat(300_000);
+    for n in 0..7_u128 {
+        let endpoint = crate::model::ids::EndpointId::new(uuid::Uuid::from_u128(n));
+        let key = keys::endpoint(merchant, &endpoint);
+        let write = Write::put(
+            key,
+            Condition::Any,
+            &json!({ "value": n as u64, "text": text }),
+        );
+        let write = write.expect("JSON is serialisable");
+        store.write(write).await.expect("any holds");
+    }
+    keys::endpoints(merchant)
+}
+
+async fn large_lists(store: &dyn Store, merchant: &MerchantId) {
+    let group = large(store, merchant).await;
+    for (limit, expected) in [(100, 7), (7, 7), (6, 6)] {
+        let items = list_all(store, &group, limit).await.expect("list");
+        let seen = items.iter().map(|item| item.doc["value"].as_u64());
+        let all: Vec<_> = (0..expected).map(Some).collect();
+        assert_eq!(
+            seen.collect::<Vec<_>>(),
+            all,
+            "large documents are all listed"
+        );
+    }
 }
 
 async fn many(store: &dyn Store, merchant: &MerchantId) {

@@ -76,6 +76,73 @@ pub fn connect_state(secret_hash: &str) -> Key {
     alone(Table::Connections, format!("state/{secret_hash}"))
 }
 
+/// What happened to one connection, oldest first.
+pub fn connection_history(merchant: &MerchantId, connection: &ConnectionId) -> Group {
+    Group {
+        table: Table::Connections,
+        pk: format!("{merchant}/history/{connection}"),
+    }
+}
+
+pub fn connection_entry(merchant: &MerchantId, connection: &ConnectionId, entry: &str) -> Key {
+    member(connection_history(merchant, connection), entry.to_owned())
+}
+
+/// Where a list of entries goes on after `entry`. As with deliveries, any text is safe.
+pub fn after_entry(merchant: &MerchantId, connection: &ConnectionId, entry: &str) -> String {
+    super::cursor(
+        &connection_history(merchant, connection).pk,
+        &entry.replace('\n', ""),
+    )
+}
+
+/// How calls to one connection's provider went last: apart from the connection, since it is written
+/// often and by many.
+pub fn connection_health(merchant: &MerchantId, connection: &ConnectionId) -> Key {
+    Key {
+        table: Table::Connections,
+        pk: format!("{merchant}/health"),
+        sk: connection.to_string(),
+    }
+}
+
+/// Which merchant a provider's account belongs to. It is looked up to learn the merchant, so it cannot
+/// name one; the account's id is free text, so its hash stands here.
+pub fn account(provider: &str, account_hash: &str) -> Key {
+    alone(
+        Table::Connections,
+        format!("account/{provider}/{account_hash}"),
+    )
+}
+
+/// The connections whose tokens are to be renewed in one minute (Unix time in minutes). The schedule
+/// serves all merchants at once; the documents name the merchant.
+pub fn due(minute: i64) -> Group {
+    Group {
+        table: Table::Connections,
+        pk: format!("due/{minute}"),
+    }
+}
+
+pub fn due_connection(minute: i64, merchant: &MerchantId, connection: &ConnectionId) -> Key {
+    member(due(minute), format!("{merchant}/{connection}"))
+}
+
+/// The minute up to which the schedule has handed out what is due.
+pub fn due_cursor() -> Key {
+    alone(Table::Connections, "due".to_owned())
+}
+
+/// Whether a connection stands at `key`, which only a walk over the whole table has to ask.
+pub fn is_connection(key: &Key) -> bool {
+    key.table == Table::Connections && key.pk.ends_with("/connections")
+}
+
+/// Whether a webhook endpoint stands at `key`.
+pub fn is_endpoint(key: &Key) -> bool {
+    key.table == Table::Webhooks && key.pk.ends_with("/endpoints")
+}
+
 /// Everything that stands at the provider of one connection.
 pub fn ledger(merchant: &MerchantId, connection: &ConnectionId) -> Group {
     Group {
@@ -111,8 +178,7 @@ pub fn delivery(merchant: &MerchantId, endpoint: &EndpointId, event: &EventId) -
     member(deliveries(merchant, endpoint), event.to_string())
 }
 
-/// Where a list of deliveries goes on after `event`. What stands behind it is only compared, so any
-/// text is safe here, and no other group is reached.
-pub fn after_delivery(merchant: &MerchantId, endpoint: &EndpointId, event: &str) -> String {
-    super::cursor(&deliveries(merchant, endpoint).pk, &event.replace('\n', ""))
+/// Where a list of deliveries goes on after `event`.
+pub fn after_delivery(merchant: &MerchantId, endpoint: &EndpointId, event: &EventId) -> String {
+    super::cursor(&deliveries(merchant, endpoint).pk, event.as_str())
 }

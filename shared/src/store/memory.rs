@@ -7,6 +7,9 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+/// A page ends once it holds so much, as DynamoDB's does.
+const PAGE_BYTES_MAX: usize = 1 << 20;
+
 /// A table space of its own, empty at first.
 #[derive(Debug, Default)]
 pub struct Memory {
@@ -20,19 +23,22 @@ impl Memory {
     }
 
     fn page<'a>(found: impl Iterator<Item = (&'a Key, &'a (u64, Value))>, limit: usize) -> Page {
-        let mut items: Vec<Item> = found
-            .take(limit + 1)
-            .map(|(key, (rev, doc))| Item {
+        let mut found = found.peekable();
+        let (mut items, mut bytes): (Vec<Item>, usize) = (Vec::new(), 0);
+        while items.len() < limit
+            && bytes < PAGE_BYTES_MAX
+            && let Some((key, (rev, doc))) = found.next()
+        {
+            bytes += doc.to_string().len();
+            items.push(Item {
                 key: key.clone(),
                 rev: *rev,
                 doc: doc.clone(),
-            })
-            .collect();
-        let more = items.len() > limit;
-        items.truncate(limit);
+            });
+        }
         let next = items
             .last()
-            .filter(|_| more)
+            .filter(|_| found.peek().is_some())
             .map(|item| cursor(&item.key.pk, &item.key.sk));
         Page { items, next }
     }
@@ -130,8 +136,18 @@ impl Store for Memory {
 
 #[cfg(test)]
 mod tests {
+    use crate::store::Store;
+
     #[tokio::test]
     async fn memory_passes_the_cases_of_a_store() {
         crate::store::cases::run(&super::Memory::default(), "memory").await;
+    }
+
+    #[tokio::test]
+    async fn a_page_ends_after_a_megabyte() {
+        let memory = super::Memory::default();
+        let group = crate::store::cases::large(&memory, &"m".parse().unwrap()).await;
+        let page = memory.list(&group, None, 100).await.unwrap();
+        assert_eq!((page.items.len(), page.next.is_some()), (4, true));
     }
 }

@@ -152,6 +152,24 @@ fn cursor(pk: &str, sk: &str) -> String {
     format!("{pk}\n{sk}")
 }
 
+/// Reads up to `limit` documents of a group, over as many pages as it takes: DynamoDB ends a page
+/// after 1 MB, however few documents that were.
+pub async fn list_all(store: &dyn Store, group: &Group, limit: usize) -> Result<Vec<Item>> {
+    let mut items = Vec::new();
+    let mut after = None;
+    while items.len() < limit {
+        let page = store
+            .list(group, after.as_deref(), limit - items.len())
+            .await?;
+        items.extend(page.items);
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    Ok(items)
+}
+
 /// Most writes of one transaction, as DynamoDB allows.
 pub const TRANSACTION_WRITES_MAX: usize = 100;
 

@@ -105,7 +105,8 @@ pub async fn deliver(ctx: &Ctx, notice: &DeliveryNotice) -> Result<()> {
         .ok_or_else(|| Error::not_found(format!("event {event_id}")))?
         .read()?;
     let body = body(&event);
-    let secret = vault::open(ctx, endpoint.id.as_str(), &endpoint.secret).await?;
+    let data_key = vault::unwrap(ctx, endpoint.id.as_str(), &endpoint.key).await?;
+    let secret = vault::open(&data_key, endpoint.id.as_str(), &endpoint.secret)?;
     let now = ctx.now();
     let signature = Webhook::new(secret.expose_secret())
         .and_then(|webhook| webhook.sign(event_id.as_str(), now.timestamp(), &body))

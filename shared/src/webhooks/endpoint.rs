@@ -5,8 +5,8 @@ use crate::error::{Error, FieldError, Result};
 use crate::model::event::EventType;
 use crate::model::ids::{EndpointId, MerchantId};
 use crate::net::Guard;
-use crate::oauth::vault::{self, Sealed};
-use crate::store::{Condition, Write, keys};
+use crate::oauth::vault::{self, Sealed, WrappedKey};
+use crate::store::{Condition, Write, keys, list_all};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use chrono::{DateTime, Utc};
@@ -17,7 +17,7 @@ use url::Url;
 
 /// Most endpoints of one merchant.
 pub const ENDPOINTS_MAX: usize = 100;
-/// Longest URL of an endpoint. With it, all endpoints of a merchant fit into one page of a list.
+/// Longest URL of an endpoint.
 const URL_BYTES_MAX: usize = 2048;
 /// Secrets are 24 to 64 random bytes (Standard Webhooks, "Signature scheme").
 const SECRET_PREFIX: &str = "whsec_";
@@ -29,6 +29,7 @@ pub struct Endpoint {
     pub merchant_id: MerchantId,
     pub url: Url,
     pub event_types: BTreeSet<EventType>,
+    pub key: WrappedKey,
     pub secret: Sealed,
     pub created_at: DateTime<Utc>,
 }
@@ -93,8 +94,10 @@ pub async fn register(
         return Err(fault("/url", "too_many", &detail));
     }
     let id = EndpointId::new(ctx.uuid());
+    let (key, wrapped) = vault::new_key(ctx, id.as_str()).await?;
     let endpoint = Endpoint {
-        secret: vault::seal(ctx, id.as_str(), &secret).await?,
+        secret: vault::seal(ctx, &key, id.as_str(), &secret)?,
+        key: wrapped,
         id,
         merchant_id: merchant.clone(),
         url: registration.url,
@@ -115,11 +118,11 @@ pub async fn load(ctx: &Ctx, merchant: &MerchantId, id: &EndpointId) -> Result<E
 }
 
 pub async fn list(ctx: &Ctx, merchant: &MerchantId) -> Result<Vec<Endpoint>> {
-    let page = ctx
-        .store
-        .list(&keys::endpoints(merchant), None, ENDPOINTS_MAX)
-        .await?;
-    page.items.iter().map(crate::store::Item::read).collect()
+    list_all(&*ctx.store, &keys::endpoints(merchant), ENDPOINTS_MAX)
+        .await?
+        .iter()
+        .map(crate::store::Item::read)
+        .collect()
 }
 
 #[cfg(test)]

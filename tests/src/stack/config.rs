@@ -1,25 +1,36 @@
 //! Where a stack keeps its things and where it listens.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 
 use super::Trouble;
+use crate::standins::names;
 
 /// Where each part listens; always on the loopback interface.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Addresses {
     pub api: SocketAddr,
-    pub quickbooks: SocketAddr,
+    /// The stand-ins, by provider, in the order of the registry.
+    pub providers: Vec<(&'static str, SocketAddr)>,
     pub receiver: SocketAddr,
     pub aws: SocketAddr,
+}
+
+impl Urls {
+    /// Where the stand-in of a provider is.
+    pub fn provider(&self, name: &str) -> &str {
+        self.providers.get(name).map_or("", String::as_str)
+    }
 }
 
 /// The addresses as others write them.
 #[derive(Clone, Debug)]
 pub struct Urls {
     pub api: String,
-    pub quickbooks: String,
+    /// The stand-ins, by provider.
+    pub providers: BTreeMap<&'static str, String>,
     pub receiver: String,
     /// The endpoint for AWS tools and SDKs (region `us-east-1`, any access key).
     pub aws: String,
@@ -40,8 +51,8 @@ pub struct Config {
 }
 
 impl Config {
-    /// The stack that the environment asks for: `ADDRESS_API`, `ADDRESS_QUICKBOOKS`,
-    /// `ADDRESS_RECEIVER` and `ADDRESS_AWS` move its parts, `CROSSDOCK_LOCAL_DIR` its directory.
+    /// The stack that the environment asks for: `ADDRESS_API`, `ADDRESS_RECEIVER`, `ADDRESS_AWS` and
+    /// for each provider `ADDRESS_<PROVIDER>` move its parts, `CROSSDOCK_LOCAL_DIR` its directory.
     pub fn from_environment() -> Result<Self, Trouble> {
         let root = checkout()?;
         let directory = match setting("CROSSDOCK_LOCAL_DIR") {
@@ -50,7 +61,10 @@ impl Config {
         };
         let addresses = Addresses {
             api: address("ADDRESS_API", 8787)?,
-            quickbooks: address("ADDRESS_QUICKBOOKS", 8801)?,
+            providers: names()
+                .zip(8801..)
+                .map(|(name, port)| Ok((name, address(&variable(name), port)?)))
+                .collect::<Result<_, Trouble>>()?,
             receiver: address("ADDRESS_RECEIVER", 8799)?,
             aws: address("ADDRESS_AWS", 4566)?,
         };
@@ -65,8 +79,8 @@ impl Config {
 
     /// A stack of a test's own: free ports and a directory of that name under `.local`.
     pub fn scratch(name: &str) -> Result<Self, Trouble> {
-        // All four are held until all are known, so that no number is handed out twice.
-        let held: Vec<TcpListener> = (0..4)
+        // All are held until all are known, so that no number is handed out twice.
+        let held: Vec<TcpListener> = (0..3 + names().count())
             .map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))
             .collect::<Result<_, _>>()
             .map_err(|error| Trouble::io("No free port", &error))?;
@@ -77,9 +91,9 @@ impl Config {
             .map_err(|error| Trouble::io("No free port", &error))?;
         let addresses = Addresses {
             api: free[0],
-            quickbooks: free[1],
-            receiver: free[2],
-            aws: free[3],
+            receiver: free[1],
+            aws: free[2],
+            providers: names().zip(free[3..].iter().copied()).collect(),
         };
         let root = checkout()?;
         Ok(Self {
@@ -91,11 +105,24 @@ impl Config {
         })
     }
 
+    /// Where the stand-in of a provider listens.
+    pub fn provider(&self, name: &str) -> Option<SocketAddr> {
+        let providers = self.addresses.providers.iter();
+        providers
+            .copied()
+            .find_map(|(known, address)| (known == name).then_some(address))
+    }
+
     pub fn urls(&self) -> Urls {
         let url = |address: SocketAddr| format!("http://localhost:{}", address.port());
         Urls {
             api: url(self.addresses.api),
-            quickbooks: url(self.addresses.quickbooks),
+            providers: self
+                .addresses
+                .providers
+                .iter()
+                .map(|(name, address)| (*name, url(*address)))
+                .collect(),
             receiver: url(self.addresses.receiver),
             // As a number: SDKs would otherwise put a bucket's name before `localhost`.
             aws: format!("http://{}", self.addresses.aws),
@@ -116,7 +143,7 @@ impl Config {
         for part in ["state", "logs", "pids", "tmp"] {
             create(&self.directory.join(part))?;
         }
-        for part in ["quickbooks", "receiver"] {
+        for part in ["standins", "receiver"] {
             create(&self.state(part))?;
         }
         Ok(())
@@ -153,6 +180,11 @@ impl Config {
         }
         Ok(file)
     }
+}
+
+/// The variable that moves the stand-in of a provider.
+pub(crate) fn variable(provider: &str) -> String {
+    format!("ADDRESS_{}", provider.to_uppercase())
 }
 
 fn create(path: &Path) -> Result<(), Trouble> {

@@ -116,7 +116,7 @@ fn parameters(config: &Config) -> Vec<String> {
             std::env::consts::ARCH.replace("aarch64", "arm64")
         ),
         format!("PublicUrl={}", urls.api),
-        format!("QuickBooksEnvironment={}", urls.quickbooks),
+        format!("ReturnUrls={}/connected", urls.receiver),
         "LogLevel=INFO".to_owned(),
     ]
 }

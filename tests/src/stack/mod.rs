@@ -21,13 +21,17 @@ pub use config::{Addresses, Config, Urls};
 pub use logs::Follow;
 pub use trouble::Trouble;
 
+use crossdock::oauth::redirect_uri;
+use crossdock::providers::PROVIDERS;
+use serde_json::json;
+
 use aws::Aws;
 use process::{Service, State};
 
 /// How long a service may take to answer after it was started.
 const START_SECONDS_MAX: u64 = 60;
 
-/// The app that the QuickBooks stand-in knows. It is no secret: it opens nothing but the stand-in.
+/// The app that every stand-in knows. It is no secret: it opens nothing but a stand-in.
 const CLIENT_ID: &str = "standin-client";
 const CLIENT_SECRET: &str = "standin-secret";
 
@@ -70,7 +74,7 @@ impl Stack {
             config.forget_state()?;
         }
         emulator.start().await?;
-        quickbooks(&config).start().await?;
+        standins(&config)?.start().await?;
         receiver(&config).start().await?;
 
         deploy::deploy(&config, &aws).await?;
@@ -117,21 +121,38 @@ impl Stack {
         Ok(stack)
     }
 
-    /// Tells both sides of the QuickBooks app about each other: the functions get its id and secret,
-    /// the stand-in learns where it may send a merchant back to.
+    /// Tells both sides of each provider's app about each other: the functions get its id and secret
+    /// and where the provider is, the stand-in learns where it may send a merchant back to.
     async fn introduce(&self, aws: &Aws) -> Result<(), Trouble> {
-        let secret = serde_json::json!({ "client_id": CLIENT_ID, "client_secret": CLIENT_SECRET });
-        let id = self.output("SecretQuickbooks")?;
-        if aws.secret(id).await? != secret {
-            aws.put_secret(id, &secret).await?;
+        let prefix = self.output("SecretProviderPrefix")?;
+        for provider in PROVIDERS {
+            let manifest = provider.manifest();
+            let url = self.urls.provider(manifest.name);
+            let mut secret = json!({ "environment": url });
+            for credential in manifest.credentials.iter().filter(|one| one.required) {
+                secret[credential.member] = json!(match credential.member {
+                    "client_id" => CLIENT_ID,
+                    _ => CLIENT_SECRET,
+                });
+            }
+            let id = format!("{prefix}{}", manifest.name);
+            if aws.secret(&id).await? != secret {
+                aws.put_secret(&id, &secret).await?;
+            }
+            if manifest.code_flow().is_some() {
+                self.register(manifest.name, url).await?;
+            }
         }
-        let tenant = crossdock::oauth::tenant(&self.urls.api);
-        let body = serde_json::json!({
+        Ok(())
+    }
+
+    async fn register(&self, provider: &str, url: &str) -> Result<(), Trouble> {
+        let body = json!({
             "client_id": CLIENT_ID,
             "client_secret": CLIENT_SECRET,
-            "redirect_uris": [format!("{}/oauth/cb/quickbooks/{tenant}", self.urls.api)],
+            "redirect_uris": [redirect_uri(&self.urls.api, provider)],
         });
-        let url = format!("{}/_control/clients", self.urls.quickbooks);
+        let url = format!("{url}/_control/clients");
         let answer = aws::http()
             .post(&url)
             .body(body.to_string())
@@ -141,11 +162,11 @@ impl Stack {
         match answer {
             Ok(answer) if answer.status().is_success() => Ok(()),
             Ok(answer) => Err(Trouble::plain(format!(
-                "The QuickBooks stand-in answered {} to {url}.",
+                "The stand-in of {provider} answered {} to {url}.",
                 answer.status()
             ))),
             Err(error) => Err(Trouble::plain(format!(
-                "The QuickBooks stand-in does not answer at {url}: {error}"
+                "The stand-in of {provider} does not answer at {url}: {error}"
             ))),
         }
     }
@@ -237,7 +258,7 @@ async fn stop_all(config: &Config) -> Result<(), Trouble> {
         gateway_service(config, ""),
         emulator(config),
         receiver(config),
-        quickbooks(config),
+        standins(config)?,
     ] {
         service.stop().await?;
     }
@@ -251,7 +272,7 @@ pub fn status(config: &Config) -> Result<(bool, Vec<String>), Trouble> {
     let mut all = true;
     for service in [
         emulator(config),
-        quickbooks(config),
+        standins(config)?,
         receiver(config),
         gateway_service(config, ""),
     ] {
@@ -296,22 +317,29 @@ fn emulator(config: &Config) -> Service {
     .needs(venv.join("ministack"), "make up")
 }
 
-fn quickbooks(config: &Config) -> Service {
-    Service::new(
+/// All stand-ins, in one process.
+fn standins(config: &Config) -> Result<Service, Trouble> {
+    let mut providers = config.addresses.providers.iter();
+    let Some((name, address)) = providers.next() else {
+        return Err(Trouble::plain("There is no provider.".to_owned()));
+    };
+    let program = config.program.clone();
+    let mut service = Service::new(
         config,
-        "quickbooks",
-        "ADDRESS_QUICKBOOKS",
-        config.addresses.quickbooks,
-        config.program.clone(),
+        "standins",
+        &config::variable(name),
+        *address,
+        program,
     )
-    .args([
-        "standin",
-        "quickbooks",
-        "--address",
-        &config.addresses.quickbooks.to_string(),
-        "--state",
-    ])
-    .arg(config.state("quickbooks").display().to_string())
+    .args(["standin", "--serve", &format!("{name}={address}")]);
+    for (name, address) in providers {
+        service = service
+            .args(["--serve", &format!("{name}={address}")])
+            .also(config::variable(name), *address);
+    }
+    Ok(service
+        .args(["--state"])
+        .arg(config.state("standins").display().to_string()))
 }
 
 /// A developer's endpoint, written in Python on purpose: it verifies signatures with the published

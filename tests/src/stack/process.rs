@@ -55,7 +55,9 @@ pub(crate) struct Service {
     pub(crate) name: &'static str,
     pub(crate) address: SocketAddr,
     /// The variable that moves it elsewhere.
-    variable: &'static str,
+    variable: String,
+    /// Further addresses of the same process, each with its variable.
+    also: Vec<(String, SocketAddr)>,
     command: Vec<String>,
     environment: Vec<(&'static str, String)>,
     health: Option<&'static str>,
@@ -69,14 +71,15 @@ impl Service {
     pub(crate) fn new(
         config: &Config,
         name: &'static str,
-        variable: &'static str,
+        variable: &str,
         address: SocketAddr,
         program: PathBuf,
     ) -> Self {
         Self {
             name,
             address,
-            variable,
+            variable: variable.to_owned(),
+            also: Vec::new(),
             command: vec![program.display().to_string()],
             environment: Vec::new(),
             health: None,
@@ -100,6 +103,19 @@ impl Service {
     pub(crate) fn env(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.environment.push((name, value.into()));
         self
+    }
+
+    /// One more address that the process listens on.
+    pub(crate) fn also(mut self, variable: String, address: SocketAddr) -> Self {
+        self.also.push((variable, address));
+        self
+    }
+
+    /// All addresses with their variables.
+    fn addresses(&self) -> impl Iterator<Item = (&str, SocketAddr)> {
+        let also = self.also.iter();
+        std::iter::once((&*self.variable, self.address))
+            .chain(also.map(|(variable, address)| (&**variable, *address)))
     }
 
     /// A path that answers with success once the service works. Without one, a connection suffices.
@@ -197,7 +213,7 @@ impl Service {
             ));
             self.stop().await?;
         }
-        self.wait_for_port().await?;
+        self.wait_for_ports().await?;
         say(&format!(
             "Starting {} at http://{}.",
             self.name, self.address
@@ -298,27 +314,39 @@ impl Service {
                 .send()
                 .await
                 .is_ok_and(|answer| answer.status().is_success()),
-            None => matches!(
-                tokio::time::timeout(limit, tokio::net::TcpStream::connect(self.address)).await,
-                Ok(Ok(_))
-            ),
+            None => {
+                for (_, address) in self.addresses() {
+                    let connect = tokio::net::TcpStream::connect(address);
+                    if !matches!(tokio::time::timeout(limit, connect).await, Ok(Ok(_))) {
+                        return false;
+                    }
+                }
+                true
+            }
         }
     }
 
+    async fn wait_for_ports(&self) -> Result<(), Trouble> {
+        for (variable, address) in self.addresses() {
+            self.wait_for_port(variable, address).await?;
+        }
+        Ok(())
+    }
+
     /// The port is free, or becomes so within seconds after a stop; else a stranger has it.
-    async fn wait_for_port(&self) -> Result<(), Trouble> {
+    async fn wait_for_port(&self, variable: &str, address: SocketAddr) -> Result<(), Trouble> {
         let began = Instant::now();
-        while !ports::is_free(self.address) {
+        while !ports::is_free(address) {
             if began.elapsed() > Duration::from_secs(2) {
-                let holder = match ports::listener(self.address) {
+                let holder = match ports::listener(address) {
                     Some(pid) => format!("process {pid} ({})", command_line(pid)),
                     None => "a process that is not ours to see".to_owned(),
                 };
                 return Err(Trouble::new(
-                    format!("Port {} is taken by {holder}.", self.address.port()),
+                    format!("Port {} is taken by {holder}.", address.port()),
                     format!(
-                        "End it, or move {} with {}=127.0.0.1:<port>.",
-                        self.name, self.variable
+                        "End it, or move {} with {variable}=127.0.0.1:<port>.",
+                        self.name
                     ),
                 ));
             }

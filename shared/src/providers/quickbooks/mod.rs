@@ -5,11 +5,14 @@ mod fault;
 mod map;
 
 use super::{
-    Accounting, Category, Dependency, DependencyKind, Document, Fault, Found, Hosts, Manifest,
-    References, Tenant,
+    AccessLife, Account, Accounting, Category, ClientAuth, CodeFlow, Consent, Credential,
+    Credentials, Dependency, DependencyKind, Document, Fault, Found, Grant, Hosts, Manifest,
+    Provider, References, Refresh, Revocation, Site, Tenant,
 };
-use crate::model::http::{Method, Request, Response};
+use crate::model::http::{Authorization, Method, Request, Response};
 use crate::sync::push::Remote;
+use chrono::TimeDelta;
+use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 use url::Url;
 
@@ -26,22 +29,47 @@ pub static MANIFEST: Manifest = Manifest {
     production: Hosts {
         authorize: "https://appcenter.intuit.com/connect/oauth2",
         token: "https://oauth.platform.intuit.com/oauth2/v1/tokens/bearer",
+        revoke: "https://developer.api.intuit.com/v2/oauth2/tokens/revoke",
         api: "https://quickbooks.api.intuit.com",
     },
     // The sandbox shares the OAuth hosts; only the API's host differs.
     sandbox: Hosts {
         authorize: "https://appcenter.intuit.com/connect/oauth2",
         token: "https://oauth.platform.intuit.com/oauth2/v1/tokens/bearer",
+        revoke: "https://developer.api.intuit.com/v2/oauth2/tokens/revoke",
         api: "https://sandbox-quickbooks.api.intuit.com",
     },
-    scopes: &["com.intuit.quickbooks.accounting"],
-    // None of Intuit's own clients sends a challenge.
-    pkce: false,
-    tenant_parameter: "realmId",
-    // The statement goes in the body, so only its readability bounds it.
-    find_names_max: 100,
-    // Intuit recommends at most 30 (limits and throttles).
-    create_batch_max: 30,
+    credentials: &[
+        Credential {
+            member: "client_id",
+            variable: "QUICKBOOKS_CLIENT_ID",
+            required: true,
+        },
+        Credential {
+            member: "client_secret",
+            variable: "QUICKBOOKS_CLIENT_SECRET",
+            required: true,
+        },
+    ],
+    consent: Consent::Code(CodeFlow {
+        scopes: &["com.intuit.quickbooks.accounting"],
+        // None of Intuit's own clients sends a challenge.
+        pkce: false,
+        client_auth: ClientAuth::Basic,
+        authorize_extra: &[],
+        callback_parameters: &["realmId"],
+        answer_members: &[],
+        issuer: Some("https://oauth.platform.intuit.com/op/v1"),
+        access: AccessLife::Answered(TimeDelta::hours(1)),
+        // The value changes about once a day; then the one before is dead at once.
+        refresh: Refresh::Renewing {
+            idle: Some(TimeDelta::days(100)),
+            every: None,
+            grace: None,
+        },
+    }),
+    api_domains: &[],
+    shares_app_with: None,
 };
 
 pub struct QuickBooks;
@@ -125,9 +153,81 @@ fn answer(response: &Response) -> Result<Value, Fault> {
     body.ok_or_else(incomplete)
 }
 
-impl Accounting for QuickBooks {
+impl Provider for QuickBooks {
     fn manifest(&self) -> &'static Manifest {
         &MANIFEST
+    }
+
+    fn account_requests(&self, site: &Site, grant: &Grant) -> Vec<Request> {
+        let tenant = Tenant {
+            api: site.api.clone(),
+            id: realm(grant),
+        };
+        vec![get(&tenant, &format!("companyinfo/{}", tenant.id))]
+    }
+
+    fn read_account(
+        &self,
+        _: &Site,
+        grant: &Grant,
+        answers: &[Response],
+    ) -> Result<Account, Fault> {
+        let [company] = answers else {
+            return Err(incomplete());
+        };
+        let company = answer(company)?;
+        Ok(Account {
+            id: realm(grant),
+            name: company["CompanyInfo"]["CompanyName"]
+                .as_str()
+                .map(str::to_owned),
+            api: None,
+            reference: None,
+        })
+    }
+
+    fn revoke(&self, revocation: &Revocation) -> Option<Request> {
+        let grant = revocation.grant;
+        let token = grant.refresh.as_ref().unwrap_or(&grant.access);
+        let authorization = Authorization::Basic {
+            user: revocation.credentials.text("client_id").to_owned(),
+            password: revocation.credentials.get("client_secret")?.clone(),
+        };
+        let body = json!({ "token": token.expose_secret() });
+        let request = Request::new(Method::Post, revocation.site.revoke.clone())
+            .header("accept", "application/json")
+            .authorized(authorization);
+        Some(request.body("application/json", body.to_string()))
+    }
+
+    fn credentials_request(&self, site: &Site, credentials: &Credentials) -> Option<Request> {
+        Some(super::unknown_refresh_token(
+            site,
+            credentials,
+            ClientAuth::Basic,
+        ))
+    }
+}
+
+/// The company of a grant: digits, or nothing, so that it cannot lead to another path.
+fn realm(grant: &Grant) -> String {
+    let realm = grant.fact("realmId");
+    if realm.bytes().all(|byte| byte.is_ascii_digit()) {
+        realm
+    } else {
+        String::new()
+    }
+}
+
+impl Accounting for QuickBooks {
+    fn find_names_max(&self) -> usize {
+        // The statement goes in the body, so only its readability bounds it.
+        100
+    }
+
+    fn create_batch_max(&self) -> usize {
+        // Intuit recommends at most 30 (limits and throttles).
+        30
     }
 
     fn settings_requests(&self, tenant: &Tenant) -> Vec<Request> {
@@ -147,10 +247,6 @@ impl Accounting for QuickBooks {
         };
         let (company, preferences) = (answer(company)?, answer(preferences)?);
         map::settings(&company, &preferences, &answer(accounts)?)
-    }
-
-    fn tenant_name(&self, settings: &Value) -> Option<String> {
-        Some(settings["company_name"].as_str()?.to_owned())
     }
 
     fn dependencies(&self, document: Document, settings: &Value) -> Result<Vec<Dependency>, Fault> {

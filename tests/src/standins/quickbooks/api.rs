@@ -5,11 +5,12 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Map, Value, json};
 
 use super::books::{Books, Options, entity_named, stamp_millis};
-use super::fault::{Fault, JSON, Reply, gateway_json, gateway_xml, json_reply, reply, throttled};
-use super::faults::{Limits, Traffic};
-use super::oauth::{self, Params, Refusal, param};
+use super::fault::{Fault, gateway_json, gateway_xml, throttled};
+use super::limits::{Limits, Traffic};
+use super::oauth::{self, Refusal};
 use super::query;
 use super::state::{Change, State, Stored, Write};
+use crate::standins::wire::{JSON, Params, Reply, json_reply, param, reply};
 
 const BATCH_LIMIT: usize = 30;
 const CDC_LIMIT: usize = 1000;

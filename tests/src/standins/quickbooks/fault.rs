@@ -1,7 +1,9 @@
 //! The three shapes in which the vendor refuses a call.
 
-use axum::http::{HeaderValue, Response, StatusCode, header};
 use serde_json::{Value, json};
+
+use crate::standins::faults::retry_after;
+use crate::standins::wire::{Reply, json_reply, reply};
 
 /// A refusal by the service: one error, with the vendor's number for it.
 #[derive(Clone, Debug)]
@@ -130,24 +132,6 @@ impl Fault {
     }
 }
 
-pub const JSON: &str = "application/json;charset=UTF-8";
-
-pub type Reply = Response<Vec<u8>>;
-
-pub fn reply(status: u16, content_type: &'static str, body: impl Into<Vec<u8>>) -> Reply {
-    let mut response = Response::new(body.into());
-    *response.status_mut() =
-        StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    response
-        .headers_mut()
-        .insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
-    response
-}
-
-pub fn json_reply(status: u16, body: &Value) -> Reply {
-    reply(status, JSON, body.to_string())
-}
-
 /// The gateway's own refusals in JSON: lower-case keys, unlike the service's.
 pub fn gateway_json(
     status: u16,
@@ -200,8 +184,8 @@ pub fn gateway_xml(
 }
 
 /// Too many calls: the gateway's answer, without a hint of how long to wait unless one is given.
-pub fn throttled(retry_after: Option<u64>, time: &str) -> Reply {
-    let mut response = gateway_xml(
+pub fn throttled(wait: Option<u64>, time: &str) -> Reply {
+    let response = gateway_xml(
         429,
         "message=ThrottleExceeded; errorCode=003001; statusCode=429",
         "Throttle limit exceeded",
@@ -209,12 +193,7 @@ pub fn throttled(retry_after: Option<u64>, time: &str) -> Reply {
         "SERVICE",
         time,
     );
-    if let Some(seconds) = retry_after {
-        response
-            .headers_mut()
-            .insert(header::RETRY_AFTER, HeaderValue::from(seconds));
-    }
-    response
+    retry_after(response, wait)
 }
 
 /// A failure inside the vendor.

@@ -9,8 +9,8 @@ mod api;
 mod books;
 mod control;
 mod fault;
-mod faults;
 mod journal;
+mod limits;
 mod lists;
 mod money;
 mod names;
@@ -20,7 +20,6 @@ mod query;
 mod sales;
 mod schema;
 mod seed;
-mod socket;
 mod state;
 mod statement;
 mod tax;
@@ -29,6 +28,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -36,24 +36,20 @@ use std::time::Duration;
 use axum::http::{HeaderValue, Method, Request, Response, header};
 use chrono::{DateTime, TimeDelta, Utc};
 
-use fault::{Reply, broken, reply, throttled};
-use faults::{Faults, Kind, Limits, Rule, Traffic};
+use fault::{broken, throttled};
 use journal::Journal;
+use limits::{Limits, Traffic};
 use state::{Change, Client, State};
 
+use super::faults::{Faults, Rule, Troubles};
+use super::wire::{Reply, json_reply, params, reply};
+use super::{Outcome, Standin, socket};
+
+pub use super::{Clock, Lost};
 pub use seed::{DEFAULT_REALM, NewCompany};
-pub use socket::serve;
 
 pub const DEFAULT_CLIENT_ID: &str = "standin-client";
 pub const DEFAULT_CLIENT_SECRET: &str = "standin-secret";
-
-/// Where the time comes from. A fixed clock moves only when it is told to.
-#[derive(Clone, Copy, Debug, Default)]
-pub enum Clock {
-    #[default]
-    System,
-    Fixed(DateTime<Utc>),
-}
 
 #[derive(Clone, Debug, Default)]
 pub struct Options {
@@ -62,24 +58,6 @@ pub struct Options {
     pub clock: Clock,
     /// What tokens are made of. A server takes a random one.
     pub seed: u64,
-}
-
-/// Why a caller never sees the answer to a request.
-#[derive(Debug)]
-pub enum Lost {
-    TimedOut,
-    Reset,
-    /// The status line and the first half of the body came.
-    Truncated {
-        status: u16,
-        body: Vec<u8>,
-    },
-}
-
-/// A reply, or its loss and how long a server holds the connection before it lets go.
-struct Outcome {
-    reply: Result<Reply, Lost>,
-    hold: Duration,
 }
 
 pub(crate) struct Inner {
@@ -97,16 +75,8 @@ pub(crate) struct Inner {
 }
 
 impl Inner {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "This is the clock that a stand-in on an address runs by."
-    )]
     fn now(&self) -> DateTime<Utc> {
-        let base = match self.clock {
-            Clock::System => Utc::now(),
-            Clock::Fixed(at) => at,
-        };
-        base + self.offset
+        self.clock.now() + self.offset
     }
 
     fn advance(&mut self, by: TimeDelta) {
@@ -140,14 +110,10 @@ impl Inner {
 
     fn outcome(&mut self, request: &Request<Vec<u8>>) -> Outcome {
         let path = request.uri().path();
-        let no_hold = Duration::ZERO;
         if let Some(control) = path.strip_prefix("/_control") {
-            let params = oauth::params(request.uri().query().unwrap_or_default().as_bytes());
-            let answer = control::serve(self, request.method(), control, &params, request.body());
-            return self.kept(Outcome {
-                reply: Ok(answer),
-                hold: no_hold,
-            });
+            let asked = params(request.uri().query().unwrap_or_default().as_bytes());
+            let answer = control::serve(self, request.method(), control, &asked, request.body());
+            return self.kept(Outcome::at_once(answer));
         }
         let target = request
             .uri()
@@ -157,19 +123,10 @@ impl Inner {
             .faults
             .next(request.method().as_str(), target, request.body());
         let outcome = match rule {
-            None => Outcome {
-                reply: Ok(self.route(request)),
-                hold: no_hold,
-            },
+            None => Outcome::at_once(self.route(request)),
             Some(rule) => self.faulty(request, &rule),
         };
-        let became = match &outcome.reply {
-            Ok(reply) => reply.status().as_u16().to_string(),
-            Err(Lost::TimedOut) => "timeout".to_owned(),
-            Err(Lost::Reset) => "reset".to_owned(),
-            Err(Lost::Truncated { .. }) => "truncated".to_owned(),
-        };
-        let key = (format!("{} {path}", request.method()), became);
+        let key = (format!("{} {path}", request.method()), outcome.became());
         *self.counts.entry(key).or_default() += 1;
         self.kept(outcome)
     }
@@ -190,46 +147,19 @@ impl Inner {
     }
 
     fn faulty(&mut self, request: &Request<Vec<u8>>, rule: &Rule) -> Outcome {
-        const VENDOR_TIMEOUT: u64 = 120;
         let time = books::stamp_millis(self.now());
-        let status = rule.status.unwrap_or(503);
-        let mut hold = Duration::ZERO;
-        let reply = match rule.kind {
-            Kind::StatusBeforeEffect => Ok(broken(status, &time)),
-            Kind::StatusAfterEffect => {
-                self.route(request);
-                Ok(broken(status, &time))
-            }
-            Kind::Throttle => Ok(throttled(rule.retry_after, &time)),
-            Kind::TimeoutBeforeEffect | Kind::TimeoutAfterEffect => {
-                if rule.kind == Kind::TimeoutAfterEffect {
-                    self.route(request);
-                }
-                hold = Duration::from_secs(rule.hold_seconds.unwrap_or(VENDOR_TIMEOUT));
-                Err(Lost::TimedOut)
-            }
-            Kind::TruncatedBody => {
-                let whole = self.route(request);
-                let half = whole.body().len() / 2;
-                Err(Lost::Truncated {
-                    status: whole.status().as_u16(),
-                    body: whole.body()[..half].to_vec(),
-                })
-            }
-            Kind::ResetAfterEffect => {
-                self.route(request);
-                Err(Lost::Reset)
-            }
-            Kind::ResetBeforeEffect => Err(Lost::Reset),
+        let troubles = Troubles {
+            broken: &|status| broken(status, &time),
+            throttled: &|wait| throttled(wait, &time),
         };
-        Outcome { reply, hold }
+        rule.play(&troubles, || self.route(request))
     }
 
     fn route(&mut self, request: &Request<Vec<u8>>) -> Reply {
         let now = self.now();
         let seconds = now.timestamp();
         let headers = request.headers();
-        let asked = oauth::params(request.uri().query().unwrap_or_default().as_bytes());
+        let asked = params(request.uri().query().unwrap_or_default().as_bytes());
         let path = request.uri().path();
         if let Some(path) = path.strip_prefix("/v3/company/") {
             let call = api::Call {
@@ -242,7 +172,7 @@ impl Inner {
             };
             return api::serve(&mut self.state, &self.limits, &mut self.traffic, &call);
         }
-        let form = || oauth::params(request.body());
+        let form = || params(request.body());
         match (request.method(), path) {
             (&Method::GET, "/connect/oauth2") => oauth::consent(&self.state, &asked),
             (&Method::POST, "/connect/oauth2/decision") => {
@@ -269,9 +199,7 @@ impl Inner {
             (&Method::GET, "/v1/openid_connect/userinfo") => {
                 oauth::user_info(&self.state, headers, seconds)
             }
-            (&Method::GET, "/op/v1/jwks") => {
-                fault::json_reply(200, &serde_json::json!({"keys": []}))
-            }
+            (&Method::GET, "/op/v1/jwks") => json_reply(200, &serde_json::json!({"keys": []})),
             _ => reply(404, "text/plain", "not found\n"),
         }
     }
@@ -329,4 +257,21 @@ impl Quickbooks {
         let by = TimeDelta::from_std(by).unwrap_or(TimeDelta::MAX);
         self.lock().advance(by);
     }
+}
+
+impl Standin for Quickbooks {
+    fn outcome(&self, request: &Request<Vec<u8>>) -> Outcome {
+        self.lock().outcome(request)
+    }
+}
+
+/// Serves until the process ends. Every change is on disk before its answer leaves, so the
+/// process may be killed at any moment.
+pub async fn serve(address: SocketAddr, state: Option<PathBuf>) -> io::Result<()> {
+    let quickbooks = Quickbooks::new(Options {
+        state,
+        clock: Clock::System,
+        seed: rand::random(),
+    })?;
+    socket::serve(address, quickbooks).await
 }

@@ -6,17 +6,20 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use url::Url;
-use url::form_urlencoded::parse;
 
-use super::fault::{Reply, json_reply, reply};
 use super::seed::DEFAULT_REALM;
 use super::state::{Access, Change, Client, Code, Grant, State};
+use crate::standins::wire::{
+    Params, Reply, escape, json_reply, jwt, page, param, params, redirect, reply,
+};
 
 const ACCESS_LIFE: i64 = 3600;
 const CODE_LIFE: i64 = 600;
 const REFRESH_LIFE: i64 = 8_726_400;
 const HARD_LIFE: i64 = 5 * 365 * 24 * 3600;
 const ROTATION: i64 = 24 * 3600;
+/// The person who consents, whatever the company.
+const USER: &str = "00000000-0000-0000-0000-000000000001";
 const SCOPES: [&str; 6] = [
     "com.intuit.quickbooks.accounting",
     "openid",
@@ -26,44 +29,11 @@ const SCOPES: [&str; 6] = [
     "address",
 ];
 
-pub type Params = Vec<(String, String)>;
-
-pub fn params(text: &[u8]) -> Params {
-    parse(text).into_owned().collect()
-}
-
-pub fn param<'a>(params: &'a Params, name: &str) -> Option<&'a str> {
-    params
-        .iter()
-        .find(|(key, _)| key == name)
-        .map(|(_, value)| value.as_str())
-}
-
 /// A value that nobody outside can guess and that the same run makes again.
 pub fn token(state: &mut State, kind: &str) -> String {
     let number = state.next();
     let digest = Sha256::digest(format!("{} {kind} {number}", state.seed));
     format!("{kind}-{}", URL_SAFE_NO_PAD.encode(digest))
-}
-
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;")
-        .replace('<', "&lt;")
-        .replace('>', "&gt;")
-        .replace('"', "&quot;")
-}
-
-fn page(status: u16, title: &str, body: &str) -> Reply {
-    let mut page = reply(
-        status,
-        "text/html;charset=UTF-8",
-        format!(
-            "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>{title}</title></head>\n<body><h1>{title}</h1>\n{body}\n</body></html>\n"
-        ),
-    );
-    page.headers_mut()
-        .insert(header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
-    page
 }
 
 /// What is wrong with an authorization request, if anything. Nothing is sent to an address that
@@ -113,21 +83,11 @@ pub fn consent(state: &State, asked: &Params) -> Reply {
             format!("<input type=\"hidden\" name=\"{name}\" value=\"{value}\">\n")
         })
         .collect();
-    // The company that is always there comes first, as the one that a browser selects.
-    let mut known: Vec<_> = state.companies.iter().collect();
-    known.sort_by_key(|(realm, _)| *realm != DEFAULT_REALM);
-    let companies: String = known
-        .into_iter()
-        .map(|(realm, company)| {
-            let name = company
-                .get("CompanyInfo", 1)
-                .and_then(|info| info["CompanyName"].as_str())
-                .unwrap_or(realm);
-            format!(
-                "<option value=\"{}\">{}</option>\n",
-                escape(realm),
-                escape(name)
-            )
+    let companies: String = state
+        .companies_by_choice()
+        .map(|(realm, name)| {
+            let (realm, name) = (escape(realm), escape(name));
+            format!("<option value=\"{realm}\">{name}</option>\n")
         })
         .collect();
     let body = format!(
@@ -169,7 +129,7 @@ pub fn decision(state: &mut State, form: &Params, now: i64) -> Reply {
             );
         }
     }
-    let realm = match param(form, "realm_id") {
+    let realm = match param(form, "realm_id").or(param(form, "account")) {
         Some(realm) => Some(realm.to_owned()),
         None => Some(DEFAULT_REALM.to_owned()),
     };
@@ -196,14 +156,6 @@ pub fn decision(state: &mut State, form: &Params, now: i64) -> Reply {
         .append_pair("state", &value("state"))
         .append_pair("realmId", &realm);
     redirect(&target)
-}
-
-fn redirect(target: &Url) -> Reply {
-    let mut found = reply(302, "text/html;charset=UTF-8", "");
-    if let Ok(value) = HeaderValue::from_str(target.as_str()) {
-        found.headers_mut().insert(header::LOCATION, value);
-    }
-    found
 }
 
 fn error(status: u16, code: &str, description: Option<&str>) -> Reply {
@@ -331,6 +283,18 @@ pub fn answer(state: &mut State, grant: &Grant, now: i64, hard: bool) -> Reply {
     if hard {
         body["x_refresh_token_hard_expires_in"] = json!(grant.consented + HARD_LIFE - now);
     }
+    if grant.scope.split(' ').any(|scope| scope == "openid") {
+        let claims = json!({
+            "sub": USER,
+            "aud": [grant.client_id],
+            "realmid": grant.realm,
+            "auth_time": grant.consented,
+            "iss": "https://oauth.platform.intuit.com/op/v1",
+            "exp": now + ACCESS_LIFE,
+            "iat": now,
+        });
+        body["id_token"] = json!(jwt("JWT", &claims, "standin"));
+    }
     state.record(Change::Access(access));
     let mut sent = json_reply(200, &body);
     sent.headers_mut()
@@ -423,7 +387,7 @@ pub fn user_info(state: &State, headers: &HeaderMap, now: i64) -> Reply {
         Ok(grant) if grant.scope.split(' ').any(|scope| scope == "openid") => json_reply(
             200,
             &json!({
-                "sub": "00000000-0000-0000-0000-000000000001",
+                "sub": USER,
                 "email": "owner@example.com",
                 "emailVerified": true,
                 "givenName": "Olive",

@@ -1,8 +1,7 @@
-//! The stand-in on an address, with connections that can be broken off.
+//! A stand-in on an address, with connections that can be broken off.
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,23 +19,15 @@ use futures::stream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::fault::reply;
-use super::{Clock, Lost, Options, Outcome, Quickbooks};
+use super::wire::reply;
+use super::{Lost, Outcome, Standin};
 
 const LARGEST_BODY: usize = 16 * 1024 * 1024;
 
-/// Serves until the process ends. Every change is on disk before its answer leaves, so the
-/// process may be killed at any moment.
-pub async fn serve(address: SocketAddr, state: Option<PathBuf>) -> io::Result<()> {
-    let quickbooks = Quickbooks::new(Options {
-        state,
-        clock: Clock::System,
-        seed: rand::random(),
-    })?;
+/// Serves until the process ends.
+pub(super) async fn serve(address: SocketAddr, standin: impl Standin) -> io::Result<()> {
     let listener = Breakable(TcpListener::bind(address).await?);
-    let service = quickbooks
-        .router()
-        .into_make_service_with_connect_info::<Break>();
+    let service = router(standin).into_make_service_with_connect_info::<Break>();
     axum::serve(listener, service).await
 }
 
@@ -120,17 +111,12 @@ impl AsyncWrite for Connection {
     }
 }
 
-impl Quickbooks {
-    /// Every path on one handler: the vendor's addresses are decided by what is asked of them.
-    ///
-    /// Served with [`serve`], a lost reply breaks the connection; on a router that is driven
-    /// without one, it shows as the gateway's 504 after the hold.
-    pub fn router(&self) -> Router {
-        Router::new().fallback(answer).with_state(self.clone())
-    }
+/// Every path on one handler: the vendor's addresses are decided by what is asked of them.
+fn router<S: Standin>(standin: S) -> Router {
+    Router::new().fallback(answer::<S>).with_state(standin)
 }
 
-async fn answer(State(quickbooks): State<Quickbooks>, request: Request<Body>) -> Response<Body> {
+async fn answer<S: Standin>(State(standin): State<S>, request: Request<Body>) -> Response<Body> {
     let connection = request
         .extensions()
         .get::<ConnectInfo<Break>>()
@@ -143,7 +129,7 @@ async fn answer(State(quickbooks): State<Quickbooks>, request: Request<Body>) ->
     let Outcome {
         reply: outcome,
         hold,
-    } = quickbooks.lock().outcome(&request);
+    } = standin.outcome(&request);
     match outcome {
         Ok(reply) => reply.map(Body::from),
         Err(Lost::Truncated { status, body }) => truncated(status, body),

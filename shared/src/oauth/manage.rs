@@ -1,0 +1,250 @@
+//! What a merchant does with a connection once it is there: pause, resume, set, disconnect.
+
+use super::connect::account;
+use super::connection::{
+    Along, Connection, Decision, Happened, Settings, Status, Trouble, change, list, load,
+    note_health,
+};
+use super::hash;
+use super::tokens::{self, Need, Rejected, Setup};
+use crate::ctx::Ctx;
+use crate::error::{Code, Error, Result};
+use crate::model::event::EventType;
+use crate::model::ids::{ConnectionId, MerchantId};
+use crate::net::Limits;
+use crate::providers::{Account, Fault, Revocation, json_answer};
+use crate::store::{Condition, Write, keys};
+
+fn wrong_status(connection: &Connection, wanted: &str) -> Error {
+    Error::new(
+        Code::Conflict,
+        format!(
+            "this connection is {}; only {wanted}",
+            connection.status.as_str()
+        ),
+    )
+}
+
+/// Stops sending to a live connection. Its tokens are kept alive, and what happens meanwhile is sent
+/// once it is resumed. Pausing twice is pausing once.
+pub async fn pause(ctx: &Ctx, merchant: &MerchantId, id: &ConnectionId) -> Result<Connection> {
+    let (connection, ()) = change(ctx, merchant, id, |current| match current.status {
+        Status::Paused => Ok(Decision::Leave(())),
+        Status::Live => {
+            current.status = Status::Paused;
+            let along = Along::entry(
+                Happened::Paused,
+                "paused; nothing is sent until it is resumed",
+            );
+            Ok(Decision::Store(along, ()))
+        }
+        _ => Err(wrong_status(current, "a live one can be paused")),
+    })
+    .await?;
+    Ok(connection)
+}
+
+/// Takes a paused connection up again.
+pub async fn resume(ctx: &Ctx, merchant: &MerchantId, id: &ConnectionId) -> Result<Connection> {
+    let (connection, ()) = change(ctx, merchant, id, |current| match current.status {
+        Status::Live => Ok(Decision::Leave(())),
+        Status::Paused => {
+            current.status = Status::Live;
+            let along =
+                Along::entry(Happened::Resumed, "resumed").event(EventType::ConnectionConnected);
+            Ok(Decision::Store(along, ()))
+        }
+        _ => Err(wrong_status(current, "a paused one can be resumed")),
+    })
+    .await?;
+    Ok(connection)
+}
+
+/// Asks the provider whether the access still works, with a real call, and returns the connection as it
+/// is then: live and healthy, live and failing, or to be connected again.
+pub async fn check(ctx: &Ctx, merchant: &MerchantId, id: &ConnectionId) -> Result<Connection> {
+    let (_, connection) = load(ctx, merchant, id).await?;
+    if !connection.status.holds_tokens() {
+        return Err(wrong_status(
+            &connection,
+            "one that is live or paused can be checked",
+        ));
+    }
+    let setup = Setup::of(ctx, connection.provider()?).await?;
+    let trouble = match asked(ctx, &setup, merchant, id).await {
+        Ok(()) => None,
+        // The connection itself says so by now.
+        Err(error) if error.code() == Code::ConnectionReauthRequired => {
+            return load(ctx, merchant, id)
+                .await
+                .map(|(_, connection)| connection);
+        }
+        Err(error) if matches!(error.code(), Code::UpstreamFailed | Code::UpstreamRefused) => {
+            Some(Trouble {
+                code: error.code().as_str().to_owned(),
+                detail: error.detail().to_owned(),
+                at: ctx.now(),
+            })
+        }
+        Err(error) => return Err(error),
+    };
+    let (_, connection) = load(ctx, merchant, id).await?;
+    if trouble.is_none() {
+        tokens::settle(ctx, &connection).await;
+    }
+    note_health(ctx, &connection, trouble).await;
+    Ok(connection)
+}
+
+/// Asks for the account, and once more with renewed tokens if those in use are refused.
+async fn asked(ctx: &Ctx, setup: &Setup, merchant: &MerchantId, id: &ConnectionId) -> Result<()> {
+    let (_, grant) = tokens::access(ctx, setup, merchant, id, Need::Good).await?;
+    let rejected = match account(ctx, setup, &grant).await {
+        Ok(_) => return Ok(()),
+        Err(rejected) => rejected,
+    };
+    if !matches!(rejected, Rejected::Theirs(Fault::Unauthorized)) {
+        return Err(rejected.into_error(setup.manifest()));
+    }
+    let (_, grant) = tokens::access(ctx, setup, merchant, id, Need::Other(&grant.access)).await?;
+    match account(ctx, setup, &grant).await {
+        Ok(_) => Ok(()),
+        Err(rejected) => Err(rejected.into_error(setup.manifest())),
+    }
+}
+
+/// Replaces the settings.
+pub async fn set(
+    ctx: &Ctx,
+    merchant: &MerchantId,
+    id: &ConnectionId,
+    settings: Settings,
+) -> Result<Connection> {
+    let (connection, ()) = change(ctx, merchant, id, |current| {
+        if current.status == Status::Disconnected {
+            return Err(wrong_status(current, "one that is connected can be set"));
+        }
+        if current.settings == settings {
+            return Ok(Decision::Leave(()));
+        }
+        current.settings = settings.clone();
+        let along = Along::entry(Happened::SettingsChanged, "settings were changed");
+        Ok(Decision::Store(along, ()))
+    })
+    .await?;
+    Ok(connection)
+}
+
+/// Gives the grant back at the provider, destroys the data key and with it all tokens, and keeps the
+/// history and the ledger. When the provider cannot be reached nothing changes, unless `force`.
+pub async fn disconnect(
+    ctx: &Ctx,
+    merchant: &MerchantId,
+    id: &ConnectionId,
+    force: bool,
+) -> Result<Connection> {
+    let (_, connection) = load(ctx, merchant, id).await?;
+    if connection.status == Status::Disconnected {
+        return Ok(connection);
+    }
+    let given_back = match give_back(ctx, &connection).await {
+        Ok(words) => words,
+        Err(error) if force => format!(
+            "the provider was not told ({}); take the access back over there as well",
+            error.detail()
+        ),
+        Err(error) => {
+            return Err(Error::new(
+                Code::UpstreamFailed,
+                format!(
+                    "{}; the connection stays as it is. Send it again, or with \"force\": true to \
+                     disconnect without the provider",
+                    error.detail()
+                ),
+            )
+            .because(error));
+        }
+    };
+    let account = keys::account(&connection.provider, &hash(&connection.tenant_id));
+    let (connection, ()) = change(ctx, merchant, id, |current| {
+        if current.status == Status::Disconnected {
+            return Ok(Decision::Leave(()));
+        }
+        current.status = Status::Disconnected;
+        current.key = None;
+        current.tokens = None;
+        current.previous = None;
+        current.consent = None;
+        current.lease = None;
+        current.next_refresh_at = None;
+        let mut along = Along::entry(Happened::Disconnected, given_back.clone())
+            .event(EventType::ConnectionDisconnected);
+        along.writes.push(Write::Delete {
+            key: account.clone(),
+            condition: Condition::Any,
+        });
+        Ok(Decision::Store(along, ()))
+    })
+    .await?;
+    Ok(connection)
+}
+
+/// Tells the provider, and returns what came of it in words.
+async fn give_back(ctx: &Ctx, connection: &Connection) -> Result<String> {
+    let setup = Setup::of(ctx, connection.provider()?).await?;
+    let manifest = setup.manifest();
+    let title = manifest.title;
+    if connection.tokens.is_none() {
+        return Ok("there was no access to give back".to_owned());
+    }
+    let shared = match manifest.shares_app_with {
+        None => false,
+        Some(other) => list(ctx, &connection.merchant_id)
+            .await?
+            .iter()
+            .any(|(_, one)| {
+                one.provider == other
+                    && one.tenant_id == connection.tenant_id
+                    && one.status != Status::Disconnected
+            }),
+    };
+    // A dead token gives nothing back at some providers, so a good one is used where there is one.
+    let (merchant, id) = (&connection.merchant_id, &connection.id);
+    let good = tokens::access(ctx, &setup, merchant, id, tokens::Need::Good).await;
+    let grant = match good {
+        Ok((_, grant)) => grant,
+        Err(error) if error.code() == Code::ConnectionReauthRequired => {
+            tokens::grant(ctx, connection).await?
+        }
+        Err(error) => return Err(error),
+    };
+    let account = Account {
+        id: connection.tenant_id.clone(),
+        name: connection.tenant_name.clone(),
+        api: connection.api.clone(),
+        reference: connection.reference.clone(),
+    };
+    let revocation = Revocation {
+        site: &setup.site,
+        credentials: &setup.credentials,
+        grant: &grant,
+        account: &account,
+        shared,
+    };
+    let Some(request) = setup.provider.revoke(&revocation) else {
+        return Ok(format!(
+            "{title} has no way to give access back; remove the app there as well"
+        ));
+    };
+    let answer = ctx.net.send(request, Limits::PROVIDER).await?;
+    let refused = match answer.status {
+        // Empty answers are as good as any.
+        200..=299 => return Ok(format!("the access was given back at {title}")),
+        _ => json_answer(title, &answer).err(),
+    };
+    match refused {
+        Some(Fault::Later { detail }) => Err(Error::new(Code::UpstreamFailed, detail)),
+        // What the provider does not know any more need not be given back.
+        _ => Ok(format!("{title} held this access for ended already")),
+    }
+}
