@@ -10,6 +10,7 @@
 )]
 
 mod bad_input;
+mod configure;
 mod connect;
 mod kill;
 mod logs;
@@ -27,9 +28,11 @@ use world::World;
 
 type Test = fn(Arc<World>) -> BoxFuture<'static, ()>;
 
-/// In this order: the books of a killed run are read last but one, and the logs of all at the end.
-const TESTS: [(&str, Test); 7] = [
+/// In this order: secrets change before any connection needs them, the books of a killed run are read
+/// last but one, and the logs of all at the end.
+const TESTS: [(&str, Test); 8] = [
     ("store", |world| Box::pin(store::test(world))),
+    ("configure", |world| Box::pin(configure::test(world))),
     ("bad_input", |world| Box::pin(bad_input::test(world))),
     ("connect", |world| Box::pin(connect::test(world))),
     ("story", |world| Box::pin(story::test(world))),

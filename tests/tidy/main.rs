@@ -2,6 +2,7 @@
 //! the sources instead.
 
 mod layers;
+mod providers;
 mod repository;
 mod samples;
 mod stack_template;

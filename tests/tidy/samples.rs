@@ -6,6 +6,8 @@ use crate::stack_template::{function_names, routes};
 use aws_lambda_events::dynamodb;
 use aws_lambda_events::eventbridge::EventBridgeEvent;
 use aws_lambda_events::sqs::SqsEvent;
+use crossdock::engine::refresh::DueNotice;
+use crossdock::engine::rotation::Rotation;
 use crossdock::model::notice::{DeliveryNotice, Notice};
 use crossdock::store::dynamo::stream_document;
 use lambda_http::request::RequestContext;
@@ -23,6 +25,10 @@ enum Shape {
     Deliveries,
     /// SQS messages, each a tick of the schedule.
     Ticks,
+    /// SQS messages, each some connections that are due.
+    Due,
+    /// SQS messages, each a step of a rotation.
+    Steps,
     /// Rows of the outbox's stream.
     Rows,
 }
@@ -32,7 +38,9 @@ fn shape(function: &str) -> Option<Shape> {
         "webhook_fanout" => Shape::Notices,
         sync if sync.starts_with("sync_") => Shape::Notices,
         "webhook_deliver" => Shape::Deliveries,
-        "outbox_sweep" => Shape::Ticks,
+        "outbox_sweep" | "refresh_plan" => Shape::Ticks,
+        "refresh_run" => Shape::Due,
+        "vault_rotate" => Shape::Steps,
         "outbox_relay" => Shape::Rows,
         http if !routes(http).is_empty() => Shape::Http,
         _ => return None,
@@ -143,6 +151,8 @@ fn check(sample: &File) -> Result<(), String> {
         Some(Shape::Notices) => messages(text, notice),
         Some(Shape::Deliveries) => messages(text, |body| parse::<DeliveryNotice>(body).map(drop)),
         Some(Shape::Ticks) => messages(text, tick),
+        Some(Shape::Due) => messages(text, |body| parse::<DueNotice>(body).map(drop)),
+        Some(Shape::Steps) => messages(text, |body| parse::<Rotation>(body).map(drop)),
         Some(Shape::Rows) => rows(text),
     }
 }

@@ -3,6 +3,7 @@
 
 use crate::repository::{code, files, none, read};
 use crossdock::api::routes::ROUTES;
+use crossdock::providers::PROVIDERS;
 use serde_yaml_ng::Value;
 use serde_yaml_ng::value::TaggedValue;
 use std::collections::{BTreeMap, BTreeSet};
@@ -56,16 +57,37 @@ const FUNCTIONS: &[Function] = &[
         name: "api_integrations",
         variables: &[
             "TABLE_RECORDS",
+            "TABLE_OUTBOX",
             "TABLE_CONNECTIONS",
             "SECRET_PLATFORM",
+            "SECRET_PROVIDER_PREFIX",
+            "SECRET_VAULT",
             "PUBLIC_URL",
-            // Where a confirmation may be sent.
+            "RETURN_URLS",
+            "ENABLE_ACCOUNTING_SYNC",
+            "ENABLE_CRM_SYNC",
+            "ENABLE_EMAIL_MARKETING",
+            "ENABLE_ADDITIONAL_PAYMENTS",
+            "ENABLE_LOYALTY_INTEGRATION",
+            // Where a confirmation may be sent, and where stand-ins are.
             "NET_ALLOW_LOOPBACK",
         ],
         tables: &[
-            ("Records", &["GetItem"]),
-            // One connection, all of them; a new link, a confirmed connection.
-            ("Connections", &["GetItem", "Query", "UpdateItem"]),
+            // The merchant; the event of a connection that changed.
+            ("Records", &["GetItem", "UpdateItem"]),
+            ("Outbox", &["UpdateItem"]),
+            // One connection, all of them and how they fare; a new link, a changed connection; its row
+            // in the minute in which it is due.
+            (
+                "Connections",
+                &[
+                    "GetItem",
+                    "BatchGetItem",
+                    "Query",
+                    "UpdateItem",
+                    "DeleteItem",
+                ],
+            ),
         ],
         source: Source::Api,
     },
@@ -89,9 +111,15 @@ const FUNCTIONS: &[Function] = &[
         name: "oauth_start",
         variables: &[
             "TABLE_CONNECTIONS",
-            "SECRET_QUICKBOOKS",
-            "QUICKBOOKS_ENVIRONMENT",
+            "SECRET_PROVIDER_PREFIX",
+            // The state is signed.
+            "SECRET_VAULT",
             "PUBLIC_URL",
+            "ENABLE_ACCOUNTING_SYNC",
+            "ENABLE_CRM_SYNC",
+            "ENABLE_EMAIL_MARKETING",
+            "ENABLE_ADDITIONAL_PAYMENTS",
+            "ENABLE_LOYALTY_INTEGRATION",
         ],
         // The link is read, the state is put.
         tables: &[("Connections", &["GetItem", "UpdateItem"])],
@@ -101,10 +129,14 @@ const FUNCTIONS: &[Function] = &[
         name: "oauth_callback",
         variables: &[
             "TABLE_CONNECTIONS",
-            "SECRET_QUICKBOOKS",
-            "QUICKBOOKS_ENVIRONMENT",
+            "SECRET_PROVIDER_PREFIX",
             "SECRET_VAULT",
             "PUBLIC_URL",
+            "ENABLE_ACCOUNTING_SYNC",
+            "ENABLE_CRM_SYNC",
+            "ENABLE_EMAIL_MARKETING",
+            "ENABLE_ADDITIONAL_PAYMENTS",
+            "ENABLE_LOYALTY_INTEGRATION",
             "NET_ALLOW_LOOPBACK",
         ],
         // State and link are deleted, the merchant's connections listed, one of them put.
@@ -130,20 +162,67 @@ const FUNCTIONS: &[Function] = &[
         source: Source::Queue("OutboxSweep"),
     },
     Function {
-        name: "sync_quickbooks",
+        name: "refresh_plan",
+        variables: &[
+            "TABLE_CONNECTIONS",
+            "QUEUE_REFRESH_URL",
+            "ENABLE_ACCOUNTING_SYNC",
+            "ENABLE_CRM_SYNC",
+            "ENABLE_EMAIL_MARKETING",
+            "ENABLE_ADDITIONAL_PAYMENTS",
+            "ENABLE_LOYALTY_INTEGRATION",
+        ],
+        // The cursor; the rows of a minute; what is switched off is put into a later one.
+        tables: &[(
+            "Connections",
+            &["GetItem", "Query", "UpdateItem", "DeleteItem"],
+        )],
+        source: Source::Queue("RefreshPlan"),
+    },
+    Function {
+        name: "refresh_run",
         variables: &[
             "TABLE_RECORDS",
+            "TABLE_OUTBOX",
             "TABLE_CONNECTIONS",
-            "TABLE_LEDGER",
-            "SECRET_QUICKBOOKS",
-            "QUICKBOOKS_ENVIRONMENT",
+            "SECRET_PROVIDER_PREFIX",
             "SECRET_VAULT",
+            "ENABLE_ACCOUNTING_SYNC",
+            "ENABLE_CRM_SYNC",
+            "ENABLE_EMAIL_MARKETING",
+            "ENABLE_ADDITIONAL_PAYMENTS",
+            "ENABLE_LOYALTY_INTEGRATION",
             "NET_ALLOW_LOOPBACK",
         ],
         tables: &[
-            ("Records", &["GetItem"]),
+            // The event of a connection that has to be connected again.
+            ("Records", &["UpdateItem"]),
+            ("Outbox", &["UpdateItem"]),
+            ("Connections", &["GetItem", "UpdateItem", "DeleteItem"]),
+        ],
+        source: Source::Queue("Refresh"),
+    },
+    Function {
+        name: "sync_quickbooks",
+        variables: &[
+            "TABLE_RECORDS",
+            "TABLE_OUTBOX",
+            "TABLE_CONNECTIONS",
+            "TABLE_LEDGER",
+            "SECRET_PROVIDER_PREFIX",
+            "SECRET_VAULT",
+            "ENABLE_ACCOUNTING_SYNC",
+            "NET_ALLOW_LOOPBACK",
+        ],
+        tables: &[
+            // The record; the event of a connection that has to be connected again.
+            ("Records", &["GetItem", "UpdateItem"]),
+            ("Outbox", &["UpdateItem"]),
             // All connections; one again for its tokens, which are put when they are renewed.
-            ("Connections", &["GetItem", "Query", "UpdateItem"]),
+            (
+                "Connections",
+                &["GetItem", "Query", "UpdateItem", "DeleteItem"],
+            ),
             // One document's row; those of customers and items in bulk.
             (
                 "Ledger",
@@ -151,6 +230,21 @@ const FUNCTIONS: &[Function] = &[
             ),
         ],
         source: Source::Queue("SyncQuickbooks"),
+    },
+    Function {
+        name: "vault_rotate",
+        variables: &[
+            "TABLE_CONNECTIONS",
+            "TABLE_WEBHOOKS",
+            "SECRET_VAULT",
+            "QUEUE_VAULT_ROTATE_URL",
+        ],
+        // Every row that holds a key is read, and put with the key wrapped anew.
+        tables: &[
+            ("Connections", &["Scan", "GetItem", "UpdateItem"]),
+            ("Webhooks", &["Scan", "GetItem", "UpdateItem"]),
+        ],
+        source: Source::Queue("VaultRotate"),
     },
     Function {
         name: "webhook_fanout",
@@ -175,7 +269,7 @@ const FUNCTIONS: &[Function] = &[
 ];
 
 /// `api_events` is `ApiEvents` in the template.
-fn camel(name: &str) -> String {
+pub fn camel(name: &str) -> String {
     let parts = name.split('_').map(|part| {
         let (first, rest) = part.split_at(1.min(part.len()));
         first.to_uppercase() + &rest.to_lowercase()
@@ -183,12 +277,12 @@ fn camel(name: &str) -> String {
     parts.collect()
 }
 
-fn template() -> Value {
+pub fn template() -> Value {
     serde_yaml_ng::from_str(&read("infra/template.yaml")).expect("the template is YAML")
 }
 
 /// The resources of one type, by name.
-fn resources(template: &Value, kind: &str) -> BTreeMap<String, Value> {
+pub fn resources(template: &Value, kind: &str) -> BTreeMap<String, Value> {
     let all = template["Resources"].as_mapping().expect("resources");
     let of_kind = all
         .iter()
@@ -200,7 +294,7 @@ fn resources(template: &Value, kind: &str) -> BTreeMap<String, Value> {
 
 /// A value in short form: `!GetAtt A.Arn` is `A.Arn`, `!Ref A` is `A`, `!Sub x` is `x`; what has more
 /// parts is shown as it was read.
-fn text(value: &Value) -> String {
+pub fn text(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
         Value::Tagged(tagged) if tagged.value.is_string() => text(&tagged.value),
@@ -209,7 +303,7 @@ fn text(value: &Value) -> String {
     }
 }
 
-fn list(value: &Value) -> Vec<Value> {
+pub fn list(value: &Value) -> Vec<Value> {
     match value {
         Value::Sequence(items) => items.clone(),
         Value::Null => Vec::new(),
@@ -240,7 +334,7 @@ fn functions(template: &Value) -> BTreeMap<String, Value> {
 }
 
 /// Every action that a function's role allows, with its resource.
-fn grants(template: &Value, function: &str) -> BTreeSet<(String, String)> {
+pub fn grants(template: &Value, function: &str) -> BTreeSet<(String, String)> {
     let roles = resources(template, "AWS::IAM::Role");
     let properties = &functions(template)[&format!("Function{}", camel(function))];
     let name = text(&properties["Role"]);
@@ -264,6 +358,16 @@ fn grants(template: &Value, function: &str) -> BTreeSet<(String, String)> {
     grants
 }
 
+/// The secrets of the providers that `function` deals with: of its own one, or of all.
+pub fn provider_secrets(function: &str) -> Vec<String> {
+    let own = function.strip_prefix("sync_");
+    let names = PROVIDERS.iter().map(|provider| provider.manifest().name);
+    names
+        .filter(|name| own.is_none_or(|own| own == *name))
+        .map(|name| format!("Secret{}", camel(name)))
+        .collect()
+}
+
 /// What the role of `function` has to allow, by what the function uses.
 fn needed(function: &Function) -> BTreeSet<(String, String)> {
     let own = camel(function.name);
@@ -282,7 +386,11 @@ fn needed(function: &Function) -> BTreeSet<(String, String)> {
         need(actions, "dynamodb", format!("Table{table}.Arn"));
     }
     for variable in function.variables {
-        if let Some(secret) = variable.strip_prefix("SECRET_") {
+        if *variable == "SECRET_PROVIDER_PREFIX" {
+            for secret in provider_secrets(function.name) {
+                need(&["GetSecretValue"], "secretsmanager", secret);
+            }
+        } else if let Some(secret) = variable.strip_prefix("SECRET_") {
             need(
                 &["GetSecretValue"],
                 "secretsmanager",
@@ -294,6 +402,14 @@ fn needed(function: &Function) -> BTreeSet<(String, String)> {
         } else if *variable == "BUS_NAME" {
             need(&["PutEvents"], "events", "Bus.Arn".to_owned());
         }
+    }
+    // The only one that writes a secret.
+    if function.name == "vault_rotate" {
+        need(
+            &["PutSecretValue"],
+            "secretsmanager",
+            "SecretVault".to_owned(),
+        );
     }
     match &function.source {
         Source::Api => {}
@@ -578,6 +694,9 @@ fn functions_get_exactly_the_variables_they_use() {
             let value = text(&variables[name.as_str()]);
             let meant = match name.split_once('_') {
                 Some(("TABLE", rest)) => Some(format!("Table{}", camel(rest))),
+                Some(("SECRET", "PROVIDER_PREFIX")) => {
+                    Some("crossdock-${Environment}-provider-".to_owned())
+                }
                 Some(("SECRET", rest)) => Some(format!("Secret{}", camel(rest))),
                 Some(("QUEUE", rest)) => {
                     Some(format!("Queue{}", camel(rest.trim_end_matches("_URL"))))

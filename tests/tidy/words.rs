@@ -112,22 +112,9 @@ fn every_variable_is_used() {
                 .any(|(_, line)| line.contains(text) && !line.contains("name: \""))
         })
     };
-    let providers: Vec<String> = sources
-        .iter()
-        .filter_map(|file| {
-            let inside = file.path.strip_prefix("shared/src/providers/")?;
-            Some(inside.strip_suffix("/mod.rs")?.to_ascii_uppercase())
-        })
-        .collect();
-    let of_provider = |name: &str| {
-        providers.iter().any(|provider| {
-            name == format!("SECRET_{provider}") && used("\"SECRET_{}\"")
-                || name == format!("{provider}_ENVIRONMENT") && used("\"{}_ENVIRONMENT\"")
-        })
-    };
     let mut wrong = Vec::new();
     for variable in crossdock::config::VARIABLES {
-        if !used(&format!("\"{}\"", variable.name)) && !of_provider(variable.name) {
+        if !used(&format!("\"{}\"", variable.name)) {
             wrong.push(variable.name.to_owned());
         }
         if variable.meaning.is_empty() {
