@@ -1,6 +1,6 @@
 //! The registry of providers against everything that has to name each of them.
 
-use crate::repository::{files, none, read};
+use crate::repository::{files, none, read, root};
 use crate::stack_template::{camel, grants, provider_secrets, resources, template, text};
 use crossdock::providers::PROVIDERS;
 use std::collections::BTreeSet;
@@ -107,4 +107,50 @@ fn every_parameter_of_the_template_is_documented() {
         }
     }
     none("rows that docs/configuration.md lacks", wrong);
+}
+
+/// The steps for a new provider name files and tests that there are.
+#[test]
+fn every_step_for_a_new_provider_can_be_taken() {
+    let steps = read("docs/adding-a-provider.md");
+    let quoted: Vec<&str> = steps.split('`').skip(1).step_by(2).collect();
+    let suite = read("shared/src/providers/tests.rs");
+    let (mut tests, mut paths, mut wrong) = (0, 0, Vec::new());
+    for word in quoted {
+        if let Some((module, test)) = word.strip_prefix("tidy ").and_then(|w| w.split_once("::")) {
+            tests += 1;
+            if !read(&format!("tests/tidy/{module}.rs")).contains(&format!("fn {test}(")) {
+                wrong.push(word.to_owned());
+            }
+        } else if let Some(test) = word.strip_prefix("config::tests::") {
+            tests += 1;
+            if !read("shared/src/config.rs").contains(&format!("fn {test}(")) {
+                wrong.push(word.to_owned());
+            }
+        } else if word.starts_with("every_provider_") {
+            tests += 1;
+            if !suite.contains(&format!("fn {word}(")) {
+                wrong.push(word.to_owned());
+            }
+        } else if let Some(test) = word.strip_prefix("it ") {
+            tests += 1;
+            if !root().join(format!("tests/it/{test}.rs")).exists() {
+                wrong.push(word.to_owned());
+            }
+        } else if ["shared/", "tests/", "infra/", "docs/"]
+            .iter()
+            .any(|top| word.starts_with(top))
+        {
+            paths += 1;
+            // One provider stands for the new one.
+            if !root().join(word.replace("<name>", "xero")).exists() {
+                wrong.push(word.to_owned());
+            }
+        }
+    }
+    assert!(tests > 10 && paths > 8, "{tests} tests and {paths} paths");
+    none(
+        "tests and files that docs/adding-a-provider.md makes up",
+        wrong,
+    );
 }
