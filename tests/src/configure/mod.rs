@@ -13,7 +13,8 @@ use std::path::PathBuf;
 
 use aws_config::{BehaviorVersion, Region};
 use aws_sdk_cloudformation::config::Credentials as AwsKey;
-use aws_sdk_cloudformation::error::DisplayErrorContext;
+use aws_sdk_cloudformation::error::ProvideErrorMetadata;
+use crossdock::error::Error;
 use crossdock::net::{Client, Limits, Net};
 use crossdock::oauth::redirect_uri;
 use crossdock::providers::{Credentials, Fault, Manifest, Provider};
@@ -36,6 +37,8 @@ pub struct Options {
 
 /// A deployed stack, as far as its providers' secrets go.
 struct Target {
+    /// With account and region.
+    arn: String,
     /// What the names of the secrets begin with.
     prefix: String,
     public_url: String,
@@ -68,11 +71,14 @@ impl Target {
             .send()
             .await
             .map_err(|error| {
+                // The service's own words say more than the layers of the client.
+                let said = error.as_service_error().and_then(|error| error.message());
+                let why = match said {
+                    Some(said) => said.to_owned(),
+                    None => Error::internal(error).chain(),
+                };
                 Trouble::new(
-                    format!(
-                        "The stack {name} cannot be read: {}",
-                        DisplayErrorContext(&error)
-                    ),
+                    format!("The stack {name} cannot be read: {why}"),
                     if local {
                         "Start it with `make up`."
                     } else {
@@ -93,7 +99,9 @@ impl Target {
                 )
             })
         };
+        let arn = stack.and_then(|stack| stack.stack_id());
         Ok(Self {
+            arn: arn.unwrap_or(name).to_owned(),
             prefix: output("SecretProviderPrefix")?,
             public_url: output("ApiUrl")?,
             secrets: SecretsManager::new(&sdk),
@@ -137,6 +145,7 @@ pub async fn run(options: &Options) -> Result<bool, Trouble> {
         ));
     }
     let target = Target::of(&options.stack).await?;
+    println!("Into the secrets of {}", target.arn);
     let mut wrong = false;
     for entry in &entries {
         let outcome = set_up(&target, entry, options.force).await;
