@@ -167,10 +167,10 @@ fn line(target: &Target, entry: &Entry, outcome: &Outcome) -> String {
     let manifest = entry.provider.manifest();
     let environment = entry.given.as_ref().map_or("-", |given| &given.environment);
     let word = match outcome {
-        Outcome::Untouched => "not in the file",
-        Outcome::Written => "ok",
-        Outcome::Forced(why) => &format!("forced, though {why}"),
-        Outcome::Wrong(why) => why,
+        Outcome::Untouched => "not in the file;",
+        Outcome::Written => "ok  ",
+        Outcome::Forced(why) => &format!("forced, though {why};"),
+        Outcome::Wrong(why) => &format!("{why};"),
     };
     let redirect = match manifest.code_flow() {
         Some(_) => format!(
@@ -179,13 +179,10 @@ fn line(target: &Target, entry: &Entry, outcome: &Outcome) -> String {
         ),
         None => "no redirect URI: merchants paste keys".to_owned(),
     };
-    let mut line = format!(
-        "{:<18} {environment:<10} {word:<4} {redirect}",
-        manifest.title
-    );
+    let mut line = format!("{:<18} {environment:<10} {word} {redirect}", manifest.title);
     if let Some(lender) = entry.given.as_ref().and_then(|given| given.borrowed) {
         line += &format!(
-            "; it shares {}'s application, which then needs both redirect URIs",
+            "; it shares {}'s application, which then has to take both redirect URIs",
             lender.title
         );
     }
@@ -197,20 +194,20 @@ async fn set_up(target: &Target, entry: &Entry, force: bool) -> Outcome {
         return Outcome::Untouched;
     };
     if !given.missing.is_empty() {
-        return Outcome::Wrong(format!("missing {};", given.missing.join(", ")));
+        return Outcome::Wrong(format!("missing {}", given.missing.join(", ")));
     }
     let checked = check(target, entry.provider, given).await;
     if let Err(why) = &checked
         && !force
     {
-        return Outcome::Wrong(format!("{why};"));
+        return Outcome::Wrong(why.clone());
     }
     let name = format!("{}{}", target.prefix, entry.provider.manifest().name);
     match target.secrets.put(&name, &given.text()).await {
-        Err(error) => Outcome::Wrong(format!("{name} cannot be written: {};", error.chain())),
+        Err(error) => Outcome::Wrong(format!("{name} cannot be written: {}", error.chain())),
         Ok(()) => match checked {
             Ok(()) => Outcome::Written,
-            Err(why) => Outcome::Forced(format!("{why};")),
+            Err(why) => Outcome::Forced(why),
         },
     }
 }
