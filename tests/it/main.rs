@@ -13,6 +13,7 @@ mod bad_input;
 mod connect;
 mod kill;
 mod logs;
+mod refresh;
 mod store;
 mod story;
 mod webhooks;
@@ -28,12 +29,13 @@ use world::World;
 type Test = fn(Arc<World>) -> BoxFuture<'static, ()>;
 
 /// In this order: the books of a killed run are read last but one, and the logs of all at the end.
-const TESTS: [(&str, Test); 7] = [
+const TESTS: [(&str, Test); 8] = [
     ("store", |world| Box::pin(store::test(world))),
     ("bad_input", |world| Box::pin(bad_input::test(world))),
     ("connect", |world| Box::pin(connect::test(world))),
     ("story", |world| Box::pin(story::test(world))),
     ("webhooks", |world| Box::pin(webhooks::test(world))),
+    ("refresh", |world| Box::pin(refresh::test(world))),
     ("kill", |world| Box::pin(kill::test(world))),
     ("logs", |world| Box::pin(logs::test(world))),
 ];
