@@ -37,7 +37,7 @@ pub fn keys_form(manifest: &Manifest, fields: &[KeyField], action: &str, state: 
         } else {
             let options = field.choices.iter().map(|choice| {
                 let choice = escape(choice);
-                format!("<option>{choice}</option>")
+                format!("<option value=\"{choice}\">{choice}</option>")
             });
             let options: String = options.collect();
             format!("<select id=\"{name}\" name=\"{name}\">{options}</select>")

@@ -14,6 +14,7 @@ mod configure;
 mod connect;
 mod kill;
 mod logs;
+mod refresh;
 mod store;
 mod story;
 mod webhooks;
@@ -30,13 +31,14 @@ type Test = fn(Arc<World>) -> BoxFuture<'static, ()>;
 
 /// In this order: secrets change before any connection needs them, the books of a killed run are read
 /// last but one, and the logs of all at the end.
-const TESTS: [(&str, Test); 8] = [
+const TESTS: [(&str, Test); 9] = [
     ("store", |world| Box::pin(store::test(world))),
     ("configure", |world| Box::pin(configure::test(world))),
     ("bad_input", |world| Box::pin(bad_input::test(world))),
     ("connect", |world| Box::pin(connect::test(world))),
     ("story", |world| Box::pin(story::test(world))),
     ("webhooks", |world| Box::pin(webhooks::test(world))),
+    ("refresh", |world| Box::pin(refresh::test(world))),
     ("kill", |world| Box::pin(kill::test(world))),
     ("logs", |world| Box::pin(logs::test(world))),
 ];

@@ -248,7 +248,7 @@ class Handler(BaseHTTPRequestHandler):
                 "The tool is connected and waits for one thing: the commerce backend of the session that"
                 " started this has to confirm it with"
             )
-            path = f"/api/v1/integrations/accounting/{query.get('connection_id', '')}/confirm"
+            path = f"/api/v1/integrations/{query.get('category', '')}/{query.get('connection_id', '')}/confirm"
             code = f"POST {path}\n" + json.dumps(
                 {"merchant_id": query.get("merchant_id"), "confirmation": query["confirmation"]}
             )

@@ -1,4 +1,5 @@
-"""A running stand-in, and a company of its own in it for each test session.
+"""Running stand-ins. QuickBooks has a company of its own for each test session, and all others are
+one process that serves a vendor on each of its addresses.
 
 `STANDIN_QUICKBOOKS` names one that runs already; without it a fresh one is started from the
 binary that `LOCAL_BIN` names (`target/debug/local` of this checkout by default).
@@ -9,6 +10,7 @@ import os
 import socket
 import subprocess
 import time
+from contextlib import contextmanager
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import parse_qs, urljoin, urlsplit
@@ -39,40 +41,45 @@ def standin(tmp_path_factory):
     if given:
         yield given.rstrip("/")
         return
+    address = f"127.0.0.1:{_free_port()}"
+    state = tmp_path_factory.mktemp("state")
+    with _running(tmp_path_factory, ["quickbooks", "--address", address, "--state", str(state)]):
+        _wait(f"http://{address}")
+        yield f"http://{address}"
+
+
+@contextmanager
+def _running(tmp_path_factory, arguments: list[str]):
+    """The stand-ins that the arguments name, until the tests are over."""
     binary = Path(os.environ.get("LOCAL_BIN", ROOT / "target/debug/local"))
     if not binary.exists():
         pytest.fail(f"{binary} is not built: cargo build -p tests --bin local")
-    address = f"127.0.0.1:{_free_port()}"
     log = tmp_path_factory.mktemp("standin") / "log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [
-                str(binary), "standin", "quickbooks",
-                "--address", address,
-                "--state", str(tmp_path_factory.mktemp("state")),
-            ],
-            stdout=output,
-            stderr=output,
-        )  # fmt: skip
+            [str(binary), "standin", *arguments], stdout=output, stderr=output
+        )
         try:
-            base = f"http://{address}"
-            _wait(base, process, log)
-            yield base
+            yield
+        except NotUp as trouble:
+            pytest.fail(f"the stand-in does not answer: {trouble}\n{log.read_text()}")
         finally:
             process.terminate()
             process.wait(timeout=10)
 
 
-def _wait(base: str, process, log: Path) -> None:
+class NotUp(Exception):
+    """A stand-in that was started and is not there."""
+
+
+def _wait(base: str) -> None:
     for _ in range(100):
-        if process.poll() is not None:
-            pytest.fail(f"the stand-in ended: {log.read_text()}")
         try:
             requests.get(f"{base}/_control/health", timeout=1).raise_for_status()
             return
         except requests.RequestException:
             time.sleep(0.1)
-    pytest.fail("the stand-in does not answer")
+    raise NotUp(base)
 
 
 @pytest.fixture
@@ -174,3 +181,94 @@ def client(standin, connected, realm, monkeypatch):
         company_id=realm,
         minorversion=75,
     )
+
+
+VENDORS = (
+    "xero",
+    "salesforce",
+    "hubspot",
+    "mailchimp",
+    "sendgrid",
+    "stripe",
+    "paypal",
+    "square",
+    "square_loyalty",
+    "voucherify",
+)
+
+
+class Vendor:
+    """A stand-in with an app of its own, and a browser in front of its consent page."""
+
+    redirect = "http://localhost:9/oauth/cb"
+
+    def __init__(self, base: str):
+        self.base = base
+        self.client_id = f"app-{os.getpid()}-{next(_numbers)}"
+        self.client_secret = f"s3cret-{next(_numbers)}"
+        self.register()
+
+    def register(self, **more) -> None:
+        app = {
+            "client_id": self.client_id,
+            "client_secret": self.client_secret,
+            "redirect_uris": [self.redirect],
+        }
+        self.control("clients", {**app, **more})
+
+    def control(self, path: str, body=None, method=None):
+        method = method or ("GET" if body is None else "POST")
+        answer = requests.request(method, f"{self.base}/_control/{path}", json=body, timeout=10)
+        answer.raise_for_status()
+        return answer.json()
+
+    def here(self, address: str) -> str:
+        """The path and query of one of the vendor's own addresses, at the stand-in."""
+        parts = urlsplit(address)
+        return f"{self.base}{parts.path}?{parts.query}"
+
+    def decide(self, address: str, account=None, decision="approve") -> dict:
+        """Opens the consent page, presses a button, and follows to the callback."""
+        page = requests.get(self.here(address), timeout=10)
+        assert page.status_code == 200, page.text
+        form = Form(page.text)
+        assert ("decision", decision) in form.buttons
+        sent = {**form.fields, "account": account or form.choices[0], "decision": decision}
+        action = urljoin(self.base, form.action)
+        answer = requests.post(action, data=sent, allow_redirects=False, timeout=10)
+        assert answer.status_code == 302, answer.text
+        target = urlsplit(answer.headers["location"])
+        assert f"{target.scheme}://{target.netloc}{target.path}" == self.redirect
+        return {name: values[0] for name, values in parse_qs(target.query).items()}
+
+    def code(self, address: str, account=None) -> str:
+        return self.decide(address, account)["code"]
+
+    def accounts(self) -> list[str]:
+        return [account["id"] for account in self.control("accounts")]
+
+    def disconnect(self, account: str) -> None:
+        """What a user does who takes their consent back at the vendor."""
+        done = self.control("revoke", {"account": account, "client_id": self.client_id})
+        assert done["revoked"] > 0
+
+    def wait(self, seconds: int) -> None:
+        self.control("clock", {"advance_seconds": seconds})
+
+
+@pytest.fixture(scope="session")
+def addresses(tmp_path_factory):
+    """Where each vendor's stand-in is."""
+    found = {name: f"127.0.0.1:{_free_port()}" for name in VENDORS}
+    serve = [f"--serve={name}={address}" for name, address in found.items()]
+    with _running(tmp_path_factory, serve):
+        bases = {name: f"http://{address}" for name, address in found.items()}
+        for base in bases.values():
+            _wait(base)
+        yield bases
+
+
+@pytest.fixture
+def vendor(addresses):
+    """vendor("xero") is that stand-in with a fresh app."""
+    return lambda name: Vendor(addresses[name])

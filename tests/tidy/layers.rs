@@ -1,7 +1,7 @@
 //! Who may know whom.
 
 use crate::repository::{code, files, none, read};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 /// The modules of the common crate, leftmost first, as its own doc comment lists them.
 fn order() -> Vec<String> {
@@ -185,30 +185,25 @@ fn function_binaries_only_say_which_entry_they_are() {
     none("functions that think", wrong);
 }
 
-/// A provider that is used for the same purpose as another is laid out in the same files.
+/// A provider that can be connected has a manifest; one that is synced has its maps and faults beside.
 #[test]
-fn providers_of_one_use_have_the_same_files() {
-    let mut folders = BTreeMap::<String, BTreeSet<String>>::new();
+fn every_provider_has_the_same_files() {
+    let mut folders = std::collections::BTreeMap::<String, BTreeSet<String>>::new();
     for file in files("shared/src/providers") {
         let inside = file.path.trim_start_matches("shared/src/providers/");
         if let Some((provider, name)) = inside.split_once('/') {
-            let folder = folders.entry(provider.to_owned()).or_default();
-            folder.insert(name.to_owned());
+            folders
+                .entry(provider.to_owned())
+                .or_default()
+                .insert(name.to_owned());
         }
     }
-    let (books, others): (Vec<_>, Vec<_>) = folders
+    let set = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+    let (connected, synced): (BTreeSet<String>, BTreeSet<String>) =
+        (set(&["mod.rs"]), set(&["fault.rs", "map.rs", "mod.rs"]));
+    let wrong = folders
         .iter()
-        .partition(|(provider, _)| crossdock::providers::accounting(provider).is_some());
-    let mut wrong = Vec::new();
-    for group in [books, others] {
-        let (first, expected) = group.first().expect("there is a provider");
-        for (provider, found) in &group {
-            if found != expected || !found.contains("mod.rs") {
-                wrong.push(format!(
-                    "{first} has {expected:?}, {provider} has {found:?}"
-                ));
-            }
-        }
-    }
-    none("providers with other files", wrong);
+        .filter(|(_, found)| **found != connected && **found != synced);
+    let wrong = wrong.map(|(provider, found)| format!("{provider} has {found:?}"));
+    none("providers with other files", wrong.collect());
 }

@@ -25,10 +25,10 @@ enum Shape {
     Deliveries,
     /// SQS messages, each a tick of the schedule.
     Ticks,
-    /// SQS messages, each some connections that are due.
+    /// SQS messages, each about connections that are due.
     Due,
     /// SQS messages, each a step of a rotation.
-    Steps,
+    Rotations,
     /// Rows of the outbox's stream.
     Rows,
 }
@@ -40,7 +40,7 @@ fn shape(function: &str) -> Option<Shape> {
         "webhook_deliver" => Shape::Deliveries,
         "outbox_sweep" | "refresh_plan" => Shape::Ticks,
         "refresh_run" => Shape::Due,
-        "vault_rotate" => Shape::Steps,
+        "vault_rotate" => Shape::Rotations,
         "outbox_relay" => Shape::Rows,
         http if !routes(http).is_empty() => Shape::Http,
         _ => return None,
@@ -88,7 +88,10 @@ fn http(function: &str, text: &str) -> Result<(), String> {
     if key.is_some_and(|key| key != "Bearer placeholder") {
         return Err("the key is to be `placeholder`, which is refused".to_owned());
     }
+    let form = request.headers().get("content-type");
+    let form = form.is_some_and(|kind| kind == "application/x-www-form-urlencoded");
     match request.body() {
+        Body::Text(_) if form => Ok(()),
         Body::Text(body) => parse::<Value>(body).map(drop),
         _ => Ok(()),
     }
@@ -152,7 +155,7 @@ fn check(sample: &File) -> Result<(), String> {
         Some(Shape::Deliveries) => messages(text, |body| parse::<DeliveryNotice>(body).map(drop)),
         Some(Shape::Ticks) => messages(text, tick),
         Some(Shape::Due) => messages(text, |body| parse::<DueNotice>(body).map(drop)),
-        Some(Shape::Steps) => messages(text, |body| parse::<Rotation>(body).map(drop)),
+        Some(Shape::Rotations) => messages(text, |body| parse::<Rotation>(body).map(drop)),
         Some(Shape::Rows) => rows(text),
     }
 }

@@ -69,15 +69,14 @@ const FUNCTIONS: &[Function] = &[
             "ENABLE_EMAIL_MARKETING",
             "ENABLE_ADDITIONAL_PAYMENTS",
             "ENABLE_LOYALTY_INTEGRATION",
-            // Where a confirmation may be sent, and where stand-ins are.
+            // Where a confirmation may be sent, and where a provider is asked.
             "NET_ALLOW_LOOPBACK",
         ],
         tables: &[
-            // The merchant; the event of a connection that changed.
+            // The merchant; the event of a change.
             ("Records", &["GetItem", "UpdateItem"]),
             ("Outbox", &["UpdateItem"]),
-            // One connection, all of them and how they fare; a new link, a changed connection; its row
-            // in the minute in which it is due.
+            // One connection, all of them with their health; links and changes; what was due.
             (
                 "Connections",
                 &[
@@ -112,7 +111,6 @@ const FUNCTIONS: &[Function] = &[
         variables: &[
             "TABLE_CONNECTIONS",
             "SECRET_PROVIDER_PREFIX",
-            // The state is signed.
             "SECRET_VAULT",
             "PUBLIC_URL",
             "ENABLE_ACCOUNTING_SYNC",
@@ -172,7 +170,7 @@ const FUNCTIONS: &[Function] = &[
             "ENABLE_ADDITIONAL_PAYMENTS",
             "ENABLE_LOYALTY_INTEGRATION",
         ],
-        // The cursor; the rows of a minute; what is switched off is put into a later one.
+        // The cursor and the rows of a minute; what is switched off moves to another day.
         tables: &[(
             "Connections",
             &["GetItem", "Query", "UpdateItem", "DeleteItem"],
@@ -195,12 +193,26 @@ const FUNCTIONS: &[Function] = &[
             "NET_ALLOW_LOOPBACK",
         ],
         tables: &[
-            // The event of a connection that has to be connected again.
+            // The event of a connection that ended.
             ("Records", &["UpdateItem"]),
             ("Outbox", &["UpdateItem"]),
             ("Connections", &["GetItem", "UpdateItem", "DeleteItem"]),
         ],
         source: Source::Queue("Refresh"),
+    },
+    Function {
+        name: "vault_rotate",
+        variables: &[
+            "TABLE_CONNECTIONS",
+            "TABLE_WEBHOOKS",
+            "SECRET_VAULT",
+            "QUEUE_VAULT_ROTATE_URL",
+        ],
+        tables: &[
+            ("Connections", &["Scan", "GetItem", "UpdateItem"]),
+            ("Webhooks", &["Scan", "GetItem", "UpdateItem"]),
+        ],
+        source: Source::Queue("VaultRotate"),
     },
     Function {
         name: "sync_quickbooks",
@@ -215,7 +227,7 @@ const FUNCTIONS: &[Function] = &[
             "NET_ALLOW_LOOPBACK",
         ],
         tables: &[
-            // The record; the event of a connection that has to be connected again.
+            // Records; the event of a connection that ended.
             ("Records", &["GetItem", "UpdateItem"]),
             ("Outbox", &["UpdateItem"]),
             // All connections; one again for its tokens, which are put when they are renewed.
@@ -230,21 +242,6 @@ const FUNCTIONS: &[Function] = &[
             ),
         ],
         source: Source::Queue("SyncQuickbooks"),
-    },
-    Function {
-        name: "vault_rotate",
-        variables: &[
-            "TABLE_CONNECTIONS",
-            "TABLE_WEBHOOKS",
-            "SECRET_VAULT",
-            "QUEUE_VAULT_ROTATE_URL",
-        ],
-        // Every row that holds a key is read, and put with the key wrapped anew.
-        tables: &[
-            ("Connections", &["Scan", "GetItem", "UpdateItem"]),
-            ("Webhooks", &["Scan", "GetItem", "UpdateItem"]),
-        ],
-        source: Source::Queue("VaultRotate"),
     },
     Function {
         name: "webhook_fanout",
@@ -303,7 +300,7 @@ pub fn text(value: &Value) -> String {
     }
 }
 
-pub fn list(value: &Value) -> Vec<Value> {
+fn list(value: &Value) -> Vec<Value> {
     match value {
         Value::Sequence(items) => items.clone(),
         Value::Null => Vec::new(),
@@ -403,7 +400,6 @@ fn needed(function: &Function) -> BTreeSet<(String, String)> {
             need(&["PutEvents"], "events", "Bus.Arn".to_owned());
         }
     }
-    // The only one that writes a secret.
     if function.name == "vault_rotate" {
         need(
             &["PutSecretValue"],

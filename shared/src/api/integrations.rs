@@ -83,6 +83,7 @@ pub fn handle<'a>(ctx: &'a Ctx, request: &'a Request) -> BoxFuture<'a, Result<Re
             ("GET", [category, id, "history"]) => call.history(category, id).await,
             ("POST", [category, id, "confirm"]) => call.confirm(category, id).await,
             ("POST", [category, id, "reconnect"]) => call.reconnect(category, id).await,
+            ("POST", [category, id, "check"]) => call.check(category, id).await,
             ("POST", [category, id, "pause"]) => call.pause(category, id).await,
             ("POST", [category, id, "resume"]) => call.resume(category, id).await,
             ("POST", [category, id, "disconnect"]) => call.disconnect(category, id).await,
@@ -230,6 +231,13 @@ impl Call<'_> {
         let link =
             connect::create_link(self.ctx, &merchant, manifest, body.return_url, Some(&id)).await?;
         Response::json(201, &link)
+    }
+
+    async fn check(&self, category: &str, id: &str) -> Result<Response> {
+        let body: PlainRequest = self.request.read()?;
+        let (merchant, id) = self.connection(category, id, &body.merchant_id).await?;
+        self.reply(200, manage::check(self.ctx, &merchant, &id).await?)
+            .await
     }
 
     async fn pause(&self, category: &str, id: &str) -> Result<Response> {

@@ -18,7 +18,7 @@ const fn route(function: &'static str, method: &'static str, path: &'static str)
     }
 }
 
-pub const ROUTES: [Route; 24] = [
+pub const ROUTES: [Route; 25] = [
     route("api_default", "GET", "/health"),
     route("api_default", "GET", "/docs/errors"),
     route("api_events", "POST", "/api/v1/events"),
@@ -55,6 +55,11 @@ pub const ROUTES: [Route; 24] = [
         "api_integrations",
         "POST",
         "/api/v1/integrations/{category}/{connection_id}/reconnect",
+    ),
+    route(
+        "api_integrations",
+        "POST",
+        "/api/v1/integrations/{category}/{connection_id}/check",
     ),
     route(
         "api_integrations",

@@ -329,6 +329,8 @@ pub async fn finish(ctx: &Ctx, callback: Callback) -> Result<Url> {
     url.query_pairs_mut()
         .append_pair("connection_id", connection.id.as_str())
         .append_pair("merchant_id", connection.merchant_id.as_str())
+        .append_pair("provider", manifest.name)
+        .append_pair("category", manifest.category.as_str())
         .append_pair("confirmation", &confirmation)
         .append_pair("status", "pending");
     Ok(url)

@@ -1,10 +1,12 @@
 //! What a merchant does with a connection once it is there: pause, resume, set, disconnect.
 
+use super::connect::account;
 use super::connection::{
-    Along, Connection, Decision, Happened, Settings, Status, change, list, load,
+    Along, Connection, Decision, Happened, Settings, Status, Trouble, change, list, load,
+    note_health,
 };
 use super::hash;
-use super::tokens::{self, Setup};
+use super::tokens::{self, Need, Rejected, Setup};
 use crate::ctx::Ctx;
 use crate::error::{Code, Error, Result};
 use crate::model::event::EventType;
@@ -56,6 +58,59 @@ pub async fn resume(ctx: &Ctx, merchant: &MerchantId, id: &ConnectionId) -> Resu
     })
     .await?;
     Ok(connection)
+}
+
+/// Asks the provider whether the access still works, with a real call, and returns the connection as it
+/// is then: live and healthy, live and failing, or to be connected again.
+pub async fn check(ctx: &Ctx, merchant: &MerchantId, id: &ConnectionId) -> Result<Connection> {
+    let (_, connection) = load(ctx, merchant, id).await?;
+    if !connection.status.holds_tokens() {
+        return Err(wrong_status(
+            &connection,
+            "one that is live or paused can be checked",
+        ));
+    }
+    let setup = Setup::of(ctx, connection.provider()?).await?;
+    let trouble = match asked(ctx, &setup, merchant, id).await {
+        Ok(()) => None,
+        // The connection itself says so by now.
+        Err(error) if error.code() == Code::ConnectionReauthRequired => {
+            return load(ctx, merchant, id)
+                .await
+                .map(|(_, connection)| connection);
+        }
+        Err(error) if matches!(error.code(), Code::UpstreamFailed | Code::UpstreamRefused) => {
+            Some(Trouble {
+                code: error.code().as_str().to_owned(),
+                detail: error.detail().to_owned(),
+                at: ctx.now(),
+            })
+        }
+        Err(error) => return Err(error),
+    };
+    let (_, connection) = load(ctx, merchant, id).await?;
+    if trouble.is_none() {
+        tokens::settle(ctx, &connection).await;
+    }
+    note_health(ctx, &connection, trouble).await;
+    Ok(connection)
+}
+
+/// Asks for the account, and once more with renewed tokens if those in use are refused.
+async fn asked(ctx: &Ctx, setup: &Setup, merchant: &MerchantId, id: &ConnectionId) -> Result<()> {
+    let (_, grant) = tokens::access(ctx, setup, merchant, id, Need::Good).await?;
+    let rejected = match account(ctx, setup, &grant).await {
+        Ok(_) => return Ok(()),
+        Err(rejected) => rejected,
+    };
+    if !matches!(rejected, Rejected::Theirs(Fault::Unauthorized)) {
+        return Err(rejected.into_error(setup.manifest()));
+    }
+    let (_, grant) = tokens::access(ctx, setup, merchant, id, Need::Other(&grant.access)).await?;
+    match account(ctx, setup, &grant).await {
+        Ok(_) => Ok(()),
+        Err(rejected) => Err(rejected.into_error(setup.manifest())),
+    }
 }
 
 /// Replaces the settings.

@@ -13,6 +13,8 @@ const SHOWN_CHARS_MAX: usize = 20;
 pub struct Browser {
     http: reqwest::Client,
     jar: Jar,
+    /// Whether each address is shown.
+    talks: bool,
 }
 
 /// A page that was reached, after all redirects.
@@ -23,10 +25,11 @@ pub struct Page {
 }
 
 impl Browser {
-    pub fn new(http: reqwest::Client) -> Browser {
+    pub fn new(http: reqwest::Client, talks: bool) -> Browser {
         Browser {
             http,
             jar: Jar::default(),
+            talks,
         }
     }
 
@@ -34,10 +37,15 @@ impl Browser {
         self.travel(Method::GET, url, None).await
     }
 
-    /// Approves what `page` asks, by the button that says so.
-    pub async fn approve(&mut self, page: &Page) -> Outcome<Page> {
-        let form = approving_form(&page.body)
+    /// Approves what `page` asks, by the button that says so, with `typed` in the fields of that name.
+    pub async fn approve(&mut self, page: &Page, typed: &[(&str, &str)]) -> Outcome<Page> {
+        let mut form = approving_form(&page.body)
             .ok_or_else(|| format!("{} shows no form that can be approved", shown(&page.url)))?;
+        for (name, value) in &mut form.fields {
+            if let Some((_, given)) = typed.iter().find(|(field, _)| field == name) {
+                (*given).clone_into(value);
+            }
+        }
         let mut url = page.url.join(&form.action)?;
         let fields = url::form_urlencoded::Serializer::new(String::new())
             .extend_pairs(&form.fields)
@@ -67,7 +75,9 @@ impl Browser {
             let response = request.send().await?;
             let status = response.status();
             self.jar.keep(&url, response.headers());
-            say(&format!("    {} {method} {}", status.as_u16(), shown(&url)));
+            if self.talks {
+                say(&format!("    {} {method} {}", status.as_u16(), shown(&url)));
+            }
             let target = response
                 .headers()
                 .get(LOCATION)

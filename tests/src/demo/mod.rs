@@ -8,6 +8,7 @@
 mod books;
 mod browser;
 mod client;
+mod connections;
 mod plan;
 mod report;
 mod retail;

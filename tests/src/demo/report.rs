@@ -1,6 +1,7 @@
 //! The report: a table for a person, and one line of JSON for a program.
 
 use super::books::{Accepted, Comparison, Deliveries, Found, sums};
+use super::connections::Connected;
 use super::say;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,7 +24,7 @@ pub struct Sent {
 }
 
 /// Shows the report and says whether all of it holds.
-pub fn show(sent: &Sent, found: &Found, elapsed: Duration) -> bool {
+pub fn show(sent: &Sent, found: &Found, connected: &Connected, elapsed: Duration) -> bool {
     let receipts = sent.accepted.receipts();
     let refunds = sent.accepted.refunds();
     let sales_sent = sums(receipts.values());
@@ -55,6 +56,14 @@ pub fn show(sent: &Sent, found: &Found, elapsed: Duration) -> bool {
     show_sums("sales", &sales_sent, &found.receipts.sums);
     show_sums("refunds", &refunds_sent, &found.refunds.sums);
     say("");
+    let yes = |is: bool| if is { "yes" } else { "NO" };
+    say(&format!(
+        "  {} of {} providers connected; the one that lost its access repaired: {}, told by webhook: {}",
+        connected.live.len(),
+        connected.offered,
+        yes(connected.repaired),
+        yes(connected.told)
+    ));
     let orders = sent.accepted.orders();
     say(&format!(
         "  {orders} orders accepted, {} events",
@@ -83,7 +92,7 @@ pub fn show(sent: &Sent, found: &Found, elapsed: Duration) -> bool {
             deliveries.refused
         ));
     }
-    let holds = sent.surprises.is_empty() && found.holds();
+    let holds = sent.surprises.is_empty() && found.holds() && connected.holds();
     let verdict = if holds {
         "All of it holds."
     } else {
@@ -110,6 +119,12 @@ pub fn show(sent: &Sent, found: &Found, elapsed: Duration) -> bool {
             [("sales", &found.receipts.sums), ("refunds", &found.refunds.sums)],
         ),
         "webhooks": webhook_counts(webhooks, deliveries),
+        "connections": {
+            "offered": connected.offered,
+            "live": connected.live,
+            "repaired": connected.repaired,
+            "told": connected.told,
+        },
         "seconds": (elapsed.as_secs_f64() * 10.0).round() / 10.0,
     });
     say(&line.to_string());

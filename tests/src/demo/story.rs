@@ -1,18 +1,17 @@
 //! The five steps, in order. Each can be told again: what is there already stays as it is.
 
 use super::books::{Accepted, Found, Readers, SUBSCRIBED};
-use super::browser::Browser;
 use super::client::{Reply, Server, http};
+use super::connections::{Connections, REAUTH};
 use super::plan::{Expect, MERCHANT, Plan, Planned, batches, samples};
 use super::report::{Sent, show};
 use super::{Options, Outcome, retail, say};
-use crate::stack::Config;
+use crate::stack::{Config, Urls};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use rand::Rng;
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
-use url::Url;
 
 /// How many orders are sent one event at a time before the rest goes in batches.
 const SINGLE_ORDERS: usize = 10;
@@ -29,7 +28,7 @@ struct Story {
     api: Server,
     quickbooks: Server,
     receiver: Server,
-    receiver_url: String,
+    urls: Urls,
     started: Instant,
 }
 
@@ -49,18 +48,25 @@ pub async fn tell(options: Options) -> Outcome<bool> {
     let realm = story.connect().await?;
     story.step(2, "A developer registers a webhook endpoint");
     story.register_endpoint().await?;
-    story.step(3, &format!("The commerce backend sends {}", plan.title));
+    story.step(
+        3,
+        "The merchant connects everything else; one access is lost and repaired",
+    );
+    story.connections().connect_all().await?;
+    story.connections().repair().await?;
+    story.step(4, &format!("The commerce backend sends {}", plan.title));
     let sent = story.send(plan).await?;
     story.step(
-        4,
+        5,
         "QuickBooks and the developer's endpoint are caught up with",
     );
     let found = story.wait(&sent.accepted, realm).await?;
+    let connected = story.connections().read().await?;
     story.step(
-        5,
+        6,
         "The report, read back from QuickBooks and from the endpoint",
     );
-    Ok(show(&sent, &found, story.started.elapsed()))
+    Ok(show(&sent, &found, &connected, story.started.elapsed()))
 }
 
 #[expect(
@@ -81,7 +87,7 @@ impl Story {
             api: Server::new(&http, &urls.api, Some(key)),
             quickbooks: Server::new(&http, urls.provider("quickbooks"), None),
             receiver: Server::new(&http, &urls.receiver, None),
-            receiver_url: urls.receiver,
+            urls,
             started: Instant::now(),
             http,
         })
@@ -107,66 +113,33 @@ impl Story {
         Ok(())
     }
 
-    /// Connects QuickBooks unless it is connected, and returns the company's id there.
-    async fn connect(&self) -> Outcome<String> {
-        if let Some(connection) = self.live_connection().await? {
-            return tenant(&connection, "connected already");
+    fn connections(&self) -> Connections<'_> {
+        Connections {
+            http: &self.http,
+            api: &self.api,
+            receiver: &self.receiver,
+            urls: &self.urls,
         }
-        let return_url = format!("{}/connected", self.receiver_url);
-        let wish = json!({ "merchant_id": MERCHANT, "return_url": return_url });
-        let path = "/api/v1/integrations/accounting/quickbooks/connect";
-        let link = self
-            .api
-            .post(path, &wish)
-            .await?
-            .success("the connect link")?;
-        say("  a connect link, opened in the merchant's browser:");
-        let mut browser = Browser::new(self.http.clone());
-        let mut page = browser.open(text(&link, "url")?.parse()?).await?;
-        if !page.url.as_str().starts_with(&return_url) {
-            say("    the consent page is approved");
-            page = browser.approve(&page).await?;
-        }
-        if page.status != 200 || !page.url.as_str().starts_with(&return_url) {
-            let what = page.body.chars().take(300).collect::<String>();
-            return Err(format!("the connect flow ended with {}: {what}", page.status).into());
-        }
-        let (connection, confirmation) = (
-            query(&page.url, "connection_id")?,
-            query(&page.url, "confirmation")?,
-        );
-        let confirm = json!({ "merchant_id": MERCHANT, "confirmation": confirmation });
-        let path = format!("/api/v1/integrations/accounting/{connection}/confirm");
-        self.api
-            .post(&path, &confirm)
-            .await?
-            .success("the confirmation")?;
-        say("  confirmed by the backend whose session started it");
-        let live = self.live_connection().await?;
-        tenant(
-            &live.ok_or("the connection is confirmed and still not live")?,
-            "connected",
-        )
     }
 
-    async fn live_connection(&self) -> Outcome<Option<Value>> {
-        let path = format!("/api/v1/integrations?merchant_id={MERCHANT}");
-        let list = self
-            .api
-            .get(&path)
-            .await?
-            .success("the list of connections")?;
-        let is_live = |c: &&Value| c["provider"] == "quickbooks" && c["status"] == "live";
-        Ok(list["data"]
-            .as_array()
-            .and_then(|all| all.iter().find(is_live))
-            .cloned())
+    /// Connects QuickBooks unless it is connected, and returns the company's id there.
+    async fn connect(&self) -> Outcome<String> {
+        let quickbooks = json!({ "provider": "quickbooks", "category": "accounting" });
+        let (connection, fresh) = self.connections().connect(&quickbooks, true).await?;
+        tenant(
+            &connection,
+            if fresh {
+                "connected"
+            } else {
+                "connected already"
+            },
+        )
     }
 
     /// Registers the developer's endpoint once. The secret is the developer's own, so that the
     /// receiver has it before the first delivery can come.
     async fn register_endpoint(&self) -> Outcome<()> {
-        let url = format!("{}/hook", self.receiver_url);
+        let url = format!("{}/hook", self.urls.receiver);
         let path = format!("/api/v1/webhooks?merchant_id={MERCHANT}");
         let list = self
             .api
@@ -204,15 +177,16 @@ impl Story {
             .post("/_control/secret", &json!({ "secret": secret }))
             .await?;
         given.success("the receiver")?;
+        let events: Vec<&str> = SUBSCRIBED.into_iter().chain([REAUTH]).collect();
         let wish = json!({
-            "merchant_id": MERCHANT, "url": url, "event_types": SUBSCRIBED, "secret": secret,
+            "merchant_id": MERCHANT, "url": url, "event_types": events, "secret": secret,
         });
         let endpoint = self.api.post("/api/v1/webhooks/register", &wish).await?;
         let endpoint = endpoint.success("the endpoint")?;
         let id = text(&endpoint, "id")?;
         say(&format!(
             "  {id} -> {url}: registered for {}",
-            SUBSCRIBED.join(" and ")
+            events.join(", ")
         ));
         Ok(())
     }
@@ -402,14 +376,6 @@ fn text<'a>(value: &'a Value, field: &str) -> Outcome<&'a str> {
     value[field]
         .as_str()
         .ok_or_else(|| format!("the answer has no {field}").into())
-}
-
-fn query(url: &Url, name: &str) -> Outcome<String> {
-    let found = url
-        .query_pairs()
-        .find(|(key, _)| key == name)
-        .map(|(_, value)| value.into_owned());
-    found.ok_or_else(|| format!("the return page was opened without {name}").into())
 }
 
 #[cfg(test)]

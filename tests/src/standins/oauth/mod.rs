@@ -237,7 +237,7 @@ impl Vendor {
     pub fn new(name: &str, options: Options) -> io::Result<Self> {
         let found = VENDORS.iter().find(|vendor| vendor.name == name);
         let vendor = found.ok_or_else(|| {
-            let known: Vec<&str> = names().collect();
+            let known: Vec<&str> = super::names().collect();
             let message = format!("there is no stand-in {name}, but: {}", known.join(", "));
             io::Error::new(io::ErrorKind::NotFound, message)
         })?;

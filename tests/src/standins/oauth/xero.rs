@@ -4,8 +4,6 @@
 use std::collections::BTreeMap;
 
 use axum::http::Method;
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::DateTime;
 use serde_json::{Value, json};
 
@@ -15,7 +13,7 @@ use super::rules::{
     RedirectAtToken, Rotation, Scopes, Vendor, oauth_error,
 };
 use super::state::{Grant, Store, uuid};
-use crate::standins::wire::{Reply, json_reply, param, reply};
+use crate::standins::wire::{Reply, json_reply, jwt, param, reply};
 
 const OAUTH: OAuth = OAuth {
     authorize: &["/identity/connect/authorize"],
@@ -136,14 +134,6 @@ fn mint(minting: &Minting<'_>) -> String {
 
 fn person(user: &str) -> String {
     uuid(user).replace('-', "")
-}
-
-/// A token of three parts. Its signature is none: no key is published for it either, and nobody
-/// but the vendor has a reason to check it.
-fn jwt(kind: &str, claims: &Value, signature: &str) -> String {
-    let header = json!({"alg": "RS256", "kid": "STANDIN", "typ": kind});
-    let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
-    format!("{}.{}.{signature}", part(&header), part(claims))
 }
 
 fn answer(issued: &Issued<'_>) -> Value {

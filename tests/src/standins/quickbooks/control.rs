@@ -20,9 +20,12 @@ use super::state::{Change, Client, Company, text};
 use crate::standins::faults::Rule;
 use crate::standins::wire::{Params, Reply, json_reply, param};
 
+// What is a realm here is an account at all other vendors; either word will do, so that a test of
+// all of them needs to know one.
 #[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct Which {
+    #[serde(alias = "account")]
     realm: Option<String>,
 }
 
@@ -35,7 +38,7 @@ struct Advance {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct NewGrant {
-    #[serde(default = "default_realm")]
+    #[serde(default = "default_realm", alias = "account")]
     realm: String,
     #[serde(default = "default_client")]
     client_id: String,
@@ -124,6 +127,11 @@ fn answer(
             let realms: Vec<_> = inner.state.companies.keys().collect();
             Ok(json_reply(200, &json!(realms)))
         }
+        ("GET", ["accounts"]) => {
+            let accounts = inner.state.companies_by_choice();
+            let accounts = accounts.map(|(realm, name)| json!({"id": realm, "name": name}));
+            Ok(json_reply(200, &accounts.collect()))
+        }
         ("POST", ["grants"]) => {
             let new: NewGrant = read(body)?;
             Ok(grant(inner, &new))
@@ -143,6 +151,7 @@ fn answer(
             inner.advance(TimeDelta::seconds(by.advance_seconds));
             done()
         }
+        ("GET", ["clock"]) => Ok(json_reply(200, &json!({"now": inner.now().timestamp()}))),
         ("POST", ["limits"]) => {
             inner.limits = read::<Limits>(body)?;
             done()
@@ -161,6 +170,10 @@ fn answer(
             done()
         }
         ("GET", ["requests"]) => Ok(json_reply(200, &requests(inner))),
+        ("DELETE", ["requests"]) => {
+            inner.counts.clear();
+            done()
+        }
         ("GET", ["books"]) => {
             let realm = param(params, "realm").unwrap_or(DEFAULT_REALM);
             Ok(json_reply(200, &summary(company(inner, realm)?, realm)))

@@ -10,7 +10,7 @@ use url::Url;
 use super::seed::DEFAULT_REALM;
 use super::state::{Access, Change, Client, Code, Grant, State};
 use crate::standins::wire::{
-    Params, Reply, escape, json_reply, page, param, params, redirect, reply,
+    Params, Reply, escape, json_reply, jwt, page, param, params, redirect, reply,
 };
 
 const ACCESS_LIFE: i64 = 3600;
@@ -18,6 +18,8 @@ const CODE_LIFE: i64 = 600;
 const REFRESH_LIFE: i64 = 8_726_400;
 const HARD_LIFE: i64 = 5 * 365 * 24 * 3600;
 const ROTATION: i64 = 24 * 3600;
+/// The person who consents, whatever the company.
+const USER: &str = "00000000-0000-0000-0000-000000000001";
 const SCOPES: [&str; 6] = [
     "com.intuit.quickbooks.accounting",
     "openid",
@@ -81,21 +83,11 @@ pub fn consent(state: &State, asked: &Params) -> Reply {
             format!("<input type=\"hidden\" name=\"{name}\" value=\"{value}\">\n")
         })
         .collect();
-    // The company that is always there comes first, as the one that a browser selects.
-    let mut known: Vec<_> = state.companies.iter().collect();
-    known.sort_by_key(|(realm, _)| *realm != DEFAULT_REALM);
-    let companies: String = known
-        .into_iter()
-        .map(|(realm, company)| {
-            let name = company
-                .get("CompanyInfo", 1)
-                .and_then(|info| info["CompanyName"].as_str())
-                .unwrap_or(realm);
-            format!(
-                "<option value=\"{}\">{}</option>\n",
-                escape(realm),
-                escape(name)
-            )
+    let companies: String = state
+        .companies_by_choice()
+        .map(|(realm, name)| {
+            let (realm, name) = (escape(realm), escape(name));
+            format!("<option value=\"{realm}\">{name}</option>\n")
         })
         .collect();
     let body = format!(
@@ -137,7 +129,7 @@ pub fn decision(state: &mut State, form: &Params, now: i64) -> Reply {
             );
         }
     }
-    let realm = match param(form, "realm_id") {
+    let realm = match param(form, "realm_id").or(param(form, "account")) {
         Some(realm) => Some(realm.to_owned()),
         None => Some(DEFAULT_REALM.to_owned()),
     };
@@ -291,6 +283,18 @@ pub fn answer(state: &mut State, grant: &Grant, now: i64, hard: bool) -> Reply {
     if hard {
         body["x_refresh_token_hard_expires_in"] = json!(grant.consented + HARD_LIFE - now);
     }
+    if grant.scope.split(' ').any(|scope| scope == "openid") {
+        let claims = json!({
+            "sub": USER,
+            "aud": [grant.client_id],
+            "realmid": grant.realm,
+            "auth_time": grant.consented,
+            "iss": "https://oauth.platform.intuit.com/op/v1",
+            "exp": now + ACCESS_LIFE,
+            "iat": now,
+        });
+        body["id_token"] = json!(jwt("JWT", &claims, "standin"));
+    }
     state.record(Change::Access(access));
     let mut sent = json_reply(200, &body);
     sent.headers_mut()
@@ -383,7 +387,7 @@ pub fn user_info(state: &State, headers: &HeaderMap, now: i64) -> Reply {
         Ok(grant) if grant.scope.split(' ').any(|scope| scope == "openid") => json_reply(
             200,
             &json!({
-                "sub": "00000000-0000-0000-0000-000000000001",
+                "sub": USER,
                 "email": "owner@example.com",
                 "emailVerified": true,
                 "givenName": "Olive",

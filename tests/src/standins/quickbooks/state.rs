@@ -6,6 +6,8 @@ use std::io;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::seed::DEFAULT_REALM;
+
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Client {
     pub client_id: String,
@@ -341,6 +343,19 @@ impl State {
                 self.company_mut(&realm).answers.insert(request_id, stored);
             }
         }
+    }
+
+    /// Realm and name of each company, in the order in which a consent page shows them: the one
+    /// that is always there comes first, as the one that a browser selects.
+    pub fn companies_by_choice(&self) -> impl Iterator<Item = (&str, &str)> {
+        let mut known: Vec<_> = self.companies.iter().collect();
+        known.sort_by_key(|(realm, _)| *realm != DEFAULT_REALM);
+        known.into_iter().map(|(realm, company)| {
+            let name = company
+                .get("CompanyInfo", 1)
+                .and_then(|info| text(info, "CompanyName"));
+            (realm.as_str(), name.unwrap_or(realm))
+        })
     }
 
     fn company_mut(&mut self, realm: &str) -> &mut Company {

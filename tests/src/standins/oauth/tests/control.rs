@@ -257,5 +257,8 @@ async fn grants_survive_a_restart() {
 #[test]
 fn a_vendor_that_is_not_there() {
     let error = Vendor::new("acme", Options::default()).err().unwrap();
-    assert!(error.to_string().contains("xero, salesforce"), "{error}");
+    assert!(
+        error.to_string().contains("quickbooks, xero, salesforce"),
+        "{error}"
+    );
 }

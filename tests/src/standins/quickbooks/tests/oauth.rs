@@ -224,3 +224,71 @@ async fn a_token_opens_one_company() {
 async fn the_same_seed_gives_the_same_tokens() {
     assert_eq!(Caller::new().await.token, Caller::new().await.token);
 }
+
+#[tokio::test]
+async fn who_consented_is_told_to_apps_that_asked_for_it() {
+    let vendor = app().await;
+    for (scope, told) in [
+        ("com.intuit.quickbooks.accounting", false),
+        ("com.intuit.quickbooks.accounting openid", true),
+    ] {
+        let body = form(&[
+            ("client_id", "app"),
+            ("redirect_uri", REDIRECT),
+            ("scope", scope),
+            ("state", "st"),
+            ("decision", "approve"),
+        ]);
+        let answer = send(
+            &vendor,
+            Method::POST,
+            "/connect/oauth2/decision",
+            &[],
+            &body,
+        )
+        .await;
+        let answer = answer.expect("an answer");
+        let target = answer.headers()["location"].to_str().expect("text");
+        let target = Url::parse(target).expect("an address");
+        let code = target.query_pairs().next().expect("a code").1.into_owned();
+        let (status, body) = exchange(&vendor, &code).await;
+        assert_eq!((status, body.get("id_token").is_some()), (200, told));
+    }
+}
+
+#[tokio::test]
+async fn an_account_is_a_realm_to_whoever_knows_the_other_vendors() {
+    let vendor = app().await;
+    let other = json!({"realm": "4620816365000000002"});
+    control(&vendor, Method::POST, "realms", other).await;
+    let accounts = control(&vendor, Method::GET, "accounts", Value::Null).await;
+    assert_eq!(accounts[0]["id"], json!(DEFAULT_REALM));
+    let account = accounts[1]["id"].as_str().expect("an id");
+    let body = form(&[
+        ("client_id", "app"),
+        ("redirect_uri", REDIRECT),
+        ("scope", "com.intuit.quickbooks.accounting"),
+        ("state", "st"),
+        ("account", account),
+        ("decision", "approve"),
+    ]);
+    let answer = send(
+        &vendor,
+        Method::POST,
+        "/connect/oauth2/decision",
+        &[],
+        &body,
+    )
+    .await;
+    let answer = answer.expect("an answer");
+    let target = answer.headers()["location"].to_str().expect("text");
+    assert!(target.ends_with("realmId=4620816365000000002"), "{target}");
+    let grant = json!({"account": account, "client_id": "app"});
+    let issued = control(&vendor, Method::POST, "grants", grant).await;
+    for (taken_back, status) in [(DEFAULT_REALM, 200), (account, 400)] {
+        let which = json!({"account": taken_back});
+        control(&vendor, Method::POST, "revoke", which).await;
+        let answer = refresh(&vendor, &issued["refresh_token"]).await;
+        assert_eq!(answer.0, status, "{taken_back}");
+    }
+}
