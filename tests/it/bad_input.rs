@@ -643,7 +643,7 @@ fn of_another_merchant(shop: &Shop, foreign: &Foreign) -> Vec<Case> {
     let get = |about, path: String| Case::new(about, Method::GET, &path, 404, "not_found");
     let stranger = Shop {
         merchant: "bad-stranger".to_owned(),
-        realm: String::new(),
+        ..shop.clone()
     };
     let [of_stranger, _] = sale(&stranger, 1, 1000, "USD").events;
     let confirm = json!({ "merchant_id": merchant, "confirmation": "x" });
