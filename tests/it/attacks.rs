@@ -1,6 +1,7 @@
 //! Every known attack on the connect flow, against every provider to which it applies. Each ends in a
 //! page or a problem that says what to do, and changes nothing: all rows of the merchants' connections,
-//! of their ledgers and of the provider's accounts are compared before and after.
+//! of their ledgers and of the provider's accounts are compared before and after each series of
+//! attacks. Rows carry a revision that only grows, so no two changes could hide each other.
 //!
 //! What is wrong is collected, so that one run tells of everything; the providers are attacked side by
 //! side, since each has a stand-in and merchants of its own.
@@ -66,6 +67,7 @@ async fn attack(world: Arc<World>, provider: &'static Provider) -> Outcome {
         world,
         provider,
         before: Rows::new(),
+        series: BTreeSet::new(),
         outcome: Outcome::default(),
     };
     let victim = stage.shop().await;
@@ -85,8 +87,9 @@ async fn attack(world: Arc<World>, provider: &'static Provider) -> Outcome {
 struct Stage {
     world: Arc<World>,
     provider: &'static Provider,
-    /// The rows before the attack that is under way.
+    /// The rows before the attacks that are under way, and their names.
     before: Rows,
+    series: BTreeSet<String>,
     outcome: Outcome,
 }
 
@@ -127,35 +130,45 @@ impl Stage {
         rows
     }
 
-    /// What stands now is what has to stand after the attacks that follow.
+    /// What stands now is what has to stand after the attacks that follow, up to `settle`.
     async fn begin(&mut self) {
+        assert!(self.series.is_empty(), "{:?} is not settled", self.series);
         self.before = self.rows().await;
     }
 
-    async fn judge(&mut self, name: &str, fault: Option<String>) {
-        self.outcome.count += 1;
-        self.outcome.made.insert(name.to_owned());
+    /// Whether the attacks since `begin` have changed nothing.
+    async fn settle(&mut self) {
         let after = self.rows().await;
+        let series = std::mem::take(&mut self.series);
         let changed: Vec<&(String, String)> = after
             .iter()
             .filter(|(key, row)| self.before.get(*key) != Some(*row))
             .map(|(key, _)| key)
             .chain(self.before.keys().filter(|key| !after.contains_key(*key)))
             .collect();
-        let changed = (!changed.is_empty())
-            .then(|| format!("it changed {changed:?}, and answered {fault:?}"));
-        if let Some(fault) = changed.or(fault) {
-            let fault = format!("{}: {name}: {fault}", self.provider.name);
-            eprintln!("  {fault}");
-            self.outcome.faults.push(fault);
-            // What follows is judged by itself.
-            self.before = after;
+        if !changed.is_empty() {
+            self.fault(format!("one of {series:?} changed {changed:?}"));
         }
     }
 
+    fn judge(&mut self, name: &str, fault: Option<String>) {
+        self.outcome.count += 1;
+        self.outcome.made.insert(name.to_owned());
+        self.series.insert(name.to_owned());
+        if let Some(fault) = fault {
+            self.fault(format!("{name}: {fault}"));
+        }
+    }
+
+    fn fault(&mut self, fault: String) {
+        let fault = format!("{}: {fault}", self.provider.name);
+        eprintln!("  {fault}");
+        self.outcome.faults.push(fault);
+    }
+
     /// The attack ended on a page with this status and advice.
-    async fn page(&mut self, name: &str, reply: Reply, status: u16, advice: &str) {
-        self.judge(name, page_fault(&reply, status, advice)).await;
+    fn page(&mut self, name: &str, reply: Reply, status: u16, advice: &str) {
+        self.judge(name, page_fault(&reply, status, advice));
     }
 
     /// A callback that ends on a page.
@@ -167,11 +180,11 @@ impl Stage {
         (status, advice): (u16, &str),
     ) {
         let reply = self.world.bring(callback, cookie).await;
-        self.page(name, reply, status, advice).await;
+        self.page(name, reply, status, advice);
     }
 
     /// The attack ended in a problem with this status and the words of `part` in it.
-    async fn problem(&mut self, name: &str, reply: Reply, status: u16, part: &str) {
+    fn problem(&mut self, name: &str, reply: Reply, status: u16, part: &str) {
         let is_problem = reply.header("content-type") == "application/problem+json";
         let fits = is_problem && reply.status == status && reply.body.contains(part);
         let fault = (!fits).then(|| {
@@ -180,20 +193,18 @@ impl Stage {
                 reply.status, reply.body
             )
         });
-        self.judge(name, fault).await;
+        self.judge(name, fault);
     }
 
     /// A step that has to succeed, or what follows proves nothing.
     fn holds(&mut self, name: &str, is: bool, what: impl FnOnce() -> String) {
         if !is {
-            let fault = format!("{}: {name}: {}", self.provider.name, what());
-            eprintln!("  {fault}");
-            self.outcome.faults.push(fault);
+            self.fault(format!("{name}: {}", what()));
         }
     }
 
     /// A request that something will go wrong with at the provider.
-    async fn fault(&self, path: &str, body: &str, kind: Value) {
+    async fn trouble(&self, path: &str, body: &str, kind: Value) {
         let mut rule = json!({ "match": { "path_contains": path, "body_contains": body } });
         for (name, value) in kind.as_object().expect("an object") {
             rule[name] = value.clone();
@@ -349,6 +360,7 @@ async fn browsers_and_states(stage: &mut Stage, victim: &Shop) {
         }
     }
 
+    stage.settle().await;
     // A provider that names its issuer is let through with that.
     let honest = match provider.issuer {
         Some(issuer) => callback.with("iss", issuer),
@@ -373,12 +385,10 @@ async fn browsers_and_states(stage: &mut Stage, victim: &Shop) {
         )
         .await;
     let again = world.open(&link, None).await;
-    stage.page("a used link", again, 410, START_AGAIN).await;
+    stage.page("a used link", again, 410, START_AGAIN);
     let nothing = format!("{}/connect/nothing", world.stack.urls.api);
     let unknown = world.open(&nothing.parse().expect("a URL"), None).await;
-    stage
-        .page("a made-up link", unknown, 410, START_AGAIN)
-        .await;
+    stage.page("a made-up link", unknown, 410, START_AGAIN);
     if provider.token.is_some() {
         let mut replayed = other.callback.with("code", &callback.get("code"));
         if !callback.get("realmId").is_empty() {
@@ -389,6 +399,7 @@ async fn browsers_and_states(stage: &mut Stage, victim: &Shop) {
             .callback("a replayed code", &replayed, cookie, (424, START_AGAIN))
             .await;
     }
+    stage.settle().await;
 }
 
 async fn forged_states(
@@ -456,13 +467,13 @@ async fn confirmations(stage: &mut Stage, victim: &Shop) -> (String, Shop) {
         ("a part of a confirmation", &confirmation[1..]),
     ] {
         let reply = world.confirm(victim, &id, wrong).await;
-        stage.problem(name, reply, 422, pointer).await;
+        stage.problem(name, reply, 422, pointer);
     }
     let name = "a confirmation by another merchant";
     let reply = world.confirm(&stranger, &id, &confirmation).await;
-    stage.problem(name, reply, 404, "not_found").await;
+    stage.problem(name, reply, 404, "not_found");
     let reply = world.confirm(&stranger, &other_id, &confirmation).await;
-    stage.problem(name, reply, 422, pointer).await;
+    stage.problem(name, reply, 422, pointer);
     let elsewhere = PROVIDERS
         .iter()
         .find(|one| one.category != stage.provider.category);
@@ -472,8 +483,9 @@ async fn confirmations(stage: &mut Stage, victim: &Shop) -> (String, Shop) {
     };
     let reply = world.confirm(&moved, &id, &confirmation).await;
     let name = "a confirmation in another category";
-    stage.problem(name, reply, 404, "not_found").await;
+    stage.problem(name, reply, 404, "not_found");
 
+    stage.settle().await;
     let live = world.confirm(victim, &id, &confirmation).await;
     stage.holds(
         "the merchant's own confirmation",
@@ -489,7 +501,8 @@ async fn confirmations(stage: &mut Stage, victim: &Shop) -> (String, Shop) {
     stage.begin().await;
     let reply = world.confirm(victim, &id, &confirmation).await;
     let name = "a replayed confirmation";
-    stage.problem(name, reply, 422, pointer).await;
+    stage.problem(name, reply, 422, pointer);
+    stage.settle().await;
     (id, stranger)
 }
 
@@ -547,10 +560,9 @@ async fn accounts(stage: &mut Stage, victim: &Shop, id: &str, stranger: &Shop) {
     let body = json!({ "merchant_id": thief.merchant, "tokens": tokens });
     let reply = world.post(&path, &body).await;
     let name = "an import of another merchant's account";
-    stage
-        .problem(name, reply, 409, "disconnect it there first")
-        .await;
+    stage.problem(name, reply, 409, "disconnect it there first");
 
+    stage.settle().await;
     if stage.provider.token.is_some() {
         injected_code(stage, victim, &thief).await;
     }
@@ -592,6 +604,7 @@ async fn injected_code(stage: &mut Stage, victim: &Shop, thief: &Shop) {
     stage
         .callback("another's code injected", &injected, cookie, answer)
         .await;
+    stage.settle().await;
 }
 
 /// A link that reached the wrong person, who walks it to the end with an account of his own: nothing
@@ -611,12 +624,13 @@ async fn stolen_link(stage: &mut Stage) {
     stage.begin().await;
     let reply = world.confirm(&thief, &id, &confirmation).await;
     let name = "a stolen link, confirmed by its thief";
-    stage.problem(name, reply, 404, "not_found").await;
+    stage.problem(name, reply, 404, "not_found");
     let shown = world.connections(&victim).await;
     let pending = shown.len() == 1 && shown[0]["status"] == "pending";
     stage.holds(name, pending, || format!("{shown:?}"));
     let shown = world.connections(&thief).await;
     stage.holds(name, shown.is_empty(), || format!("{shown:?}"));
+    stage.settle().await;
 }
 
 /// Addresses to which a confirmation must not travel.
@@ -661,8 +675,9 @@ async fn return_addresses(stage: &mut Stage, victim: &Shop) {
         let wish = json!({ "merchant_id": victim.merchant, "return_url": bad });
         let reply = world.post(&path, &wish).await;
         let name = format!("the return address {}", bad.replace(&port, "…"));
-        stage.problem(&name, reply, 422, "#/return_url").await;
+        stage.problem(&name, reply, 422, "#/return_url");
     }
+    stage.settle().await;
 }
 
 /// What only a consent page has: an answer that names a place of the attacker's, and another company.
@@ -671,16 +686,19 @@ async fn tokens(stage: &mut Stage) {
     let shop = stage.shop().await;
     let answer = (424, START_AGAIN);
     let name = "a made-up code";
-    let visit = world.visit(&shop).await;
+    // A visit that is not brought back changes no row that is looked at.
     stage.begin().await;
+    let visit = world.visit(&shop).await;
     let made_up = visit.callback.with("code", "made-up");
     stage
         .callback(name, &made_up, Some(&visit.cookie), answer)
         .await;
 
+    stage.settle().await;
     if stage.provider.name == "quickbooks" {
         let other = stage.shop().await;
         world.connect(&other).await;
+        stage.begin().await;
         for realm in [
             other.account.id.as_str(),
             "",
@@ -691,7 +709,6 @@ async fn tokens(stage: &mut Stage) {
         ] {
             let visit = world.visit(&shop).await;
             let swapped = visit.callback.with("realmId", realm);
-            stage.begin().await;
             let name = "another company in the callback";
             stage
                 .callback(name, &swapped, Some(&visit.cookie), answer)
@@ -699,11 +716,11 @@ async fn tokens(stage: &mut Stage) {
         }
         let visit = world.visit(&shop).await;
         let without = visit.callback.without("realmId");
-        stage.begin().await;
         let name = "no company in the callback";
         stage
             .callback(name, &without, Some(&visit.cookie), answer)
             .await;
+        stage.settle().await;
     }
 
     let place = match stage.provider.name {
@@ -728,6 +745,7 @@ async fn foreign_places(stage: &mut Stage, shop: &Shop, field: &str, path: &str)
     let called = tokio::spawn(async move { listener.accept().await.is_ok() });
     let own = world.stack.urls.provider(stage.provider.name).to_owned();
     let own_port = own.rsplit(':').next().expect("a port");
+    stage.begin().await;
     for place in [
         format!("http://localhost:{port}"),
         "https://attacker.example".to_owned(),
@@ -741,8 +759,7 @@ async fn foreign_places(stage: &mut Stage, shop: &Shop, field: &str, path: &str)
     ] {
         let visit = world.visit(shop).await;
         let changed = json!({ "kind": "with_field", "field": field, "value": place });
-        stage.fault(path, "", changed).await;
-        stage.begin().await;
+        stage.trouble(path, "", changed).await;
         let name = "a foreign place for the tokens";
         stage
             .callback(
@@ -757,6 +774,7 @@ async fn foreign_places(stage: &mut Stage, shop: &Shop, field: &str, path: &str)
             format!("{place} was called")
         });
     }
+    stage.settle().await;
     called.abort();
 }
 
@@ -766,11 +784,11 @@ async fn unusual_tokens(stage: &mut Stage, shop: &Shop) {
     let path = stage.provider.token.expect("it has one");
     let needed = ["access_token", "refresh_token"];
     let needed = &needed[..if stage.provider.renews { 2 } else { 1 }];
+    stage.begin().await;
     for field in needed {
         let visit = world.visit(shop).await;
         let lacking = json!({ "kind": "without_field", "field": field });
-        stage.fault(path, "", lacking).await;
-        stage.begin().await;
+        stage.trouble(path, "", lacking).await;
         let name = format!("tokens without {field}");
         stage
             .callback(
@@ -781,6 +799,7 @@ async fn unusual_tokens(stage: &mut Stage, shop: &Shop) {
             )
             .await;
     }
+    stage.settle().await;
     // How long an access token is good need not be said.
     let visit = world.visit(shop).await;
     let lacking = ["expires_in", "expires_at"]
@@ -789,7 +808,7 @@ async fn unusual_tokens(stage: &mut Stage, shop: &Shop) {
         "square" | "square_loyalty" => 1,
         _ => 0,
     };
-    stage.fault(path, "", lacking[field].clone()).await;
+    stage.trouble(path, "", lacking[field].clone()).await;
     let back = world.bring(&visit.callback, Some(&visit.cookie)).await;
     let (id, confirmation) = world.brought_back(&back);
     let live = world.confirm(shop, &id, &confirmation).await.json();
@@ -818,7 +837,9 @@ async fn keys(stage: &mut Stage) {
         ("a key that is too long", "x".repeat(501)),
     ] {
         let wrong = visit.callback.with(secret, &value);
-        stage.callback(name, &wrong, cookie, (422, "In ")).await;
+        stage
+            .callback(name, &wrong, cookie, (422, "is not one. "))
+            .await;
     }
     if stage.provider.name == "voucherify" {
         let wrong = visit.callback.with("region", "attacker.example");
@@ -829,6 +850,7 @@ async fn keys(stage: &mut Stage) {
     let wrong = visit.callback.with(secret, "SG.nobodys.key");
     let advice = (424, "check what was entered");
     stage.callback("a wrong key", &wrong, cookie, advice).await;
+    stage.settle().await;
     let back = world.bring(&visit.callback, cookie).await;
     stage.holds("the right key in the same form", back.status == 303, || {
         back.body
@@ -855,11 +877,11 @@ async fn answers(stage: &mut Stage) {
     if stage.provider.name == "sendgrid" {
         places.push("/v3/user/username");
     }
+    stage.begin().await;
     for place in &places {
         for kind in &kinds {
             let visit = world.visit(&shop).await;
-            stage.fault(place, "", kind.clone()).await;
-            stage.begin().await;
+            stage.trouble(place, "", kind.clone()).await;
             let name = format!("{} from {place}", kind["kind"]);
             stage
                 .callback(
@@ -879,7 +901,6 @@ async fn answers(stage: &mut Stage) {
     for place in &places {
         visits.push((world.visit(&shop).await, *place));
     }
-    stage.begin().await;
     let mut waiting = Vec::new();
     for (visit, place) in visits {
         // Only the exchange of this one code hangs; the account's call has no body.
@@ -887,7 +908,7 @@ async fn answers(stage: &mut Stage) {
             true => visit.callback.get("code"),
             false => String::new(),
         };
-        stage.fault(place, &encoded(&body), hang.clone()).await;
+        stage.trouble(place, &encoded(&body), hang.clone()).await;
         let world = world.clone();
         waiting.push(tokio::spawn(async move {
             world.bring(&visit.callback, Some(&visit.cookie)).await
@@ -896,8 +917,9 @@ async fn answers(stage: &mut Stage) {
     for (task, place) in waiting.into_iter().zip(&places) {
         let reply = task.await.expect("an answer comes");
         let name = format!("silence from {place}");
-        stage.page(&name, reply, 424, TRY_AGAIN).await;
+        stage.page(&name, reply, 424, TRY_AGAIN);
     }
+    stage.settle().await;
 }
 
 /// A text as it stands in a form: what codes hold beside letters is escaped there.
