@@ -1,19 +1,22 @@
 //! The integration tests: the real template and the real functions on a local stack of their own.
 //!
-//! One stack serves all tests, one after the other, each with merchants and a QuickBooks company of
-//! its own. It takes half a minute to start and has to be stopped also when a test fails, so this
-//! binary has its own `main` and prints what libtest would print. Names on the command line choose
-//! tests: `cargo test --workspace --test it -- connect logs`.
+//! One stack serves all tests, one after the other, each with merchants and accounts of its own. It
+//! takes half a minute to start and has to be stopped also when a test fails, so this binary has its
+//! own `main` and prints what libtest would print. Names on the command line choose tests:
+//! `cargo test --workspace --test it -- connect logs`.
 #![expect(
     clippy::print_stdout,
     reason = "The result lines are for the programs that read libtest's."
 )]
 
+mod attacks;
 mod bad_input;
+mod browser;
 mod configure;
 mod connect;
 mod kill;
 mod logs;
+mod providers;
 mod refresh;
 mod store;
 mod story;
@@ -31,11 +34,12 @@ type Test = fn(Arc<World>) -> BoxFuture<'static, ()>;
 
 /// In this order: secrets change before any connection needs them, the books of a killed run are read
 /// last but one, and the logs of all at the end.
-const TESTS: [(&str, Test); 9] = [
+const TESTS: [(&str, Test); 10] = [
     ("store", |world| Box::pin(store::test(world))),
     ("configure", |world| Box::pin(configure::test(world))),
     ("bad_input", |world| Box::pin(bad_input::test(world))),
     ("connect", |world| Box::pin(connect::test(world))),
+    ("attacks", |world| Box::pin(attacks::test(world))),
     ("story", |world| Box::pin(story::test(world))),
     ("webhooks", |world| Box::pin(webhooks::test(world))),
     ("refresh", |world| Box::pin(refresh::test(world))),

@@ -45,12 +45,24 @@ pub fn alone<T>(future: impl Future<Output = T>) -> T {
     }
 }
 
-fn merchant() -> MerchantId {
+pub fn merchant() -> MerchantId {
     MERCHANT.parse().unwrap()
 }
 
 /// Registers the merchant and connects it, as its browser would.
 pub async fn set_up(world: &World, ctx: &Ctx) -> ConnectionId {
+    register(world, ctx).await;
+    let link = link(ctx).await;
+    let callback = consent(world, ctx, &link).await;
+    let (id, confirmation) = finish(ctx, callback).await.unwrap();
+    connect::confirm(ctx, &merchant(), &id, &confirmation)
+        .await
+        .unwrap();
+    id
+}
+
+/// Registers the merchant with us, and us with the provider.
+pub async fn register(world: &World, ctx: &Ctx) {
     let document = Merchant {
         id: merchant(),
         name: "Demo".to_owned(),
@@ -66,13 +78,21 @@ pub async fn set_up(world: &World, ctx: &Ctx) -> ConnectionId {
         "redirect_uris": [redirect],
     });
     world.control("POST", "clients", &client.to_string()).await;
+}
+
+/// The secret of a new connect link.
+pub async fn link(ctx: &Ctx) -> String {
     let back: Url = RETURN_URL.parse().unwrap();
     let manifest = provider("quickbooks").unwrap().manifest();
     let link = connect::create_link(ctx, &merchant(), manifest, back, None)
         .await
         .unwrap();
-    let secret = link.url.rsplit('/').next().unwrap();
-    let started = connect::start(ctx, secret).await.unwrap();
+    link.url.rsplit('/').next().unwrap().to_owned()
+}
+
+/// What a browser that opens the link and consents brings back.
+pub async fn consent(world: &World, ctx: &Ctx, link: &str) -> connect::Callback {
+    let started = connect::start(ctx, link).await.unwrap();
     let connect::Next::Consent(consent) = started.next else {
         panic!("QuickBooks has a consent page");
     };
@@ -88,20 +108,24 @@ pub async fn set_up(world: &World, ctx: &Ctx) -> ConnectionId {
     let answer = world.vendor.handle(decision).await.unwrap();
     let location = answer.headers()["location"].to_str().unwrap();
     let target: Url = location.parse().unwrap();
-    let callback = connect::Callback {
+    connect::Callback {
         provider: "quickbooks".to_owned(),
         tenant: tenant(PUBLIC_URL),
         cookie: Some(started.cookie),
         parameters: target.query_pairs().into_owned().collect(),
         posted: false,
-    };
-    let back = connect::finish(ctx, callback).await.unwrap();
+    }
+}
+
+/// The pending connection and its confirmation.
+pub async fn finish(
+    ctx: &Ctx,
+    callback: connect::Callback,
+) -> crossdock::error::Result<(ConnectionId, String)> {
+    let back = connect::finish(ctx, callback).await?;
     let query: BTreeMap<String, String> = back.query_pairs().into_owned().collect();
     let id: ConnectionId = query["connection_id"].parse().unwrap();
-    connect::confirm(ctx, &merchant(), &id, &query["confirmation"])
-        .await
-        .unwrap();
-    id
+    Ok((id, query["confirmation"].clone()))
 }
 
 /// Sends events as the shop does, and returns those that have to be sent again.
