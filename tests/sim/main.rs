@@ -9,8 +9,13 @@
     reason = "what is missing here is a failed test, and a failed test tells its story"
 )]
 
+mod cell;
+mod explore;
 mod links;
+mod refresh;
+mod rotation;
 mod run;
+mod schedule;
 mod shop;
 mod world;
 

@@ -509,7 +509,7 @@ impl Secrets for World {
         Secrets::get(self, id).await
     }
 
-    async fn put(&self, _: &str, _: &SecretString) -> Result<()> {
+    async fn replace(&self, _: &str, _: &SecretString, _: &SecretString) -> Result<()> {
         Err(failed("no secret changes here"))
     }
 }

@@ -201,11 +201,12 @@ impl Connection {
         (self.status == Status::Pending).then(|| consent.expires_at + PENDING_LIFE)
     }
 
-    fn due_minute(&self) -> Option<i64> {
+    /// The minute in which it is due, and its row there.
+    fn due(&self) -> Option<(i64, Due)> {
         let at = self
             .next_refresh_at
             .filter(|_| self.status.holds_tokens())?;
-        Some(minute_of(at))
+        Some((minute_of(at), Due::of(self)))
     }
 
     /// The writes that store this connection in place of `before`, or as a new one.
@@ -218,19 +219,22 @@ impl Connection {
         }
         let mut writes = vec![main];
         let due = |minute| keys::due_connection(minute, &self.merchant_id, &self.id);
-        let old = before.and_then(|(_, before)| before.due_minute());
-        let new = self.due_minute();
-        if old != new {
-            if let Some(minute) = old {
-                writes.push(Write::Delete {
-                    key: due(minute),
-                    condition: Condition::Any,
-                });
-            }
-            if let Some(minute) = new {
-                let document = Due::of(self);
-                writes.push(Write::put(due(minute), Condition::Any, &document)?);
-            }
+        let old = before.and_then(|(_, before)| before.due());
+        let new = self.due();
+        if let Some((minute, _)) = old.as_ref()
+            && new.as_ref().is_none_or(|(other, _)| other != minute)
+        {
+            writes.push(Write::Delete {
+                key: due(*minute),
+                condition: Condition::Any,
+            });
+        }
+        // Other tokens that happen to be due in the same minute have a row of their own too: nobody
+        // renews by a row that names older ones.
+        if let Some((minute, document)) = &new
+            && new != old
+        {
+            writes.push(Write::put(due(*minute), Condition::Any, document)?);
         }
         Ok(writes)
     }

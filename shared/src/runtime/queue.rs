@@ -106,10 +106,7 @@ pub async fn refresh_plan() -> Result<(), lambda_runtime::Error> {
 pub async fn refresh() -> Result<(), lambda_runtime::Error> {
     fn handle(ctx: &Ctx, bodies: Vec<String>) -> BoxFuture<'_, Vec<Result<()>>> {
         Box::pin(async move {
-            let one = async |body: String| {
-                engine::refresh::renew(ctx, &parse(&body)?).await;
-                Ok(())
-            };
+            let one = async |body: String| engine::refresh::renew(ctx, &parse(&body)?).await;
             join_all(bodies.into_iter().map(one)).await
         })
     }

@@ -18,7 +18,7 @@ use crossdock::error::Error;
 use crossdock::net::{Client, Limits, Net};
 use crossdock::oauth::redirect_uri;
 use crossdock::providers::{Credentials, Fault, Manifest, Provider};
-use crossdock::secrets::{SECRET_AGE_MAX, Secrets, SecretsManager};
+use crossdock::secrets::{SECRET_AGE_MAX, SecretsManager};
 use secrecy::ExposeSecret;
 
 use crate::stack::{Config, Trouble, aws};
