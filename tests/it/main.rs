@@ -18,6 +18,7 @@ mod kill;
 mod logs;
 mod providers;
 mod refresh;
+mod rotation;
 mod store;
 mod story;
 mod webhooks;
@@ -34,7 +35,7 @@ type Test = fn(Arc<World>) -> BoxFuture<'static, ()>;
 
 /// In this order: secrets change before any connection needs them, the books of a killed run are read
 /// last but one, and the logs of all at the end.
-const TESTS: [(&str, Test); 10] = [
+const TESTS: [(&str, Test); 11] = [
     ("store", |world| Box::pin(store::test(world))),
     ("configure", |world| Box::pin(configure::test(world))),
     ("bad_input", |world| Box::pin(bad_input::test(world))),
@@ -42,6 +43,7 @@ const TESTS: [(&str, Test); 10] = [
     ("attacks", |world| Box::pin(attacks::test(world))),
     ("story", |world| Box::pin(story::test(world))),
     ("webhooks", |world| Box::pin(webhooks::test(world))),
+    ("rotation", |world| Box::pin(rotation::test(world))),
     ("refresh", |world| Box::pin(refresh::test(world))),
     ("kill", |world| Box::pin(kill::test(world))),
     ("logs", |world| Box::pin(logs::test(world))),
