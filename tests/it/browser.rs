@@ -172,7 +172,10 @@ impl World {
     pub async fn pending(&self, shop: &Shop) -> (String, String) {
         let visit = self.visit(shop).await;
         let back = self.bring(&visit.callback, Some(&visit.cookie)).await;
-        self.brought_back(&back.expect(303))
+        let back = back.expect(303);
+        // The browser goes on to the backend's page.
+        self.open(&back.location(), None).await.expect(200);
+        self.brought_back(&back)
     }
 
     /// A consent that is not brought back yet.
