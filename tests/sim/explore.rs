@@ -804,7 +804,7 @@ fn a_holder_that_is_overtaken_alive_does_no_harm() {
             rule,
             offsets: vec![TimeDelta::zero(); 3],
             crashes: 0,
-            losses: 1,
+            losses: 0,
             stalls: true,
         });
         assert!(ends.contains_key("live"));

@@ -464,16 +464,23 @@ pub(super) fn next_refresh(
     };
     let now = ctx.now();
     let life = access_expires_at.map(|at| at - now);
+    let share = u16::from_le_bytes(ctx.random());
+    spread(life, idle, every, share).map(|after| now + after)
+}
+
+/// After how long tokens are renewed; `share` chooses one of 65,536 steps of the middle half.
+fn spread(
+    life: Option<TimeDelta>,
+    idle: Option<TimeDelta>,
+    every: Option<TimeDelta>,
+    share: u16,
+) -> Option<TimeDelta> {
     // The latest moment is three quarters of the way, so advice is stretched by a third.
     let every = every.map(|every| every * 4 / 3);
     let whole = [life, idle, every].into_iter().flatten().min()?;
-    let share = i32::from(u16::from_le_bytes(ctx.random()));
     let quarter = whole / 4;
-    // Two quarters, spread by 65,536 steps.
-    Some(
-        now + quarter
-            + TimeDelta::milliseconds((quarter * 2).num_milliseconds() * i64::from(share) / 65_536),
-    )
+    let more = (quarter * 2).num_milliseconds() * i64::from(share) / 65_536;
+    Some(quarter + TimeDelta::milliseconds(more))
 }
 
 /// A grant of `connection` that is good for at least a while.
@@ -849,5 +856,70 @@ pub async fn settle(ctx: &Ctx, connection: &Connection) {
     // They are in nobody's way: the next success tries again.
     if let Err(error) = settled.await {
         tracing::warn!(connection_id = %connection.id, error = %error.chain(), "not settled");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::providers::PROVIDERS;
+    use proptest::prelude::*;
+
+    fn quarters(whole: TimeDelta) -> (TimeDelta, TimeDelta) {
+        (whole / 4, whole * 3 / 4)
+    }
+
+    proptest! {
+        #[test]
+        fn tokens_are_renewed_in_the_middle_half_of_their_life(
+            life in proptest::option::of(0_i64..10_000_000),
+            idle in proptest::option::of(0_i64..10_000_000),
+            every in proptest::option::of(0_i64..10_000_000),
+            share: u16,
+        ) {
+            let time = |seconds: Option<i64>| seconds.map(TimeDelta::seconds);
+            let (life, idle, every) = (time(life), time(idle), time(every));
+            let after = spread(life, idle, every, share);
+            let wholes = [life, idle, every.map(|every| every * 4 / 3)];
+            let Some(whole) = wholes.into_iter().flatten().min() else {
+                prop_assert_eq!(after, None);
+                return Ok(());
+            };
+            let (first, last) = quarters(whole);
+            let after = after.unwrap();
+            prop_assert!(first <= after && after <= last, "{} of {}", after, whole);
+            // Advice is a bound, not a hint.
+            prop_assert!(every.is_none_or(|every| after <= every));
+        }
+
+        #[test]
+        fn a_larger_share_is_later(share in 0..u16::MAX) {
+            let at = |share| spread(Some(TimeDelta::hours(1)), None, None, share);
+            prop_assert!(at(share) < at(share + 1));
+        }
+    }
+
+    /// A provider whose tokens are renewed leaves time for at least one more try before they end.
+    #[test]
+    fn every_provider_leaves_time_for_another_try() {
+        let mut seen = 0;
+        for manifest in PROVIDERS.iter().map(|provider| provider.manifest()) {
+            let Some(flow) = manifest.code_flow() else {
+                continue;
+            };
+            let Refresh::Renewing { idle, every, .. } = flow.refresh else {
+                continue;
+            };
+            let life = match flow.access {
+                AccessLife::Answered(life) => Some(life),
+                AccessLife::Endless => None,
+            };
+            seen += 1;
+            let latest = spread(life, idle, every, u16::MAX).expect(manifest.name);
+            for whole in [life, idle].into_iter().flatten() {
+                assert!(latest + RETRY + MARGIN < whole, "{}", manifest.name);
+            }
+        }
+        assert!(seen > 4);
     }
 }
