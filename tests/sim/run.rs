@@ -11,7 +11,8 @@ use crossdock::engine::{outbox, push};
 use crossdock::error::Code;
 use crossdock::model::ids::{ConnectionId, MerchantId};
 use crossdock::model::notice::Notice;
-use crossdock::oauth::{connect, tenant};
+use crossdock::oauth::connection::{self, Status};
+use crossdock::oauth::{connect, manage, tenant};
 use crossdock::providers::provider;
 use crossdock::store::{Condition, Store, Table, Write, keys};
 use crossdock::sync::push::{Link, LinkState};
@@ -66,6 +67,11 @@ pub async fn set_up(world: &World, ctx: &Ctx) -> ConnectionId {
         "redirect_uris": [redirect],
     });
     world.control("POST", "clients", &client.to_string()).await;
+    consent(world, ctx).await
+}
+
+/// Gives the merchant's consent, also when it was given before, and confirms it.
+async fn consent(world: &World, ctx: &Ctx) -> ConnectionId {
     let back: Url = RETURN_URL.parse().unwrap();
     let manifest = provider("quickbooks").unwrap().manifest();
     let link = connect::create_link(ctx, &merchant(), manifest, back, None)
@@ -415,8 +421,55 @@ impl Run {
         }
     }
 
-    /// Sends everything while things go wrong, then lets it come to rest.
+    fn status(&self) -> Status {
+        let key = keys::connection(&merchant(), &self.connection);
+        let item = self.world.memory.get(&key).now_or_never().unwrap();
+        let connection: connection::Connection = item.unwrap().unwrap().read().unwrap();
+        connection.status
+    }
+
+    /// Does what a merchant does: pauses what is live, resumes what is paused, connects again what the
+    /// provider no longer takes, or takes the access back over there. Nothing fails meanwhile, since
+    /// people try until it is done; what the workers are in the midst of stays as it is.
+    fn meddle(&mut self) {
+        let chances = std::mem::take(&mut self.world.state().chances);
+        let (id, ctx) = (self.connection.clone(), self.ctx.clone());
+        let status = self.status();
+        match status {
+            Status::Live if self.per_mille(500) => {
+                self.world.note(|| "the access is taken back".to_owned());
+                alone(self.world.control("POST", "revoke", ""));
+            }
+            Status::Live => {
+                self.world.note(|| "paused".to_owned());
+                alone(manage::pause(&ctx, &merchant(), &id)).unwrap();
+            }
+            _ => self.make_live(status),
+        }
+        self.world.state().chances = chances;
+    }
+
+    /// Makes the connection live again, if it is not.
+    fn make_live(&mut self, status: Status) {
+        match status {
+            Status::Live => {}
+            Status::Paused => {
+                self.world.note(|| "resumed".to_owned());
+                let merchant = merchant();
+                alone(manage::resume(&self.ctx, &merchant, &self.connection)).unwrap();
+            }
+            _ => {
+                self.world.note(|| "connected again".to_owned());
+                let again = alone(consent(&self.world, &self.ctx));
+                assert_eq!(again, self.connection, "it keeps its id");
+            }
+        }
+    }
+
+    /// Sends everything while things go wrong and the merchant meddles, then lets it come to rest.
     pub fn random(&mut self) {
+        // In half of the runs nobody touches the connection.
+        let meddling = [0, self.below(20) as u64][self.below(2)];
         let (chances, crashes) = {
             let mut state = self.world.state();
             let dice = &mut state.dice;
@@ -429,12 +482,15 @@ impl Run {
             (chances, state.dice.next() % 25)
         };
         self.world
-            .note(|| format!("{chances:?}, crashes: {crashes}"));
+            .note(|| format!("{chances:?}, crashes: {crashes}, meddling: {meddling}"));
         for _ in 0..TROUBLED_POLLS_MAX {
             if self.idle() && outbox_rows(&self.world).is_empty() {
                 break;
             }
             self.turn(crashes, true);
+            if self.per_mille(meddling) {
+                self.meddle();
+            }
         }
         self.drain();
     }
@@ -450,7 +506,11 @@ impl Run {
         for _ in 0..QUIET_POLLS_MAX {
             let late = self.world.state().late.len();
             if self.idle() && outbox_rows(&self.world).is_empty() && late == 0 {
-                return;
+                let status = self.status();
+                if status == Status::Live {
+                    return;
+                }
+                self.make_live(status);
             }
             self.turn(0, false);
         }
@@ -657,9 +717,8 @@ impl Run {
             .filter(|item| item.doc.get("settings").is_none())
         {
             let link: Link = item.read().map_err(|error| error.chain())?;
-            ensure(link.state == LinkState::Synced, || {
-                format!("{:?}: {link:?}", item.key)
-            })?;
+            let done = link.state == LinkState::Synced && link.waiting.is_none();
+            ensure(done, || format!("{:?}: {link:?}", item.key))?;
         }
         Ok(())
     }

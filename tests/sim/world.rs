@@ -12,7 +12,7 @@ use crossdock::config::Config;
 use crossdock::ctx::{Clock, Ctx};
 use crossdock::error::{Code, Error, Result};
 use crossdock::model::http::{Authorization, Request, Response};
-use crossdock::model::notice::Notice;
+use crossdock::model::notice::{Envelope, Notice};
 use crossdock::net::{Limits, Net};
 use crossdock::queue::{self, Queue};
 use crossdock::secrets::Secrets;
@@ -196,6 +196,7 @@ impl World {
             config: Config::of(&[
                 ("PUBLIC_URL", PUBLIC_URL),
                 ("BUS_NAME", "bus"),
+                ("QUEUE_SYNC_QUICKBOOKS_URL", "sync_quickbooks"),
                 ("SECRET_PLATFORM", "platform"),
                 ("SECRET_VAULT", "vault"),
                 ("SECRET_PROVIDER_PREFIX", "provider-"),
@@ -227,6 +228,15 @@ impl World {
             false => &[Trouble::Before],
         };
         Some(*state.dice.pick(kinds))
+    }
+
+    fn queue_trouble(&self) -> Option<Trouble> {
+        let mut state = self.state();
+        let chance = state.chances.bus;
+        if !state.dice.per_mille(chance) {
+            return None;
+        }
+        Some(*state.dice.pick(&[Trouble::Before, Trouble::After]))
     }
 
     fn net_trouble(&self) -> Option<Trouble> {
@@ -555,7 +565,30 @@ impl Bus for World {
 
 #[async_trait]
 impl Queue for World {
-    async fn send_later(&self, _: &str, _: Vec<queue::Message>) -> Result<()> {
-        Err(failed("nothing here sends to a queue"))
+    async fn send_later(&self, url: &str, messages: Vec<queue::Message>) -> Result<()> {
+        turn().await;
+        assert_eq!(
+            url, "sync_quickbooks",
+            "nothing here sends to another queue"
+        );
+        let trouble = self.queue_trouble();
+        // A call that fails may have sent some of them.
+        let sent = match trouble {
+            Some(Trouble::Before) => 0,
+            Some(_) => messages.len().div_ceil(2),
+            None => messages.len(),
+        };
+        for message in &messages[..sent] {
+            let Envelope { detail: notice } = serde_json::from_str(&message.body).unwrap();
+            self.note(|| format!("  queue: {:?} again", notice.record));
+            let mut state = self.state();
+            let visible_at = state.now + TimeDelta::seconds(i64::from(message.delay_seconds));
+            state.queue.push(Message { notice, visible_at });
+        }
+        turn().await;
+        match trouble {
+            Some(_) => Err(failed("a call to the queue failed")),
+            None => Ok(()),
+        }
     }
 }

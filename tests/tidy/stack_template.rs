@@ -224,6 +224,7 @@ const FUNCTIONS: &[Function] = &[
             "SECRET_PROVIDER_PREFIX",
             "SECRET_VAULT",
             "ENABLE_ACCOUNTING_SYNC",
+            "QUEUE_SYNC_QUICKBOOKS_URL",
             "NET_ALLOW_LOOPBACK",
         ],
         tables: &[
@@ -235,10 +236,16 @@ const FUNCTIONS: &[Function] = &[
                 "Connections",
                 &["GetItem", "Query", "UpdateItem", "DeleteItem"],
             ),
-            // One document's row; those of customers and items in bulk.
+            // One document's row; those of customers and items in bulk; all, for those that wait.
             (
                 "Ledger",
-                &["GetItem", "BatchGetItem", "UpdateItem", "BatchWriteItem"],
+                &[
+                    "GetItem",
+                    "BatchGetItem",
+                    "Query",
+                    "UpdateItem",
+                    "BatchWriteItem",
+                ],
             ),
         ],
         source: Source::Queue("SyncQuickbooks"),

@@ -122,6 +122,7 @@ fn every_variable_is_used() {
     let of_provider = |name: &str| {
         providers.iter().any(|provider| {
             name == format!("SECRET_{provider}") && used("\"SECRET_{}\"")
+                || name == format!("QUEUE_SYNC_{provider}_URL") && used("\"QUEUE_SYNC_{}_URL\"")
                 || name == format!("{provider}_ENVIRONMENT") && used("\"{}_ENVIRONMENT\"")
         })
     };
