@@ -109,6 +109,24 @@ fn a_worker_that_is_overtaken_at_any_step_does_no_harm() {
 }
 
 #[test]
+fn what_waits_is_sent_once_whoever_is_faster() {
+    for paused in [true, false] {
+        for polls in 0.. {
+            let mut run = Run::new(ONE, Shop::one_sale);
+            let mut unfinished = true;
+            let name = format!("live again after {polls} polls, paused: {paused}");
+            judge(&name, &mut run, |run| {
+                unfinished = run.live_again_meanwhile(polls, paused);
+            });
+            if !unfinished {
+                assert!(polls > 10, "the worker has nothing to do");
+                break;
+            }
+        }
+    }
+}
+
+#[test]
 fn a_failed_call_at_any_point_is_made_good() {
     let counted = {
         let mut run = Run::new(ONE, Shop::one_order);

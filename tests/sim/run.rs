@@ -607,6 +607,51 @@ impl Run {
         unfinished
     }
 
+    /// A worker sets out to push a sale to a connection that was paused, or whose access was taken back,
+    /// and stops after `polls` polls. Meanwhile the connection is made live again and what waits for it
+    /// is taken up; then the worker goes on. Returns whether it had anything left to do.
+    pub fn live_again_meanwhile(&mut self, polls: usize, paused: bool) -> bool {
+        // The notice of the first connect would make the worker look through the ledger by itself.
+        self.relay_and_push();
+        for index in std::mem::take(&mut self.unsent) {
+            self.whole(Job::Accept(vec![index]));
+        }
+        self.publish_all();
+        let notices = self.receive_all();
+        if paused {
+            alone(manage::pause(&self.ctx, &merchant(), &self.connection)).unwrap();
+        } else {
+            alone(self.world.control("POST", "revoke", ""));
+        }
+        self.start(Job::Push(notices));
+        let mut slow = self.tasks.pop().unwrap();
+        let mut left = None;
+        for _ in 0..polls {
+            self.world.advance(Duration::from_millis(5));
+            let mut context = Context::from_waker(Waker::noop());
+            if let Poll::Ready(done) = slow.future.as_mut().poll(&mut context) {
+                left = Some(done);
+                break;
+            }
+        }
+        let status = self.status();
+        self.make_live(match (status, paused) {
+            // Nobody has noticed yet, and the merchant connects again all the same.
+            (Status::Live, false) => Status::ReauthRequired,
+            (status, _) => status,
+        });
+        // The walk, and then what it found.
+        self.relay_and_push();
+        self.relay_and_push();
+        let unfinished = left.is_none();
+        match left {
+            Some(done) => self.finish(slow, done, false),
+            None => self.tasks.push(slow),
+        }
+        self.drain();
+        unfinished
+    }
+
     fn whole(&mut self, job: Job) {
         self.start(job);
         self.only_task(&mut 0, None);
