@@ -13,6 +13,7 @@ mod bad_input;
 mod connect;
 mod kill;
 mod logs;
+mod manage;
 mod store;
 mod story;
 mod webhooks;
@@ -28,10 +29,11 @@ use world::World;
 type Test = fn(Arc<World>) -> BoxFuture<'static, ()>;
 
 /// In this order: the books of a killed run are read last but one, and the logs of all at the end.
-const TESTS: [(&str, Test); 7] = [
+const TESTS: [(&str, Test); 8] = [
     ("store", |world| Box::pin(store::test(world))),
     ("bad_input", |world| Box::pin(bad_input::test(world))),
     ("connect", |world| Box::pin(connect::test(world))),
+    ("manage", |world| Box::pin(manage::test(world))),
     ("story", |world| Box::pin(story::test(world))),
     ("webhooks", |world| Box::pin(webhooks::test(world))),
     ("kill", |world| Box::pin(kill::test(world))),

@@ -11,6 +11,7 @@
 
 mod run;
 mod shop;
+mod switch;
 mod world;
 
 use run::Run;

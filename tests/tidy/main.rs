@@ -2,6 +2,7 @@
 //! the sources instead.
 
 mod layers;
+mod openapi;
 mod repository;
 mod samples;
 mod stack_template;

@@ -415,7 +415,7 @@ impl Given {
                 && (field.choices.is_empty() || field.choices.contains(&text));
             if !fits {
                 let detail = format!("{} is missing or is not one. {}", field.label, field.hint);
-                let path = format!("/keys/{}", field.name);
+                let path = format!("/tokens/keys/{}", field.name);
                 return Err(Error::invalid(vec![FieldError::new(
                     &path,
                     "invalid_value",
@@ -775,10 +775,10 @@ pub async fn import(
                 (Some(_), true) => setup.renew_foreign(ctx, flow, &grant).await?,
                 (None, true) => {
                     let detail = "a refresh token is needed, or the connection would end soon";
-                    return Err(fault("/refresh_token", detail));
+                    return Err(fault("/tokens/refresh_token", detail));
                 }
                 (_, false) if grant.access.expose_secret().is_empty() => {
-                    return Err(fault("/access_token", "an access token is needed"));
+                    return Err(fault("/tokens/access_token", "an access token is needed"));
                 }
                 (_, false) => Given {
                     grant,
