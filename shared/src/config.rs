@@ -67,6 +67,10 @@ pub const VARIABLES: &[Variable] = &[
         meaning: "URL of the queue of connections whose tokens are to be renewed",
     },
     Variable {
+        name: "QUEUE_SYNC_QUICKBOOKS_URL",
+        meaning: "URL of the queue of what is to be carried to QuickBooks",
+    },
+    Variable {
         name: "QUEUE_VAULT_ROTATE_URL",
         meaning: "URL of the queue of the vault's root key rotation",
     },
@@ -168,6 +172,11 @@ impl Config {
 
     pub fn refresh_queue(&self) -> Result<&str> {
         self.need("QUEUE_REFRESH_URL")
+    }
+
+    /// The queue of what is to be carried to `provider`.
+    pub fn sync_queue(&self, provider: &str) -> Result<&str> {
+        self.need(&format!("QUEUE_SYNC_{}_URL", provider.to_uppercase()))
     }
 
     pub fn vault_queue(&self) -> Result<&str> {

@@ -17,6 +17,7 @@ mod rotation;
 mod run;
 mod schedule;
 mod shop;
+mod switch;
 mod world;
 
 use run::Run;
@@ -110,6 +111,24 @@ fn a_worker_that_is_overtaken_at_any_step_does_no_harm() {
         if !unfinished {
             assert!(polls > 10, "the worker has nothing to do");
             break;
+        }
+    }
+}
+
+#[test]
+fn what_waits_is_sent_once_whoever_is_faster() {
+    for paused in [true, false] {
+        for polls in 0.. {
+            let mut run = Run::new(ONE, Shop::one_sale);
+            let mut unfinished = true;
+            let name = format!("live again after {polls} polls, paused: {paused}");
+            judge(&name, &mut run, |run| {
+                unfinished = run.live_again_meanwhile(polls, paused);
+            });
+            if !unfinished {
+                assert!(polls > 10, "the worker has nothing to do");
+                break;
+            }
         }
     }
 }

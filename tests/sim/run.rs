@@ -11,7 +11,8 @@ use crossdock::engine::{outbox, push};
 use crossdock::error::Code;
 use crossdock::model::ids::{ConnectionId, MerchantId};
 use crossdock::model::notice::Notice;
-use crossdock::oauth::{connect, tenant};
+use crossdock::oauth::connection::{self, Status};
+use crossdock::oauth::{connect, manage, tenant};
 use crossdock::providers::provider;
 use crossdock::store::{Condition, Store, Table, Write, keys};
 use crossdock::sync::push::{Link, LinkState};
@@ -52,6 +53,11 @@ pub fn merchant() -> MerchantId {
 /// Registers the merchant and connects it, as its browser would.
 pub async fn set_up(world: &World, ctx: &Ctx) -> ConnectionId {
     register(world, ctx).await;
+    connect(world, ctx).await
+}
+
+/// Connects the merchant, also when it was connected before.
+async fn connect(world: &World, ctx: &Ctx) -> ConnectionId {
     let link = link(ctx).await;
     let callback = consent(world, ctx, &link).await;
     let (id, confirmation) = finish(ctx, callback).await.unwrap();
@@ -439,8 +445,55 @@ impl Run {
         }
     }
 
-    /// Sends everything while things go wrong, then lets it come to rest.
+    fn status(&self) -> Status {
+        let key = keys::connection(&merchant(), &self.connection);
+        let item = self.world.memory.get(&key).now_or_never().unwrap();
+        let connection: connection::Connection = item.unwrap().unwrap().read().unwrap();
+        connection.status
+    }
+
+    /// Does what a merchant does: pauses what is live, resumes what is paused, connects again what the
+    /// provider no longer takes, or takes the access back over there. Nothing fails meanwhile, since
+    /// people try until it is done; what the workers are in the midst of stays as it is.
+    fn meddle(&mut self) {
+        let chances = std::mem::take(&mut self.world.state().chances);
+        let (id, ctx) = (self.connection.clone(), self.ctx.clone());
+        let status = self.status();
+        match status {
+            Status::Live if self.per_mille(500) => {
+                self.world.note(|| "the access is taken back".to_owned());
+                alone(self.world.control("POST", "revoke", ""));
+            }
+            Status::Live => {
+                self.world.note(|| "paused".to_owned());
+                alone(manage::pause(&ctx, &merchant(), &id)).unwrap();
+            }
+            _ => self.make_live(status),
+        }
+        self.world.state().chances = chances;
+    }
+
+    /// Makes the connection live again, if it is not.
+    fn make_live(&mut self, status: Status) {
+        match status {
+            Status::Live => {}
+            Status::Paused => {
+                self.world.note(|| "resumed".to_owned());
+                let merchant = merchant();
+                alone(manage::resume(&self.ctx, &merchant, &self.connection)).unwrap();
+            }
+            _ => {
+                self.world.note(|| "connected again".to_owned());
+                let again = alone(connect(&self.world, &self.ctx));
+                assert_eq!(again, self.connection, "it keeps its id");
+            }
+        }
+    }
+
+    /// Sends everything while things go wrong and the merchant meddles, then lets it come to rest.
     pub fn random(&mut self) {
+        // In half of the runs nobody touches the connection.
+        let meddling = [0, self.below(20) as u64][self.below(2)];
         let (chances, crashes) = {
             let mut state = self.world.state();
             let dice = &mut state.dice;
@@ -453,12 +506,15 @@ impl Run {
             (chances, state.dice.next() % 25)
         };
         self.world
-            .note(|| format!("{chances:?}, crashes: {crashes}"));
+            .note(|| format!("{chances:?}, crashes: {crashes}, meddling: {meddling}"));
         for _ in 0..TROUBLED_POLLS_MAX {
             if self.idle() && outbox_rows(&self.world).is_empty() {
                 break;
             }
             self.turn(crashes, true);
+            if self.per_mille(meddling) {
+                self.meddle();
+            }
         }
         self.drain();
     }
@@ -474,7 +530,11 @@ impl Run {
         for _ in 0..QUIET_POLLS_MAX {
             let late = self.world.state().late.len();
             if self.idle() && outbox_rows(&self.world).is_empty() && late == 0 {
-                return;
+                let status = self.status();
+                if status == Status::Live {
+                    return;
+                }
+                self.make_live(status);
             }
             self.turn(0, false);
         }
@@ -562,6 +622,51 @@ impl Run {
         }
         self.relay_and_push();
         self.unsent.clear();
+        let unfinished = left.is_none();
+        match left {
+            Some(done) => self.finish(slow, done, false),
+            None => self.tasks.push(slow),
+        }
+        self.drain();
+        unfinished
+    }
+
+    /// A worker sets out to push a sale to a connection that was paused, or whose access was taken back,
+    /// and stops after `polls` polls. Meanwhile the connection is made live again and what waits for it
+    /// is taken up; then the worker goes on. Returns whether it had anything left to do.
+    pub fn live_again_meanwhile(&mut self, polls: usize, paused: bool) -> bool {
+        // The notice of the first connect would make the worker look through the ledger by itself.
+        self.relay_and_push();
+        for index in std::mem::take(&mut self.unsent) {
+            self.whole(Job::Accept(vec![index]));
+        }
+        self.publish_all();
+        let notices = self.receive_all();
+        if paused {
+            alone(manage::pause(&self.ctx, &merchant(), &self.connection)).unwrap();
+        } else {
+            alone(self.world.control("POST", "revoke", ""));
+        }
+        self.start(Job::Push(notices));
+        let mut slow = self.tasks.pop().unwrap();
+        let mut left = None;
+        for _ in 0..polls {
+            self.world.advance(Duration::from_millis(5));
+            let mut context = Context::from_waker(Waker::noop());
+            if let Poll::Ready(done) = slow.future.as_mut().poll(&mut context) {
+                left = Some(done);
+                break;
+            }
+        }
+        let status = self.status();
+        self.make_live(match (status, paused) {
+            // Nobody has noticed yet, and the merchant connects again all the same.
+            (Status::Live, false) => Status::ReauthRequired,
+            (status, _) => status,
+        });
+        // The walk, and then what it found.
+        self.relay_and_push();
+        self.relay_and_push();
         let unfinished = left.is_none();
         match left {
             Some(done) => self.finish(slow, done, false),
@@ -681,9 +786,8 @@ impl Run {
             .filter(|item| item.doc.get("settings").is_none())
         {
             let link: Link = item.read().map_err(|error| error.chain())?;
-            ensure(link.state == LinkState::Synced, || {
-                format!("{:?}: {link:?}", item.key)
-            })?;
+            let done = link.state == LinkState::Synced && link.waiting.is_none();
+            ensure(done, || format!("{:?}: {link:?}", item.key))?;
         }
         Ok(())
     }

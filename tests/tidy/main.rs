@@ -2,6 +2,7 @@
 //! the sources instead.
 
 mod layers;
+mod openapi;
 mod providers;
 mod repository;
 mod samples;

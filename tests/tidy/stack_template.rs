@@ -224,6 +224,7 @@ const FUNCTIONS: &[Function] = &[
             "SECRET_PROVIDER_PREFIX",
             "SECRET_VAULT",
             "ENABLE_ACCOUNTING_SYNC",
+            "QUEUE_SYNC_QUICKBOOKS_URL",
             "NET_ALLOW_LOOPBACK",
         ],
         tables: &[
@@ -235,10 +236,16 @@ const FUNCTIONS: &[Function] = &[
                 "Connections",
                 &["GetItem", "Query", "UpdateItem", "DeleteItem"],
             ),
-            // One document's row; those of customers and items in bulk.
+            // One document's row; those of customers and items in bulk; all, for those that wait.
             (
                 "Ledger",
-                &["GetItem", "BatchGetItem", "UpdateItem", "BatchWriteItem"],
+                &[
+                    "GetItem",
+                    "BatchGetItem",
+                    "Query",
+                    "UpdateItem",
+                    "BatchWriteItem",
+                ],
             ),
         ],
         source: Source::Queue("SyncQuickbooks"),
@@ -591,6 +598,41 @@ fn every_rule_targets_a_queue_that_admits_it() {
             }
         }
     }
+    none("rules", wrong);
+}
+
+/// A category that is switched off sends nothing to its queues.
+#[test]
+fn the_rule_of_a_provider_follows_the_switch_of_its_category() {
+    let template = template();
+    let rules = resources(&template, "AWS::Events::Rule");
+    let mut wrong = Vec::new();
+    let mut seen = 0;
+    for function in FUNCTIONS {
+        let Some(name) = function.name.strip_prefix("sync_") else {
+            continue;
+        };
+        seen += 1;
+        let provider = crossdock::providers::provider(name).expect("a provider");
+        let switch = camel(provider.manifest().category.switch());
+        let condition = switch.replacen("Enable", "Has", 1);
+        let state = format!("!If [{condition}, ENABLED, DISABLED]");
+        let means = format!("!Equals [!Ref {switch}, \"true\"]");
+        let yaml = |text: &str| -> Value { serde_yaml_ng::from_str(text).expect("YAML") };
+        let rule = &rules[&format!("Rule{}", camel(function.name))];
+        if rule["State"] != yaml(&state) || template["Conditions"][&*condition] != yaml(&means) {
+            wrong.push(format!("{name} is not switched by {switch}"));
+        }
+        // What waits for a connection is taken up when it is live again.
+        let types = list(&rule["EventPattern"]["detail-type"]);
+        if !types
+            .iter()
+            .any(|kind| text(kind) == "connection.connected")
+        {
+            wrong.push(format!("{name} does not hear of connections"));
+        }
+    }
+    assert!(seen > 0);
     none("rules", wrong);
 }
 

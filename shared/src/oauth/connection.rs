@@ -282,6 +282,7 @@ impl Connection {
             record,
             order_id: None,
             accepted_at: now,
+            after: None,
         };
         let merchant = &self.merchant_id;
         Ok(vec![

@@ -5,12 +5,11 @@ use super::context;
 use crate::ctx::Ctx;
 use crate::engine;
 use crate::error::{Disposition, Error, Result};
-use crate::model::notice::{DeliveryNotice, Notice};
+use crate::model::notice::{DeliveryNotice, Envelope, Notice};
 use crate::webhooks;
 use aws_lambda_events::sqs::{BatchItemFailure, SqsBatchResponse, SqsEvent, SqsMessage};
 use futures::future::{BoxFuture, join_all};
 use lambda_runtime::LambdaEvent;
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -138,12 +137,6 @@ fn each<T>(bodies: &[String], outcome: &Result<T>) -> Vec<Result<()>> {
         Some(line) => Err(Error::internal(line.clone())),
     };
     bodies.iter().map(result).collect()
-}
-
-/// What EventBridge puts around a notice.
-#[derive(Deserialize)]
-struct Envelope {
-    detail: Notice,
 }
 
 fn from_bus(body: &str) -> Result<Notice> {
