@@ -235,7 +235,7 @@ impl Api<'_> {
     /// A merchant with a connection to its company, whose grant the test knows.
     async fn connected(&self) -> (Shop, Values) {
         let shop = self.world.shop("manage").await;
-        let connection = self.connect(&shop, &shop.realm).await;
+        let connection = self.connect(&shop, &shop.account).await;
         let id = connection["id"].as_str().expect("an id");
         let values = self.values(&shop, id);
         (shop, values)
@@ -595,12 +595,12 @@ fn time(value: &Value) -> DateTime<Utc> {
 
 async fn healthy_and_failing(api: &Api<'_>) {
     let shop = api.world.shop("manage").await;
-    let fresh = api.connect(&shop, &shop.realm).await;
+    let fresh = api.connect(&shop, &shop.account).await;
     let values = api.values(&shop, fresh["id"].as_str().expect("an id"));
     assert_eq!(fresh["status"], "live");
     assert_eq!(fresh["health"], "unknown");
     assert_eq!(fresh["last_success_at"], Value::Null);
-    assert_eq!(fresh["tenant_id"], shop.realm);
+    assert_eq!(fresh["tenant_id"], shop.account);
     assert_eq!(fresh["tenant_name"], "Company of manage");
     assert_eq!(fresh["label"], "Company of manage");
     assert_eq!(fresh["scopes"], json!(["com.intuit.quickbooks.accounting"]));
@@ -656,7 +656,7 @@ async fn healthy_and_failing(api: &Api<'_>) {
     let success = time(&shown["last_success_at"]);
     assert!(success >= time(&fresh["created_at"]));
 
-    api.fail(&format!("{}/salesreceipt", shop.realm), 1).await;
+    api.fail(&format!("{}/salesreceipt", shop.account), 1).await;
     let second = api.sell(&shop, 2, 2000).await;
     let shown = api
         .until_shown("a failure is shown", &values, "health", "failing")
@@ -668,7 +668,7 @@ async fn healthy_and_failing(api: &Api<'_>) {
         .until_shown("it is well again", &values, "health", "healthy")
         .await;
     assert!(time(&shown["last_success_at"]) > time(&shown["last_failure"]["at"]));
-    assert_eq!(api.receipts(&shop, &shop.realm, &second).await, 1);
+    assert_eq!(api.receipts(&shop, &shop.account, &second).await, 1);
 }
 
 /// Expects a refusal because of the status, in words.
@@ -685,7 +685,7 @@ async fn conflict(api: &Api<'_>, id: &str, values: &Values, words: &str) {
 async fn waiting(api: &Api<'_>) {
     let (shop, values) = api.connected().await;
     // A second company of the same merchant goes on all the time.
-    let other = json!({ "realm": format!("{}7", shop.realm), "name": "Company of manage, Oslo" });
+    let other = json!({ "realm": format!("{}7", shop.account), "name": "Company of manage, Oslo" });
     api.world.quickbooks("realms", Some(other.clone())).await;
     let other = other["realm"].as_str().expect("a realm").to_owned();
     let second = api.connect(&shop, &other).await;
@@ -705,7 +705,7 @@ async fn waiting(api: &Api<'_>) {
     api.until_waiting(&values, &order).await;
     api.until_synced(&second, &order).await;
     assert_eq!(
-        api.receipts(&shop, &shop.realm, &order).await,
+        api.receipts(&shop, &shop.account, &order).await,
         0,
         "it was sent all the same"
     );
@@ -722,7 +722,7 @@ async fn waiting(api: &Api<'_>) {
     );
 
     // The company takes its consent back, and nobody here knows until the next call.
-    let which = json!({ "realm": shop.realm });
+    let which = json!({ "realm": shop.account });
     api.world.quickbooks("revoke", Some(which.clone())).await;
     api.world
         .quickbooks("expire_access_tokens", Some(which))
@@ -744,14 +744,14 @@ async fn waiting(api: &Api<'_>) {
     let link = link["url"].as_str().expect("a link");
     api.world
         .secret(link.rsplit('/').next().expect("a last segment"));
-    let again = api.connect(&shop, &shop.realm).await;
+    let again = api.connect(&shop, &shop.account).await;
     assert_eq!(again["id"], values.connection, "it keeps its id");
     assert_eq!(
         (&again["status"], &again["trouble"]),
         (&json!("live"), &Value::Null)
     );
     api.until_synced(&values, &late).await;
-    for realm in [&shop.realm, &other] {
+    for realm in [&shop.account, &other] {
         for order in [&order, &late] {
             assert_eq!(
                 api.receipts(&shop, realm, order).await,
@@ -830,10 +830,10 @@ async fn settings(api: &Api<'_>) {
         "order.updated",
         order(&old, 2, 1000, "USD"),
     );
-    assert_eq!(api.receipts(&shop, &shop.realm, &old).await, 0);
+    assert_eq!(api.receipts(&shop, &shop.account, &old).await, 0);
     api.world.post(EVENTS, &changed).await.expect(202);
     api.until_synced(&values, &old).await;
-    assert_eq!(api.receipts(&shop, &shop.realm, &old).await, 1);
+    assert_eq!(api.receipts(&shop, &shop.account, &old).await, 1);
 }
 
 async fn history(api: &Api<'_>) {
@@ -911,11 +911,11 @@ async fn disconnected(api: &Api<'_>) {
     let shop = api.world.shop("manage").await;
     let grant = api
         .world
-        .quickbooks("grants", Some(json!({ "realm": shop.realm })))
+        .quickbooks("grants", Some(json!({ "realm": shop.account })))
         .await;
     let refresh = grant["refresh_token"].as_str().expect("a token").to_owned();
     api.world.secret(&refresh);
-    let tokens = json!({ "refresh_token": refresh, "tenant_id": shop.realm });
+    let tokens = json!({ "refresh_token": refresh, "tenant_id": shop.account });
     let connection = api.import(&shop, "accounting/quickbooks", tokens).await;
     let values = api.values(&shop, connection["id"].as_str().expect("an id"));
     let order = api.sell(&shop, 1, 1000).await;
@@ -978,14 +978,14 @@ async fn disconnected(api: &Api<'_>) {
     conflict(api, "setSettings", &values, "disconnected").await;
 
     // The same account connected again is the same connection, and what it held is known.
-    let again = api.connect(&shop, &shop.realm).await;
+    let again = api.connect(&shop, &shop.account).await;
     assert_eq!(
         (&again["id"], &again["status"]),
         (&json!(values.connection), &json!("live"))
     );
     let next = api.sell(&shop, 2, 2000).await;
     api.until_synced(&values, &next).await;
-    assert_eq!(api.receipts(&shop, &shop.realm, &order).await, 1);
+    assert_eq!(api.receipts(&shop, &shop.account, &order).await, 1);
 
     api.fail("tokens/revoke", 1).await;
     let body = json!({ "merchant_id": shop.merchant, "force": true });

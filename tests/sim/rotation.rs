@@ -343,8 +343,7 @@ fn rotate(memory: &Memory, ids: &[ConnectionId], fails: Option<(u32, bool)>) -> 
         assert!(secret.expose_secret().starts_with("whsec_"));
         assert_eq!(one.key.root, "2");
     }
-    let calls = world.state().calls;
-    calls
+    world.state().calls
 }
 
 #[test]

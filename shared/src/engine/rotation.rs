@@ -147,6 +147,9 @@ async fn rewrap(ctx: &Ctx, root: &str, mut item: Item) -> Result<()> {
 
 /// The same document with its key wrapped by `root`; `None` when it is so already, or holds none.
 async fn rewrapped(ctx: &Ctx, root: &str, item: &Item) -> Result<Option<Write>> {
+    if item.doc["key"].is_null() {
+        return Ok(None);
+    }
     let condition = Condition::Rev(item.rev);
     if keys::is_connection(&item.key) {
         let mut connection: Connection = item.read()?;

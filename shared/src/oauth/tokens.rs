@@ -51,6 +51,10 @@ const MARGIN: TimeDelta = TimeDelta::minutes(2);
 /// provider ([`Limits::PROVIDER`]) and the storing of its answer ([`PATIENCE_LONG`]) together. A second
 /// call is made only where the tokens before still work, so being overtaken then does no harm.
 const TAKEOVER: Duration = Duration::from_secs(32);
+const _: () = assert!(
+    TAKEOVER.as_secs() >= Limits::PROVIDER.total.as_secs() + PATIENCE_LONG.as_secs() + 4,
+    "a holder that lives must not be overtaken"
+);
 /// The first pause between two looks at a lease, and the longest.
 const LOOK_FIRST: Duration = Duration::from_millis(100);
 const LOOK_LAST: Duration = Duration::from_secs(1);
