@@ -390,6 +390,14 @@ fn about(route: &Route) -> Operation {
             "reconnect",
             "Makes a link that repairs this connection; it keeps its id.",
         ),
+        ("POST", "/api/v1/integrations/{category}/{connection_id}/check") => Operation {
+            refuses: &[Code::Busy, Code::FeatureDisabled],
+            ..connection(
+                "check",
+                "Asks the provider whether the access still works, and shows the connection as it is then.",
+                ("PlainRequest", plain.clone()),
+            )
+        },
         ("POST", "/api/v1/integrations/{category}/{connection_id}/pause") => connection(
             "pause",
             "Stops sending. What happens meanwhile is sent once it is resumed.",
