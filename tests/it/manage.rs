@@ -1077,7 +1077,12 @@ async fn imports(api: &Api<'_>) {
     assert_eq!(api.connections(&values).await.len(), 3);
 
     for (path, tokens, pointer) in [
-        ("accounting/quickbooks", json!({}), "#/tokens/refresh_token"),
+        ("accounting/quickbooks", json!({}), "#/tokens/tenant_id"),
+        (
+            "accounting/quickbooks",
+            json!({ "tenant_id": "1" }),
+            "#/tokens/refresh_token",
+        ),
         ("payments/stripe", json!({}), "#/tokens/access_token"),
         (
             "email-marketing/sendgrid",
