@@ -204,7 +204,9 @@ async fn killed(
     holder.give(vec![connected.due()]);
     wait("the holder is in its call", async || {
         let rules = world.control(base, "faults", None).await.json();
-        let left = rules.as_array().map_or(0, Vec::len);
+        let mine = |rule: &&Value| rule["match"]["body_contains"] == encoded.as_str();
+        let rules = rules.as_array().into_iter().flatten();
+        let left = rules.filter(mine).count();
         (vec!["the call".to_owned(); left], 1 - left.min(1))
     })
     .await;

@@ -199,7 +199,7 @@ pub fn config() -> Config {
         ("SECRET_VAULT", "vault"),
         ("SECRET_PROVIDER_PREFIX", "provider-"),
         ("QUEUE_REFRESH_URL", "refresh"),
-        ("QUEUE_VAULT_URL", "rotation"),
+        ("QUEUE_VAULT_ROTATE_URL", "rotation"),
     ])
 }
 
