@@ -665,7 +665,8 @@ async fn healthy_and_failing(api: &Api<'_>) {
     assert!(success >= time(&fresh["created_at"]));
 
     // Several messages are about one sale, so that all of them have to fail until it is seen.
-    api.fail(&format!("{}/salesreceipt", shop.realm), 1000).await;
+    api.fail(&format!("{}/salesreceipt", shop.realm), 1000)
+        .await;
     let second = api.sell(&shop, 2, 2000).await;
     let shown = api
         .until_shown("a failure is shown", &values, "health", "failing")
