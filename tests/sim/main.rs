@@ -134,6 +134,17 @@ fn what_waits_is_sent_once_whoever_is_faster() {
 }
 
 #[test]
+fn a_long_ledger_is_walked_a_page_for_each_message() {
+    const WAITING: usize = 1200;
+    let mut run = Run::new(ONE, Shop::one_sale);
+    let (sizes, orders) = run.walk(WAITING);
+    assert!(sizes.len() > 2, "one message did too much: {sizes:?}");
+    assert!(sizes.iter().all(|size| *size <= 501), "{sizes:?}");
+    let each: std::collections::BTreeSet<&String> = orders.iter().collect();
+    assert_eq!((orders.len(), each.len()), (WAITING, WAITING));
+}
+
+#[test]
 fn a_failed_call_at_any_point_is_made_good() {
     let counted = {
         let mut run = Run::new(ONE, Shop::one_order);

@@ -9,8 +9,9 @@ use crossdock::api::{self, events};
 use crossdock::ctx::Ctx;
 use crossdock::engine::{outbox, push};
 use crossdock::error::Code;
+use crossdock::model::event::RecordKind;
 use crossdock::model::ids::{ConnectionId, MerchantId};
-use crossdock::model::notice::Notice;
+use crossdock::model::notice::{Notice, RecordRef};
 use crossdock::oauth::connection::{self, Status};
 use crossdock::oauth::{connect, manage, tenant};
 use crossdock::providers::provider;
@@ -674,6 +675,44 @@ impl Run {
         }
         self.drain();
         unfinished
+    }
+
+    /// Lets `count` orders wait in the ledger and walks over it, message by message. Returns how much each
+    /// message sent, and the orders that were sent.
+    pub fn walk(&mut self, count: usize) -> (Vec<usize>, Vec<String>) {
+        for number in 0..count {
+            let id = format!("{number:05}");
+            let record = RecordRef {
+                kind: RecordKind::Order,
+                id: id.clone(),
+            };
+            let link = Link::default().wait(&record, None, 1, self.ctx.now());
+            let key = keys::link(&merchant(), &self.connection, "order", &id);
+            let write = Write::put(key, Condition::Absent, &link.unwrap()).unwrap();
+            self.world
+                .memory
+                .write(write)
+                .now_or_never()
+                .unwrap()
+                .unwrap();
+        }
+        self.publish_all();
+        let (mut sizes, mut orders) = (Vec::new(), Vec::new());
+        loop {
+            let (walks, sent): (Vec<Notice>, Vec<Notice>) = self
+                .receive_all()
+                .into_iter()
+                .partition(|notice| notice.record.kind == RecordKind::Connection);
+            orders.extend(sent.into_iter().map(|notice| notice.record.id));
+            if walks.is_empty() {
+                return (sizes, orders);
+            }
+            assert_eq!(walks.len(), 1, "one message carries on");
+            let done = alone(push::push(&self.ctx, "quickbooks", &walks));
+            assert!(done.iter().all(Result::is_ok), "{done:?}");
+            sizes.push(self.world.state().queue.len());
+            assert!(sizes.len() < 20, "the walk does not end: {sizes:?}");
+        }
     }
 
     fn whole(&mut self, job: Job) {
