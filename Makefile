@@ -63,6 +63,13 @@ build: setup ## build the functions for deployment; ARCHITECTURE=arm64 (default)
 deploy: build ## deploy to the AWS account that the AWS_* variables name
 	SAM_CLI_TELEMETRY=0 .local/venv-tools/bin/sam deploy
 
+# It serves real accounts as well as the local stack.
+.PHONY: configure
+configure: ## store the providers' credentials of FILE=<env file>; STACK=crossdock-production (default) or local
+	@[ -n "$(FILE)" ] || { echo "Name the file: make configure FILE=providers.env"; exit 2; }
+	@cargo build --quiet --workspace --bins
+	@$(LOCAL) configure --file "$(FILE)" $(if $(STACK),--stack "$(STACK)") $(if $(filter 1,$(FORCE)),--force)
+
 .PHONY: setup
 setup: prerequisites $(AWS) $(TOOLS) $(SDK) $(NODE)
 

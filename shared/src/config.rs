@@ -67,6 +67,10 @@ pub const VARIABLES: &[Variable] = &[
         meaning: "URL of the queue of connections whose tokens are to be renewed",
     },
     Variable {
+        name: "QUEUE_SYNC_QUICKBOOKS_URL",
+        meaning: "URL of the queue of what is to be carried to QuickBooks",
+    },
+    Variable {
         name: "QUEUE_VAULT_ROTATE_URL",
         meaning: "URL of the queue of the vault's root key rotation",
     },
@@ -170,6 +174,11 @@ impl Config {
         self.need("QUEUE_REFRESH_URL")
     }
 
+    /// The queue of what is to be carried to `provider`.
+    pub fn sync_queue(&self, provider: &str) -> Result<&str> {
+        self.need(&format!("QUEUE_SYNC_{}_URL", provider.to_uppercase()))
+    }
+
     pub fn vault_queue(&self) -> Result<&str> {
         self.need("QUEUE_VAULT_ROTATE_URL")
     }
@@ -218,16 +227,73 @@ impl Config {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::providers::PROVIDERS;
+
+    const DOCUMENTED: &str = include_str!("../../docs/configuration.md");
+
+    /// The rows of the table under `heading` are these and no others.
+    #[track_caller]
+    fn has_rows(heading: &str, rows: Vec<String>) {
+        let (_, section) = DOCUMENTED.split_once(heading).unwrap();
+        let section = section.split("\n## ").next().unwrap_or_default();
+        let found = section.lines().filter(|line| line.starts_with("| "));
+        // The first two are the head of the table.
+        let found: Vec<&str> = found.skip(2).collect();
+        assert_eq!(
+            found, rows,
+            "docs/configuration.md (left), the code (right)"
+        );
+    }
 
     #[test]
     fn every_variable_is_documented() {
-        let documented = include_str!("../../docs/configuration.md");
-        for Variable { name, meaning } in VARIABLES {
-            let row = format!("| `{name}` | {meaning} |");
-            assert!(
-                documented.contains(&row),
-                "docs/configuration.md lacks: {row}"
-            );
+        let rows = VARIABLES.iter();
+        let rows = rows.map(|Variable { name, meaning }| format!("| `{name}` | {meaning} |"));
+        has_rows("## The functions' environment\n", rows.collect());
+    }
+
+    #[test]
+    fn every_provider_is_documented() {
+        let rows = PROVIDERS.iter().map(|provider| {
+            let manifest = provider.manifest();
+            let credentials = manifest.credentials.iter().map(|credential| {
+                let optional = if credential.required {
+                    ""
+                } else {
+                    ", optional"
+                };
+                format!(
+                    "`{}` (`{}`{optional})",
+                    credential.variable, credential.member
+                )
+            });
+            let credentials = credentials.collect::<Vec<_>>().join(", ");
+            format!(
+                "| {} | `{}` | {} | `{}` |",
+                manifest.title,
+                manifest.name,
+                if credentials.is_empty() {
+                    "none"
+                } else {
+                    &credentials
+                },
+                manifest.environment_variable()
+            )
+        });
+        has_rows("## Providers\n", rows.collect());
+    }
+
+    #[test]
+    fn every_category_has_a_switch() {
+        for category in Category::ALL {
+            let switch = category.switch();
+            assert!(VARIABLES.iter().any(|variable| variable.name == switch));
+            assert!(Config::of(&[]).enabled(category).is_ok());
+            assert!(Config::of(&[(switch, "true")]).enabled(category).is_ok());
+            let off = Config::of(&[(switch, "false")]);
+            assert!(off.enabled(category).is_err());
+            let others = Category::ALL.into_iter().filter(|other| *other != category);
+            assert!(others.map(|other| off.enabled(other)).all(|on| on.is_ok()));
         }
     }
 }

@@ -3,6 +3,7 @@
 use crate::error::{Error, Result};
 use async_trait::async_trait;
 use secrecy::{ExposeSecret, SecretString};
+use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -20,8 +21,8 @@ pub trait Secrets: Send + Sync {
     /// The same, read again unless it was read a moment ago.
     async fn get_fresh(&self, id: &str) -> Result<SecretString>;
 
-    /// Stores a new value.
-    async fn put(&self, id: &str, value: &SecretString) -> Result<()>;
+    /// Stores `new` in place of `old`; fails when somebody else has replaced `old` already.
+    async fn replace(&self, id: &str, old: &SecretString, new: &SecretString) -> Result<()>;
 }
 
 pub struct SecretsManager {
@@ -62,6 +63,19 @@ impl SecretsManager {
         Ok(value)
     }
 
+    /// Stores a value whatever stands there: for an operator, who knows.
+    pub async fn put(&self, id: &str, value: &SecretString) -> Result<()> {
+        self.client
+            .put_secret_value()
+            .secret_id(id)
+            .secret_string(value.expose_secret())
+            .send()
+            .await
+            .map_err(Error::internal)?;
+        self.hold(id, value);
+        Ok(())
+    }
+
     fn hold(&self, id: &str, value: &SecretString) {
         if let Ok(mut held) = self.held.lock() {
             held.insert(id.to_owned(), (Instant::now(), value.clone()));
@@ -79,15 +93,22 @@ impl Secrets for SecretsManager {
         self.get_younger(id, SECRET_AGE_FRESH).await
     }
 
-    async fn put(&self, id: &str, value: &SecretString) -> Result<()> {
+    async fn replace(&self, id: &str, old: &SecretString, new: &SecretString) -> Result<()> {
+        // Secrets Manager has no conditions, but it refuses a second value under a token that it
+        // knows. The token follows from the old value, so the old value is replaced once.
+        let mut token = Sha256::new_with_prefix("crossdock successor v1:");
+        token.update(old.expose_secret().as_bytes());
+        let token = token.finalize();
+        let token: String = token.iter().map(|byte| format!("{byte:02x}")).collect();
         self.client
             .put_secret_value()
             .secret_id(id)
-            .secret_string(value.expose_secret())
+            .client_request_token(token)
+            .secret_string(new.expose_secret())
             .send()
             .await
             .map_err(Error::internal)?;
-        self.hold(id, value);
+        self.hold(id, new);
         Ok(())
     }
 }

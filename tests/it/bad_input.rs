@@ -1,9 +1,10 @@
 //! Bad input is refused in one shape, which says where and why, and loses nothing that was good.
 
+use crate::providers::{PROVIDERS, Provider};
 use crate::world::{Reply, Shop, World, event, order, payment, refund, sale, wait};
 use reqwest::Method;
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 const EVENTS: &str = "/api/v1/events";
@@ -83,6 +84,7 @@ pub async fn test(world: Arc<World>) {
             .await;
         check(&case, &reply);
     }
+    connecting(&world).await;
     methods(&world).await;
     not_utf8(&world, &sold.events[0]).await;
     explained(&world).await;
@@ -478,6 +480,162 @@ fn of_times(shop: &Shop, good: &Value) -> Vec<Case> {
 }
 
 /// A path that is served takes the methods of its routes, and says which.
+/// What a backend may get wrong when it connects a provider or brings tokens along.
+async fn connecting(world: &World) {
+    for provider in &PROVIDERS {
+        let shop = world.shop_at(provider, "bad").await;
+        for case in of_links(&shop).into_iter().chain(of_imports(&shop)) {
+            let reply = world
+                .api(case.method.clone(), &case.path, case.body.clone())
+                .await;
+            check(&case, &reply);
+            if case.about == IN_ANOTHER_CATEGORY {
+                let problem = reply.json();
+                let detail = problem["detail"].as_str().unwrap_or_default();
+                let right = format!("but of {}", provider.category);
+                assert!(detail.ends_with(&right), "{}: {detail}", case.path);
+            }
+        }
+        let connections = world.connections(&shop).await;
+        assert!(connections.is_empty(), "{connections:?}");
+        let values = json!({ ":merchant": { "S": format!("{}/", shop.merchant) } });
+        let filter = "begins_with(pk, :merchant)";
+        for table in ["TableConnections", "TableLedger"] {
+            let rows = world.rows(table, Some((filter, &values))).await;
+            assert!(rows.is_empty(), "{}: {:?}", provider.name, rows.keys());
+        }
+    }
+}
+
+const IN_ANOTHER_CATEGORY: &str = "a provider in another category";
+
+fn of_links(shop: &Shop) -> Vec<Case> {
+    let Provider { name, category, .. } = shop.provider;
+    let root = "/api/v1/integrations";
+    let wish = |url: &str| json!({ "merchant_id": shop.merchant, "return_url": url });
+    let good = wish("https://example.com/connected");
+    let missing =
+        |about, body: &Value, path: String| Case::post(about, body, 404, "not_found").to(&path);
+    let bad = |about, body: Value| {
+        Case::post(about, body, 422, "validation_failed")
+            .to(&format!("{root}/{category}/{name}/connect"))
+    };
+    let categories: BTreeSet<&str> = PROVIDERS.iter().map(|one| one.category).collect();
+    let import = json!({ "merchant_id": shop.merchant, "tokens": {} });
+    let mut cases = vec![
+        missing(
+            "a provider that is none",
+            &good,
+            format!("{root}/{category}/nothing/connect"),
+        ),
+        missing(
+            "an import to a provider that is none",
+            &import,
+            format!("{root}/{category}/nothing/import"),
+        ),
+        missing(
+            "a category that is none",
+            &good,
+            format!("{root}/nothing/{name}/connect"),
+        ),
+        missing(
+            "a merchant that is not registered",
+            &json!({ "merchant_id": "nobody", "return_url": "https://example.com/connected" }),
+            format!("{root}/{category}/{name}/connect"),
+        ),
+        bad(
+            "an address that is not registered",
+            wish("https://example.com/connected"),
+        )
+        .at("/return_url", "not_registered"),
+        bad(
+            "an address that is too long",
+            wish(&format!("https://example.com/{}", "x".repeat(10_000))),
+        )
+        .at("/return_url", "not_registered"),
+        bad("no address", json!({ "merchant_id": shop.merchant })).at("", "missing_field"),
+        bad(
+            "no merchant",
+            json!({ "return_url": "https://example.com" }),
+        )
+        .at("", "missing_field"),
+    ];
+    for other in categories.into_iter().filter(|other| other != category) {
+        for (last, body) in [("connect", &good), ("import", &import)] {
+            let path = format!("{root}/{other}/{name}/{last}");
+            cases.push(missing(IN_ANOTHER_CATEGORY, body, path));
+        }
+    }
+    cases
+}
+
+fn of_imports(shop: &Shop) -> Vec<Case> {
+    let Provider { name, category, .. } = shop.provider;
+    let case = |about, tokens: Value, status, code| {
+        let body = json!({ "merchant_id": shop.merchant, "tokens": tokens });
+        let path = format!("/api/v1/integrations/{category}/{name}/import");
+        Case::post(about, body, status, code).to(&path)
+    };
+    let bad = |about, tokens: Value| case(about, tokens, 422, "validation_failed");
+    let mut cases = vec![
+        bad("an unknown member", json!({ "token": "x" })).at("/tokens/token", "unknown_field"),
+        bad("tokens that are none", json!("x")).at("/tokens", "invalid_value"),
+    ];
+    if shop.provider.token.is_none() {
+        let (member, pointer) = match shop.provider.secret_key() {
+            "api_key" => ("api_key", "/tokens/keys/api_key"),
+            other => (other, "/tokens/keys/app_token"),
+        };
+        let keys = |value: &str| {
+            let mut keys: BTreeMap<&str, String> = shop.account.keys.iter().cloned().collect();
+            keys.insert(member, value.to_owned());
+            json!({ "keys": keys })
+        };
+        for value in ["", "two words", "a\nb", &"x".repeat(501)] {
+            cases.push(bad("a key that is none", keys(value)).at(pointer, "invalid_value"));
+        }
+        let refused = keys("SG.nobodys.key");
+        cases.push(case(
+            "a key that is refused",
+            refused,
+            424,
+            "upstream_refused",
+        ));
+        return cases;
+    }
+    let id = &shop.account.id;
+    let (member, pointer) = match shop.provider.renews {
+        true => ("refresh_token", "/tokens/refresh_token"),
+        false => ("access_token", "/tokens/access_token"),
+    };
+    let long = "x".repeat(8 * 1024 + 1);
+    for value in ["", "two words", "a\nb", "schlüssel", &long] {
+        let wrong = json!({ "tenant_id": id, member: value });
+        cases.push(bad("a token that is none", wrong).at(pointer, "invalid_value"));
+    }
+    for value in ["", "two words", &long] {
+        let wrong = json!({ "tenant_id": value, member: "x" });
+        cases.push(bad("an account that is none", wrong).at("/tokens/tenant_id", "invalid_value"));
+    }
+    cases.push(bad("no token", json!({ "tenant_id": id })).at(pointer, "missing_field"));
+    if shop.provider.renews {
+        let ends_soon = json!({ "tenant_id": id, "access_token": "x" });
+        cases.push(bad("no refresh token", ends_soon).at(pointer, "missing_field"));
+    }
+    if *name == "quickbooks" {
+        let nobodys = json!({ member: "x" });
+        cases.push(bad("no company", nobodys).at("/tokens/tenant_id", "missing_field"));
+    }
+    let refused = json!({ "tenant_id": id, member: "a-token-of-nobody" });
+    cases.push(case(
+        "a token that is refused",
+        refused,
+        424,
+        "upstream_refused",
+    ));
+    cases
+}
+
 async fn methods(world: &World) {
     for (method, path, allow) in [
         (Method::GET, EVENTS, "POST"),
@@ -643,7 +801,7 @@ fn of_another_merchant(shop: &Shop, foreign: &Foreign) -> Vec<Case> {
     let get = |about, path: String| Case::new(about, Method::GET, &path, 404, "not_found");
     let stranger = Shop {
         merchant: "bad-stranger".to_owned(),
-        realm: String::new(),
+        ..shop.clone()
     };
     let [of_stranger, _] = sale(&stranger, 1, 1000, "USD").events;
     let confirm = json!({ "merchant_id": merchant, "confirmation": "x" });

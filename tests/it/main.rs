@@ -1,18 +1,25 @@
 //! The integration tests: the real template and the real functions on a local stack of their own.
 //!
-//! One stack serves all tests, one after the other, each with merchants and a QuickBooks company of
-//! its own. It takes half a minute to start and has to be stopped also when a test fails, so this
-//! binary has its own `main` and prints what libtest would print. Names on the command line choose
-//! tests: `cargo test --workspace --test it -- connect logs`.
+//! One stack serves all tests, one after the other, each with merchants and accounts of its own. It
+//! takes half a minute to start and has to be stopped also when a test fails, so this binary has its
+//! own `main` and prints what libtest would print. Names on the command line choose tests:
+//! `cargo test --workspace --test it -- connect logs`.
 #![expect(
     clippy::print_stdout,
     reason = "The result lines are for the programs that read libtest's."
 )]
 
+mod attacks;
 mod bad_input;
+mod browser;
+mod configure;
 mod connect;
 mod kill;
 mod logs;
+mod manage;
+mod providers;
+mod refresh;
+mod rotation;
 mod store;
 mod story;
 mod webhooks;
@@ -27,13 +34,19 @@ use world::World;
 
 type Test = fn(Arc<World>) -> BoxFuture<'static, ()>;
 
-/// In this order: the books of a killed run are read last but one, and the logs of all at the end.
-const TESTS: [(&str, Test); 7] = [
+/// In this order: secrets change before any connection needs them, the books of a killed run are read
+/// last but one, and the logs of all at the end.
+const TESTS: [(&str, Test); 12] = [
     ("store", |world| Box::pin(store::test(world))),
+    ("configure", |world| Box::pin(configure::test(world))),
     ("bad_input", |world| Box::pin(bad_input::test(world))),
     ("connect", |world| Box::pin(connect::test(world))),
+    ("attacks", |world| Box::pin(attacks::test(world))),
+    ("manage", |world| Box::pin(manage::test(world))),
     ("story", |world| Box::pin(story::test(world))),
     ("webhooks", |world| Box::pin(webhooks::test(world))),
+    ("rotation", |world| Box::pin(rotation::test(world))),
+    ("refresh", |world| Box::pin(refresh::test(world))),
     ("kill", |world| Box::pin(kill::test(world))),
     ("logs", |world| Box::pin(logs::test(world))),
 ];

@@ -1,8 +1,9 @@
 //! What the tests share: the stack, a plain HTTP client, and a backend, a merchant and a developer
 //! to play with it. No code is shared with what is tested.
 
+use crate::providers::{Account, Provider};
 use local::stack::{Stack, aws};
-use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, COOKIE, HeaderMap, LOCATION, SET_COOKIE};
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, LOCATION};
 use reqwest::{Method, Url};
 use rust_decimal::Decimal;
 use rust_decimal::prelude::ToPrimitive as _;
@@ -15,7 +16,6 @@ use std::time::{Duration, Instant};
 /// How long nothing may move before what is missing counts as lost. The sweep takes up what the
 /// relay lost after a minute, at the next full minute.
 const STANDSTILL_MAX: Duration = Duration::from_secs(150);
-const PATH_QUICKBOOKS: &str = "/api/v1/integrations/accounting/quickbooks/connect";
 
 pub struct World {
     pub stack: Stack,
@@ -61,11 +61,12 @@ impl Reply {
     }
 }
 
-/// A merchant with a company of its own in QuickBooks.
+/// A merchant with an account of its own at one provider.
 #[derive(Debug, Clone)]
 pub struct Shop {
     pub merchant: String,
-    pub realm: String,
+    pub provider: &'static Provider,
+    pub account: Account,
 }
 
 /// One order, paid, as two events.
@@ -204,6 +205,42 @@ impl World {
         count("ApproximateNumberOfMessages") + count("ApproximateNumberOfMessagesNotVisible")
     }
 
+    /// Sends a message to a queue.
+    pub async fn enqueue(&self, output: &str, message: &Value) {
+        let url = self.stack.output(output).expect("an output");
+        let body = json!({ "QueueUrl": url, "MessageBody": message.to_string() });
+        self.aws("sqs", "AmazonSQS.SendMessage", body).await;
+    }
+
+    /// The rows of a table that `filter` lets pass (DynamoDB's filter expression with its values), by
+    /// their keys; all of them without a filter.
+    pub async fn rows(
+        &self,
+        output: &str,
+        filter: Option<(&str, &Value)>,
+    ) -> BTreeMap<(String, String), Value> {
+        let table = self.stack.output(output).expect("an output");
+        let mut request = json!({ "TableName": table, "ConsistentRead": true });
+        if let Some((expression, values)) = filter {
+            request["FilterExpression"] = json!(expression);
+            request["ExpressionAttributeValues"] = values.clone();
+        }
+        let mut rows = BTreeMap::new();
+        loop {
+            let page = self
+                .aws("dynamodb", "DynamoDB_20120810.Scan", request.clone())
+                .await;
+            for row in page["Items"].as_array().expect("a list") {
+                let part = |name: &str| row[name]["S"].as_str().expect("a key").to_owned();
+                rows.insert((part("pk"), part("sk")), row.clone());
+            }
+            match page.get("LastEvaluatedKey") {
+                Some(key) if key.is_object() => request["ExclusiveStartKey"] = key.clone(),
+                _ => return rows,
+            }
+        }
+    }
+
     /// Rows of the outbox.
     pub async fn outbox(&self) -> u64 {
         let table = self.stack.output("TableOutbox").expect("an output");
@@ -226,101 +263,19 @@ impl World {
         found
     }
 
-    /// A new merchant, registered, with a company in QuickBooks that it is not connected to yet.
-    pub async fn shop(&self, test: &str) -> Shop {
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let shop = Shop {
-            merchant: format!("{test}-{number}"),
-            realm: format!("93414539{number:011}"),
-        };
-        let new =
-            json!({ "id": shop.merchant, "name": format!("Shop of {test}"), "currency": "USD" });
-        self.post("/api/v1/merchants", &new).await.expect(201);
-        let name = format!("Company of {test}");
-        let company = json!({ "realm": shop.realm, "name": name });
-        self.quickbooks("realms", Some(company)).await;
-        shop
-    }
-
-    /// A merchant that is connected to its company.
-    pub async fn connected_shop(&self, test: &str) -> Shop {
-        let shop = self.shop(test).await;
-        let link = self.link(&shop).await;
-        let (authorize, cookie) = self.start(&link).await;
-        let callback = self.decide(&authorize, &shop.realm, "approve").await;
-        let back = self.open(&callback, Some(&cookie)).await.expect(303);
-        let (id, confirmation) = self.brought_back(&back);
-        let path = format!("/api/v1/integrations/accounting/{id}/confirm");
-        let body = json!({ "merchant_id": shop.merchant, "confirmation": confirmation });
-        let live = self.post(&path, &body).await.expect(200).json();
-        assert_eq!(live["status"], "live");
-        shop
-    }
-
-    /// A connect link for QuickBooks.
-    pub async fn link(&self, shop: &Shop) -> Url {
-        let return_url = format!("{}/connected", self.stack.urls.receiver);
-        let wish = json!({ "merchant_id": shop.merchant, "return_url": return_url });
-        let link = self.post(PATH_QUICKBOOKS, &wish).await.expect(201).json();
-        let url: Url = link["url"].as_str().expect("a URL").parse().expect("a URL");
-        self.secret(url.path().rsplit('/').next().expect("a last segment"));
-        url
-    }
-
-    /// Opens a page as a browser with at most this one cookie does.
-    pub async fn open(&self, url: &Url, cookie: Option<&str>) -> Reply {
-        let headers: Vec<(&str, &str)> = cookie
-            .iter()
-            .map(|cookie| (COOKIE.as_str(), *cookie))
-            .collect();
-        self.send(Method::GET, url.as_str(), &headers, None).await
-    }
-
-    /// Opens a connect link; returns where the provider asks, and the cookie.
-    pub async fn start(&self, link: &Url) -> (Url, String) {
-        let reply = self.open(link, None).await.expect(303);
-        let set = reply.header(SET_COOKIE.as_str());
-        for part in ["HttpOnly", "SameSite=Lax", "Path=/oauth/cb"] {
-            assert!(set.contains(part), "{part} is not in {set}");
-        }
-        let cookie = set.split(';').next().expect("a pair").to_owned();
-        self.secret(cookie.split_once('=').expect("a pair").1);
-        let authorize = reply.location();
-        self.secret(&query(&authorize, "state"));
-        (authorize, cookie)
-    }
-
-    /// Presses a button of the consent page; returns where the provider sends the browser.
-    pub async fn decide(&self, authorize: &Url, realm: &str, decision: &str) -> Url {
-        let page = self.open(authorize, None).await.expect(200);
-        assert!(page.body.contains(realm), "the company is offered");
-        let mut target = authorize.clone();
-        target.set_path("/connect/oauth2/decision");
-        target.set_query(None);
-        let fields = ["client_id", "redirect_uri", "scope", "state"]
-            .map(|name| (name, query(authorize, name)));
-        let form = url::form_urlencoded::Serializer::new(String::new())
-            .extend_pairs(&fields)
-            .append_pair("realm_id", realm)
-            .append_pair("decision", decision)
-            .finish();
-        let headers = [(CONTENT_TYPE.as_str(), "application/x-www-form-urlencoded")];
-        let sent = self.send(Method::POST, target.as_str(), &headers, Some(form));
-        sent.await.expect(302).location()
-    }
-
-    /// The connection and the confirmation that a finished consent hands to the backend's page.
-    pub fn brought_back(&self, reply: &Reply) -> (String, String) {
-        let url = reply.location();
-        assert!(url.as_str().starts_with(&self.stack.urls.receiver), "{url}");
-        assert_eq!(query(&url, "status"), "pending");
-        let confirmation = query(&url, "confirmation");
-        self.secret(&confirmation);
-        (query(&url, "connection_id"), confirmation)
+    /// A number that no other test has.
+    pub fn number(&self) -> u64 {
+        self.next.fetch_add(1, Ordering::Relaxed)
     }
 
     /// Gives the receiver a secret of the developer's own, and registers an endpoint with it.
     pub async fn endpoint(&self, shop: &Shop, event_types: &[&str]) -> String {
+        let secret = self.receiver_secret().await;
+        self.endpoint_with(shop, event_types, &secret).await
+    }
+
+    /// Gives the receiver a secret of the developer's own.
+    pub async fn receiver_secret(&self) -> String {
         use base64::Engine as _;
         let bytes: [u8; 32] = rand::random();
         let secret = format!(
@@ -330,6 +285,11 @@ impl World {
         self.secret(&secret);
         self.receiver("secret", Some(json!({ "secret": secret })))
             .await;
+        secret
+    }
+
+    /// Registers an endpoint with the secret that the receiver has.
+    pub async fn endpoint_with(&self, shop: &Shop, event_types: &[&str], secret: &str) -> String {
         let url = format!("{}/hook", self.stack.urls.receiver);
         let wish = json!({
             "merchant_id": shop.merchant, "url": url, "event_types": event_types, "secret": secret,
@@ -352,7 +312,7 @@ impl World {
 
     /// What the books hold of one kind: for each record its documents, as currency and minor units.
     pub async fn books(&self, shop: &Shop, entity: &str) -> BTreeMap<String, Vec<(String, i64)>> {
-        let path = format!("entities/{entity}?realm={}", shop.realm);
+        let path = format!("entities/{entity}?realm={}", shop.account.id);
         let all = self.quickbooks(&path, None).await;
         let mut books: BTreeMap<String, Vec<(String, i64)>> = BTreeMap::new();
         for document in all.as_array().expect("a list") {

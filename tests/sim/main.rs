@@ -9,8 +9,15 @@
     reason = "what is missing here is a failed test, and a failed test tells its story"
 )]
 
+mod cell;
+mod explore;
+mod links;
+mod refresh;
+mod rotation;
 mod run;
+mod schedule;
 mod shop;
+mod switch;
 mod world;
 
 use run::Run;
@@ -106,6 +113,35 @@ fn a_worker_that_is_overtaken_at_any_step_does_no_harm() {
             break;
         }
     }
+}
+
+#[test]
+fn what_waits_is_sent_once_whoever_is_faster() {
+    for paused in [true, false] {
+        for polls in 0.. {
+            let mut run = Run::new(ONE, Shop::one_sale);
+            let mut unfinished = true;
+            let name = format!("live again after {polls} polls, paused: {paused}");
+            judge(&name, &mut run, |run| {
+                unfinished = run.live_again_meanwhile(polls, paused);
+            });
+            if !unfinished {
+                assert!(polls > 10, "the worker has nothing to do");
+                break;
+            }
+        }
+    }
+}
+
+#[test]
+fn a_long_ledger_is_walked_a_page_for_each_message() {
+    const WAITING: usize = 1200;
+    let mut run = Run::new(ONE, Shop::one_sale);
+    let (sizes, orders) = run.walk(WAITING);
+    assert!(sizes.len() > 2, "one message did too much: {sizes:?}");
+    assert!(sizes.iter().all(|size| *size <= 501), "{sizes:?}");
+    let each: std::collections::BTreeSet<&String> = orders.iter().collect();
+    assert_eq!((orders.len(), each.len()), (WAITING, WAITING));
 }
 
 #[test]

@@ -9,9 +9,11 @@ use crossdock::api::{self, events};
 use crossdock::ctx::Ctx;
 use crossdock::engine::{outbox, push};
 use crossdock::error::Code;
+use crossdock::model::event::RecordKind;
 use crossdock::model::ids::{ConnectionId, MerchantId};
-use crossdock::model::notice::Notice;
-use crossdock::oauth::{connect, tenant};
+use crossdock::model::notice::{Notice, RecordRef};
+use crossdock::oauth::connection::{self, Status};
+use crossdock::oauth::{connect, manage, tenant};
 use crossdock::providers::provider;
 use crossdock::store::{Condition, Store, Table, Write, keys};
 use crossdock::sync::push::{Link, LinkState};
@@ -45,12 +47,29 @@ pub fn alone<T>(future: impl Future<Output = T>) -> T {
     }
 }
 
-fn merchant() -> MerchantId {
+pub fn merchant() -> MerchantId {
     MERCHANT.parse().unwrap()
 }
 
 /// Registers the merchant and connects it, as its browser would.
 pub async fn set_up(world: &World, ctx: &Ctx) -> ConnectionId {
+    register(world, ctx).await;
+    connect(world, ctx).await
+}
+
+/// Connects the merchant, also when it was connected before.
+async fn connect(world: &World, ctx: &Ctx) -> ConnectionId {
+    let link = link(ctx).await;
+    let callback = consent(world, ctx, &link).await;
+    let (id, confirmation) = finish(ctx, callback).await.unwrap();
+    connect::confirm(ctx, &merchant(), &id, &confirmation)
+        .await
+        .unwrap();
+    id
+}
+
+/// Registers the merchant with us, and us with the provider.
+pub async fn register(world: &World, ctx: &Ctx) {
     let document = Merchant {
         id: merchant(),
         name: "Demo".to_owned(),
@@ -66,13 +85,21 @@ pub async fn set_up(world: &World, ctx: &Ctx) -> ConnectionId {
         "redirect_uris": [redirect],
     });
     world.control("POST", "clients", &client.to_string()).await;
+}
+
+/// The secret of a new connect link.
+pub async fn link(ctx: &Ctx) -> String {
     let back: Url = RETURN_URL.parse().unwrap();
     let manifest = provider("quickbooks").unwrap().manifest();
     let link = connect::create_link(ctx, &merchant(), manifest, back, None)
         .await
         .unwrap();
-    let secret = link.url.rsplit('/').next().unwrap();
-    let started = connect::start(ctx, secret).await.unwrap();
+    link.url.rsplit('/').next().unwrap().to_owned()
+}
+
+/// What a browser that opens the link and consents brings back.
+pub async fn consent(world: &World, ctx: &Ctx, link: &str) -> connect::Callback {
+    let started = connect::start(ctx, link).await.unwrap();
     let connect::Next::Consent(consent) = started.next else {
         panic!("QuickBooks has a consent page");
     };
@@ -88,20 +115,24 @@ pub async fn set_up(world: &World, ctx: &Ctx) -> ConnectionId {
     let answer = world.vendor.handle(decision).await.unwrap();
     let location = answer.headers()["location"].to_str().unwrap();
     let target: Url = location.parse().unwrap();
-    let callback = connect::Callback {
+    connect::Callback {
         provider: "quickbooks".to_owned(),
         tenant: tenant(PUBLIC_URL),
         cookie: Some(started.cookie),
         parameters: target.query_pairs().into_owned().collect(),
         posted: false,
-    };
-    let back = connect::finish(ctx, callback).await.unwrap();
+    }
+}
+
+/// The pending connection and its confirmation.
+pub async fn finish(
+    ctx: &Ctx,
+    callback: connect::Callback,
+) -> crossdock::error::Result<(ConnectionId, String)> {
+    let back = connect::finish(ctx, callback).await?;
     let query: BTreeMap<String, String> = back.query_pairs().into_owned().collect();
     let id: ConnectionId = query["connection_id"].parse().unwrap();
-    connect::confirm(ctx, &merchant(), &id, &query["confirmation"])
-        .await
-        .unwrap();
-    id
+    Ok((id, query["confirmation"].clone()))
 }
 
 /// Sends events as the shop does, and returns those that have to be sent again.
@@ -415,8 +446,55 @@ impl Run {
         }
     }
 
-    /// Sends everything while things go wrong, then lets it come to rest.
+    fn status(&self) -> Status {
+        let key = keys::connection(&merchant(), &self.connection);
+        let item = self.world.memory.get(&key).now_or_never().unwrap();
+        let connection: connection::Connection = item.unwrap().unwrap().read().unwrap();
+        connection.status
+    }
+
+    /// Does what a merchant does: pauses what is live, resumes what is paused, connects again what the
+    /// provider no longer takes, or takes the access back over there. Nothing fails meanwhile, since
+    /// people try until it is done; what the workers are in the midst of stays as it is.
+    fn meddle(&mut self) {
+        let chances = std::mem::take(&mut self.world.state().chances);
+        let (id, ctx) = (self.connection.clone(), self.ctx.clone());
+        let status = self.status();
+        match status {
+            Status::Live if self.per_mille(500) => {
+                self.world.note(|| "the access is taken back".to_owned());
+                alone(self.world.control("POST", "revoke", ""));
+            }
+            Status::Live => {
+                self.world.note(|| "paused".to_owned());
+                alone(manage::pause(&ctx, &merchant(), &id)).unwrap();
+            }
+            _ => self.make_live(status),
+        }
+        self.world.state().chances = chances;
+    }
+
+    /// Makes the connection live again, if it is not.
+    fn make_live(&mut self, status: Status) {
+        match status {
+            Status::Live => {}
+            Status::Paused => {
+                self.world.note(|| "resumed".to_owned());
+                let merchant = merchant();
+                alone(manage::resume(&self.ctx, &merchant, &self.connection)).unwrap();
+            }
+            _ => {
+                self.world.note(|| "connected again".to_owned());
+                let again = alone(connect(&self.world, &self.ctx));
+                assert_eq!(again, self.connection, "it keeps its id");
+            }
+        }
+    }
+
+    /// Sends everything while things go wrong and the merchant meddles, then lets it come to rest.
     pub fn random(&mut self) {
+        // In half of the runs nobody touches the connection.
+        let meddling = [0, self.below(20) as u64][self.below(2)];
         let (chances, crashes) = {
             let mut state = self.world.state();
             let dice = &mut state.dice;
@@ -429,12 +507,15 @@ impl Run {
             (chances, state.dice.next() % 25)
         };
         self.world
-            .note(|| format!("{chances:?}, crashes: {crashes}"));
+            .note(|| format!("{chances:?}, crashes: {crashes}, meddling: {meddling}"));
         for _ in 0..TROUBLED_POLLS_MAX {
             if self.idle() && outbox_rows(&self.world).is_empty() {
                 break;
             }
             self.turn(crashes, true);
+            if self.per_mille(meddling) {
+                self.meddle();
+            }
         }
         self.drain();
     }
@@ -450,7 +531,11 @@ impl Run {
         for _ in 0..QUIET_POLLS_MAX {
             let late = self.world.state().late.len();
             if self.idle() && outbox_rows(&self.world).is_empty() && late == 0 {
-                return;
+                let status = self.status();
+                if status == Status::Live {
+                    return;
+                }
+                self.make_live(status);
             }
             self.turn(0, false);
         }
@@ -545,6 +630,89 @@ impl Run {
         }
         self.drain();
         unfinished
+    }
+
+    /// A worker sets out to push a sale to a connection that was paused, or whose access was taken back,
+    /// and stops after `polls` polls. Meanwhile the connection is made live again and what waits for it
+    /// is taken up; then the worker goes on. Returns whether it had anything left to do.
+    pub fn live_again_meanwhile(&mut self, polls: usize, paused: bool) -> bool {
+        // The notice of the first connect would make the worker look through the ledger by itself.
+        self.relay_and_push();
+        for index in std::mem::take(&mut self.unsent) {
+            self.whole(Job::Accept(vec![index]));
+        }
+        self.publish_all();
+        let notices = self.receive_all();
+        if paused {
+            alone(manage::pause(&self.ctx, &merchant(), &self.connection)).unwrap();
+        } else {
+            alone(self.world.control("POST", "revoke", ""));
+        }
+        self.start(Job::Push(notices));
+        let mut slow = self.tasks.pop().unwrap();
+        let mut left = None;
+        for _ in 0..polls {
+            self.world.advance(Duration::from_millis(5));
+            let mut context = Context::from_waker(Waker::noop());
+            if let Poll::Ready(done) = slow.future.as_mut().poll(&mut context) {
+                left = Some(done);
+                break;
+            }
+        }
+        let status = self.status();
+        self.make_live(match (status, paused) {
+            // Nobody has noticed yet, and the merchant connects again all the same.
+            (Status::Live, false) => Status::ReauthRequired,
+            (status, _) => status,
+        });
+        // The walk, and then what it found.
+        self.relay_and_push();
+        self.relay_and_push();
+        let unfinished = left.is_none();
+        match left {
+            Some(done) => self.finish(slow, done, false),
+            None => self.tasks.push(slow),
+        }
+        self.drain();
+        unfinished
+    }
+
+    /// Lets `count` orders wait in the ledger and walks over it, message by message. Returns how much each
+    /// message sent, and the orders that were sent.
+    pub fn walk(&mut self, count: usize) -> (Vec<usize>, Vec<String>) {
+        for number in 0..count {
+            let id = format!("{number:05}");
+            let record = RecordRef {
+                kind: RecordKind::Order,
+                id: id.clone(),
+            };
+            let link = Link::default().wait(&record, None, 1, self.ctx.now());
+            let key = keys::link(&merchant(), &self.connection, "order", &id);
+            let write = Write::put(key, Condition::Absent, &link.unwrap()).unwrap();
+            self.world
+                .memory
+                .write(write)
+                .now_or_never()
+                .unwrap()
+                .unwrap();
+        }
+        self.publish_all();
+        let (mut sizes, mut orders) = (Vec::new(), Vec::new());
+        loop {
+            let (walks, sent): (Vec<Notice>, Vec<Notice>) = self
+                .receive_all()
+                .into_iter()
+                .partition(|notice| notice.record.kind == RecordKind::Connection);
+            orders.extend(sent.into_iter().map(|notice| notice.record.id));
+            if walks.is_empty() {
+                return (sizes, orders);
+            }
+            assert_eq!(walks.len(), 1, "one message carries on");
+            let done = alone(push::push(&self.ctx, "quickbooks", &walks));
+            assert!(done.iter().all(Result::is_ok), "{done:?}");
+            sizes.push(self.world.state().queue.len());
+            assert!(sizes.len() < 20, "the walk does not end: {sizes:?}");
+        }
     }
 
     fn whole(&mut self, job: Job) {
@@ -657,9 +825,8 @@ impl Run {
             .filter(|item| item.doc.get("settings").is_none())
         {
             let link: Link = item.read().map_err(|error| error.chain())?;
-            ensure(link.state == LinkState::Synced, || {
-                format!("{:?}: {link:?}", item.key)
-            })?;
+            let done = link.state == LinkState::Synced && link.waiting.is_none();
+            ensure(done, || format!("{:?}: {link:?}", item.key))?;
         }
         Ok(())
     }

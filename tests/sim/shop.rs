@@ -155,6 +155,15 @@ impl Shop {
         shop
     }
 
+    /// One order that is paid and then never heard of again, so that nothing makes good later what was
+    /// missed.
+    pub fn one_sale(dice: &mut Dice) -> Shop {
+        let mut shop = Shop::default();
+        let history = [content(dice, "EUR")];
+        shop.order(dice, "1001", "EUR", Some(CUSTOMERS[0]), &history, true, 1);
+        shop
+    }
+
     #[expect(
         clippy::too_many_arguments,
         reason = "each is one fact about one order"

@@ -12,7 +12,7 @@ use crossdock::config::Config;
 use crossdock::ctx::{Clock, Ctx};
 use crossdock::error::{Code, Error, Result};
 use crossdock::model::http::{Authorization, Request, Response};
-use crossdock::model::notice::Notice;
+use crossdock::model::notice::{Envelope, Notice};
 use crossdock::net::{Limits, Net};
 use crossdock::queue::{self, Queue};
 use crossdock::secrets::Secrets;
@@ -28,6 +28,7 @@ use std::time::Duration;
 
 pub const PUBLIC_URL: &str = "https://crossdock.example";
 pub const RETURN_URL: &str = "https://shop.example/back";
+const SYNC_QUEUE: &str = "sync_quickbooks";
 pub const PLATFORM_KEY: &str = "the-platform-key";
 
 /// Random numbers that are the same for the same seed, today and with any later library
@@ -111,6 +112,8 @@ pub struct State {
     pub net_plan: Option<Planned>,
     pub late: Vec<http::Request<Vec<u8>>>,
     pub queue: Vec<Message>,
+    /// What was sent to other queues than the one above, by queue.
+    pub sent: Vec<(String, String)>,
     /// Ids of events that the bus took.
     pub on_bus: BTreeSet<String>,
     /// What happened, to be shown when a run fails.
@@ -165,6 +168,7 @@ impl World {
                 net_plan: None,
                 late: Vec::new(),
                 queue: Vec::new(),
+                sent: Vec::new(),
                 on_bus: BTreeSet::new(),
                 trace: Vec::new(),
             })),
@@ -191,16 +195,24 @@ impl World {
 
     /// The context of one process. Every process has the same world around it.
     pub fn ctx(&self) -> Ctx {
+        self.ctx_with(&[])
+    }
+
+    /// The same with more variables.
+    pub fn ctx_with(&self, more: &[(&str, &str)]) -> Ctx {
         let world = Arc::new(self.clone());
+        let usual = [
+            ("PUBLIC_URL", PUBLIC_URL),
+            ("BUS_NAME", "bus"),
+            ("QUEUE_SYNC_QUICKBOOKS_URL", SYNC_QUEUE),
+            ("QUEUE_REFRESH_URL", "refresh"),
+            ("SECRET_PLATFORM", "platform"),
+            ("SECRET_VAULT", "vault"),
+            ("SECRET_PROVIDER_PREFIX", "provider-"),
+            ("RETURN_URLS", RETURN_URL),
+        ];
         Ctx {
-            config: Config::of(&[
-                ("PUBLIC_URL", PUBLIC_URL),
-                ("BUS_NAME", "bus"),
-                ("SECRET_PLATFORM", "platform"),
-                ("SECRET_VAULT", "vault"),
-                ("SECRET_PROVIDER_PREFIX", "provider-"),
-                ("RETURN_URLS", RETURN_URL),
-            ]),
+            config: Config::of(&[&usual, more].concat()),
             clock: world.clone(),
             store: world.clone(),
             secrets: world.clone(),
@@ -227,6 +239,15 @@ impl World {
             false => &[Trouble::Before],
         };
         Some(*state.dice.pick(kinds))
+    }
+
+    fn queue_trouble(&self) -> Option<Trouble> {
+        let mut state = self.state();
+        let chance = state.chances.bus;
+        if !state.dice.per_mille(chance) {
+            return None;
+        }
+        Some(*state.dice.pick(&[Trouble::Before, Trouble::After]))
     }
 
     fn net_trouble(&self) -> Option<Trouble> {
@@ -509,7 +530,7 @@ impl Secrets for World {
         Secrets::get(self, id).await
     }
 
-    async fn put(&self, _: &str, _: &SecretString) -> Result<()> {
+    async fn replace(&self, _: &str, _: &SecretString, _: &SecretString) -> Result<()> {
         Err(failed("no secret changes here"))
     }
 }
@@ -555,7 +576,33 @@ impl Bus for World {
 
 #[async_trait]
 impl Queue for World {
-    async fn send_later(&self, _: &str, _: Vec<queue::Message>) -> Result<()> {
-        Err(failed("nothing here sends to a queue"))
+    async fn send_later(&self, url: &str, messages: Vec<queue::Message>) -> Result<()> {
+        turn().await;
+        if url != SYNC_QUEUE {
+            let sent = messages
+                .into_iter()
+                .map(|message| (url.to_owned(), message.body));
+            self.state().sent.extend(sent);
+            return Ok(());
+        }
+        let trouble = self.queue_trouble();
+        // A call that fails may have sent some of them.
+        let sent = match trouble {
+            Some(Trouble::Before) => 0,
+            Some(_) => messages.len().div_ceil(2),
+            None => messages.len(),
+        };
+        for message in &messages[..sent] {
+            let Envelope { detail: notice } = serde_json::from_str(&message.body).unwrap();
+            self.note(|| format!("  queue: {:?} again", notice.record));
+            let mut state = self.state();
+            let visible_at = state.now + TimeDelta::seconds(i64::from(message.delay_seconds));
+            state.queue.push(Message { notice, visible_at });
+        }
+        turn().await;
+        match trouble {
+            Some(_) => Err(failed("a call to the queue failed")),
+            None => Ok(()),
+        }
     }
 }

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use lexopt::prelude::*;
+use local::configure;
 use local::stack::{self, Config, Follow, Stack, Trouble};
 
 const USAGE: &str = "\
@@ -22,6 +23,9 @@ Usage: local <command>
                               the functions' logs, as JSON lines
   demo [--data FILE.csv.gz] [--limit N]
                               tell the whole story on the running stack
+  configure --file FILE [--stack NAME|local] [--force]
+                              carry the platform's credentials at the providers from an environment
+                              file into the stack's secrets, each checked with its provider first
   gateway --address A --api-id ID --upstream URL
                               the API at a stable address (started by `up`)
   standin PROVIDER --address A [--state DIR]
@@ -43,6 +47,7 @@ enum Command {
         data: Option<PathBuf>,
         limit: Option<usize>,
     },
+    Configure(configure::Options),
     Gateway {
         address: SocketAddr,
         api_id: String,
@@ -83,6 +88,7 @@ fn parse(mut arguments: lexopt::Parser) -> Result<Command, lexopt::Error> {
     let mut serve: Vec<(String, SocketAddr)> = Vec::new();
     let (mut address, mut api_id, mut upstream, mut state) = (None, None, None, None);
     let (mut data, mut limit) = (None, None);
+    let (mut file, mut stack, mut force) = (None, None, false);
     let mut follow = Follow::default();
     while let Some(argument) = arguments.next()? {
         match (name.as_str(), argument) {
@@ -94,6 +100,9 @@ fn parse(mut arguments: lexopt::Parser) -> Result<Command, lexopt::Error> {
             ("standin", Value(word)) if provider.is_none() => provider = Some(word.string()?),
             ("demo", Long("data")) => data = Some(arguments.value()?.into()),
             ("demo", Long("limit")) => limit = Some(arguments.value()?.parse()?),
+            ("configure", Long("file")) => file = Some(arguments.value()?.into()),
+            ("configure", Long("stack")) => stack = Some(arguments.value()?.string()?),
+            ("configure", Long("force")) => force = true,
             ("logs", Long("function")) => follow.function = Some(arguments.value()?.string()?),
             ("logs", Long("follow")) => follow.follow = true,
             (_, other) => return Err(other.unexpected()),
@@ -107,6 +116,11 @@ fn parse(mut arguments: lexopt::Parser) -> Result<Command, lexopt::Error> {
         "env" => Command::Env,
         "logs" => Command::Logs(follow),
         "demo" => Command::Demo { data, limit },
+        "configure" => Command::Configure(configure::Options {
+            file: file.ok_or_else(|| missing("--file"))?,
+            stack: stack.unwrap_or_else(|| "crossdock-production".to_owned()),
+            force,
+        }),
         "gateway" => Command::Gateway {
             address: address.ok_or_else(|| missing("--address"))?,
             api_id: api_id.ok_or_else(|| missing("--api-id"))?,
@@ -170,6 +184,13 @@ async fn run(command: Command) -> Result<ExitCode, Trouble> {
                 platform_key: Some(stack.platform_key),
             };
             return Ok(local::demo::run(options).await);
+        }
+        Command::Configure(options) => {
+            return Ok(if configure::run(&options).await? {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::FAILURE
+            });
         }
         Command::Gateway {
             address,

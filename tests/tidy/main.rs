@@ -2,6 +2,8 @@
 //! the sources instead.
 
 mod layers;
+mod openapi;
+mod providers;
 mod repository;
 mod samples;
 mod stack_template;

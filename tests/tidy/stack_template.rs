@@ -224,6 +224,7 @@ const FUNCTIONS: &[Function] = &[
             "SECRET_PROVIDER_PREFIX",
             "SECRET_VAULT",
             "ENABLE_ACCOUNTING_SYNC",
+            "QUEUE_SYNC_QUICKBOOKS_URL",
             "NET_ALLOW_LOOPBACK",
         ],
         tables: &[
@@ -235,10 +236,16 @@ const FUNCTIONS: &[Function] = &[
                 "Connections",
                 &["GetItem", "Query", "UpdateItem", "DeleteItem"],
             ),
-            // One document's row; those of customers and items in bulk.
+            // One document's row; those of customers and items in bulk; all, for those that wait.
             (
                 "Ledger",
-                &["GetItem", "BatchGetItem", "UpdateItem", "BatchWriteItem"],
+                &[
+                    "GetItem",
+                    "BatchGetItem",
+                    "Query",
+                    "UpdateItem",
+                    "BatchWriteItem",
+                ],
             ),
         ],
         source: Source::Queue("SyncQuickbooks"),
@@ -266,7 +273,7 @@ const FUNCTIONS: &[Function] = &[
 ];
 
 /// `api_events` is `ApiEvents` in the template.
-fn camel(name: &str) -> String {
+pub fn camel(name: &str) -> String {
     let parts = name.split('_').map(|part| {
         let (first, rest) = part.split_at(1.min(part.len()));
         first.to_uppercase() + &rest.to_lowercase()
@@ -274,12 +281,12 @@ fn camel(name: &str) -> String {
     parts.collect()
 }
 
-fn template() -> Value {
+pub fn template() -> Value {
     serde_yaml_ng::from_str(&read("infra/template.yaml")).expect("the template is YAML")
 }
 
 /// The resources of one type, by name.
-fn resources(template: &Value, kind: &str) -> BTreeMap<String, Value> {
+pub fn resources(template: &Value, kind: &str) -> BTreeMap<String, Value> {
     let all = template["Resources"].as_mapping().expect("resources");
     let of_kind = all
         .iter()
@@ -291,7 +298,7 @@ fn resources(template: &Value, kind: &str) -> BTreeMap<String, Value> {
 
 /// A value in short form: `!GetAtt A.Arn` is `A.Arn`, `!Ref A` is `A`, `!Sub x` is `x`; what has more
 /// parts is shown as it was read.
-fn text(value: &Value) -> String {
+pub fn text(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
         Value::Tagged(tagged) if tagged.value.is_string() => text(&tagged.value),
@@ -331,7 +338,7 @@ fn functions(template: &Value) -> BTreeMap<String, Value> {
 }
 
 /// Every action that a function's role allows, with its resource.
-fn grants(template: &Value, function: &str) -> BTreeSet<(String, String)> {
+pub fn grants(template: &Value, function: &str) -> BTreeSet<(String, String)> {
     let roles = resources(template, "AWS::IAM::Role");
     let properties = &functions(template)[&format!("Function{}", camel(function))];
     let name = text(&properties["Role"]);
@@ -355,6 +362,16 @@ fn grants(template: &Value, function: &str) -> BTreeSet<(String, String)> {
     grants
 }
 
+/// The secrets of the providers that `function` deals with: of its own one, or of all.
+pub fn provider_secrets(function: &str) -> Vec<String> {
+    let own = function.strip_prefix("sync_");
+    let names = PROVIDERS.iter().map(|provider| provider.manifest().name);
+    names
+        .filter(|name| own.is_none_or(|own| own == *name))
+        .map(|name| format!("Secret{}", camel(name)))
+        .collect()
+}
+
 /// What the role of `function` has to allow, by what the function uses.
 fn needed(function: &Function) -> BTreeSet<(String, String)> {
     let own = camel(function.name);
@@ -374,11 +391,7 @@ fn needed(function: &Function) -> BTreeSet<(String, String)> {
     }
     for variable in function.variables {
         if *variable == "SECRET_PROVIDER_PREFIX" {
-            // A function of one provider reads that provider's secret alone.
-            let only = function.name.strip_prefix("sync_");
-            let names = PROVIDERS.iter().map(|provider| provider.manifest().name);
-            for name in names.filter(|name| only.is_none_or(|only| only == *name)) {
-                let secret = format!("Secret{}", camel(name));
+            for secret in provider_secrets(function.name) {
                 need(&["GetSecretValue"], "secretsmanager", secret);
             }
         } else if let Some(secret) = variable.strip_prefix("SECRET_") {
@@ -585,6 +598,41 @@ fn every_rule_targets_a_queue_that_admits_it() {
             }
         }
     }
+    none("rules", wrong);
+}
+
+/// A category that is switched off sends nothing to its queues.
+#[test]
+fn the_rule_of_a_provider_follows_the_switch_of_its_category() {
+    let template = template();
+    let rules = resources(&template, "AWS::Events::Rule");
+    let mut wrong = Vec::new();
+    let mut seen = 0;
+    for function in FUNCTIONS {
+        let Some(name) = function.name.strip_prefix("sync_") else {
+            continue;
+        };
+        seen += 1;
+        let provider = crossdock::providers::provider(name).expect("a provider");
+        let switch = camel(provider.manifest().category.switch());
+        let condition = switch.replacen("Enable", "Has", 1);
+        let state = format!("!If [{condition}, ENABLED, DISABLED]");
+        let means = format!("!Equals [!Ref {switch}, \"true\"]");
+        let yaml = |text: &str| -> Value { serde_yaml_ng::from_str(text).expect("YAML") };
+        let rule = &rules[&format!("Rule{}", camel(function.name))];
+        if rule["State"] != yaml(&state) || template["Conditions"][&*condition] != yaml(&means) {
+            wrong.push(format!("{name} is not switched by {switch}"));
+        }
+        // What waits for a connection is taken up when it is live again.
+        let types = list(&rule["EventPattern"]["detail-type"]);
+        if !types
+            .iter()
+            .any(|kind| text(kind) == "connection.connected")
+        {
+            wrong.push(format!("{name} does not hear of connections"));
+        }
+    }
+    assert!(seen > 0);
     none("rules", wrong);
 }
 

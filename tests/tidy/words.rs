@@ -112,18 +112,14 @@ fn every_variable_is_used() {
                 .any(|(_, line)| line.contains(text) && !line.contains("name: \""))
         })
     };
-    let providers: Vec<String> = sources
-        .iter()
-        .filter_map(|file| {
-            let inside = file.path.strip_prefix("shared/src/providers/")?;
-            Some(inside.strip_suffix("/mod.rs")?.to_ascii_uppercase())
-        })
-        .collect();
+    // The one variable that is named after what it is for.
     let of_provider = |name: &str| {
-        providers.iter().any(|provider| {
-            name == format!("SECRET_{provider}") && used("\"SECRET_{}\"")
-                || name == format!("{provider}_ENVIRONMENT") && used("\"{}_ENVIRONMENT\"")
-        })
+        let provider = name
+            .strip_prefix("QUEUE_SYNC_")
+            .and_then(|name| name.strip_suffix("_URL"));
+        provider.is_some_and(|provider| {
+            crossdock::providers::provider(&provider.to_ascii_lowercase()).is_some()
+        }) && used("\"QUEUE_SYNC_{}_URL\"")
     };
     let mut wrong = Vec::new();
     for variable in crossdock::config::VARIABLES {

@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
 /// Most events of one request.
-const BATCH_EVENTS_MAX: usize = 100;
+pub const BATCH_EVENTS_MAX: usize = 100;
 /// Events of different orders that are stored side by side.
 const SIDE_BY_SIDE_MAX: usize = 8;
 /// How often an event is tried again when its order is changed by another request meanwhile.

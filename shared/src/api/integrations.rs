@@ -4,6 +4,7 @@ use super::{Request, Response, auth, path_id, whole_list};
 use crate::ctx::Ctx;
 use crate::error::{Code, Error, FieldError, Result};
 use crate::model::ids::{ConnectionId, MerchantId};
+use crate::model::text::{check_line, check_time};
 use crate::oauth::connection::{self, Connection, Entry, Health, Settings, Status};
 use crate::oauth::{connect, manage};
 use crate::providers::{Category, Manifest, Provider, provider};
@@ -16,8 +17,10 @@ use serde_json::{Value, json};
 use url::Url;
 
 /// Most entries of one page of a history, and how many come when none is asked for.
-const ENTRIES_MAX: usize = 200;
+pub const ENTRIES_MAX: usize = 200;
 const ENTRIES_DEFAULT: usize = 50;
+/// Longest label of a connection.
+pub const LABEL_CHARACTERS_MAX: usize = 100;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -263,6 +266,22 @@ impl Call<'_> {
 
     async fn set(&self, category: &str, id: &str) -> Result<Response> {
         let body: SettingsRequest = self.request.read()?;
+        let mut faults = Vec::new();
+        if let Some(label) = &body.settings.label {
+            check_line(
+                &mut faults,
+                "/settings/label",
+                label,
+                1,
+                LABEL_CHARACTERS_MAX,
+            );
+        }
+        if let Some(from) = body.settings.records_from {
+            check_time(&mut faults, "/settings/records_from", from);
+        }
+        if !faults.is_empty() {
+            return Err(Error::invalid(faults));
+        }
         let (merchant, id) = self.connection(category, id, &body.merchant_id).await?;
         let connection = manage::set(self.ctx, &merchant, &id, body.settings).await?;
         self.reply(200, connection).await

@@ -12,7 +12,7 @@ use futures::future::BoxFuture;
 use serde::Deserialize;
 
 /// Longest name of a merchant.
-const NAME_CHARACTERS_MAX: usize = 200;
+pub const NAME_CHARACTERS_MAX: usize = 200;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]

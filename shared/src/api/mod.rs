@@ -6,6 +6,7 @@ pub mod default;
 pub mod events;
 pub mod integrations;
 pub mod merchants;
+pub mod openapi;
 pub mod problem;
 pub mod routes;
 pub mod webhooks;

@@ -18,9 +18,10 @@ const fn route(function: &'static str, method: &'static str, path: &'static str)
     }
 }
 
-pub const ROUTES: [Route; 25] = [
+pub const ROUTES: [Route; 26] = [
     route("api_default", "GET", "/health"),
     route("api_default", "GET", "/docs/errors"),
+    route("api_default", "GET", "/api/v1/openapi.json"),
     route("api_events", "POST", "/api/v1/events"),
     route("api_merchants", "POST", "/api/v1/merchants"),
     route("api_merchants", "GET", "/api/v1/merchants/{merchant_id}"),

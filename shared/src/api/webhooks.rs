@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use url::Url;
 
 /// Most deliveries of one reply, and how many come when none is asked for.
-const DELIVERIES_MAX: usize = 200;
+pub const DELIVERIES_MAX: usize = 200;
 const DELIVERIES_DEFAULT: usize = 50;
 
 #[derive(Deserialize)]

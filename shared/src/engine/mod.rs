@@ -7,3 +7,4 @@ pub mod push;
 pub mod refresh;
 pub mod rotation;
 mod session;
+mod waiting;

@@ -3,9 +3,10 @@
 
 use super::dependencies::{self, Failures};
 use super::session::{Session, Stop};
+use super::waiting;
 use crate::ctx::Ctx;
 use crate::error::{Code, Error, Result};
-use crate::model::event::{RecordKind, fingerprint};
+use crate::model::event::{EventType, RecordKind, fingerprint};
 use crate::model::ids::{MerchantId, RecordId};
 use crate::model::notice::{Notice, RecordRef};
 use crate::model::order::Refund;
@@ -14,24 +15,27 @@ use crate::oauth::connection::{self, Connection, Status};
 use crate::providers::{Accounting, Dependency, Document, Fault, References, accounting};
 use crate::store::{Condition, Key, Write, WriteError, keys};
 use crate::sync::push::{Link, PUSH_ROUNDS_MAX, Problem, Step};
+use chrono::{DateTime, Utc};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// How often a record is taken up again at once when another function was writing its ledger row.
 const RACE_ROUNDS_MAX: usize = 4;
+/// How often a connection is looked at again whose status changed under our hands.
+const STATUS_ROUNDS_MAX: usize = 4;
 
 /// What a notice asks to be pushed.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-struct Target {
-    merchant_id: MerchantId,
-    record: RecordRef,
-    order_id: Option<RecordId>,
+pub(super) struct Target {
+    pub merchant_id: MerchantId,
+    pub record: RecordRef,
+    pub order_id: Option<RecordId>,
 }
 
 /// A record as it is now.
-struct Record {
+pub(super) struct Record {
     /// The revision of the document that decides what is pushed.
-    rev: u64,
+    pub rev: u64,
     kind: Kind,
 }
 
@@ -50,10 +54,18 @@ impl Record {
             }
         }
     }
+
+    /// When it happened in the shop.
+    fn at(&self) -> Option<DateTime<Utc>> {
+        Some(match self.document()? {
+            Document::Sale(order) => order.placed_at,
+            Document::Refund(refund, _) => refund.refunded_at,
+        })
+    }
 }
 
-/// Pushes what `notices` are about to every live connection of their merchants. Each result stands
-/// where its notice stands.
+/// Pushes what `notices` are about to every live connection of their merchants, and takes up what
+/// waited for a connection that is live again. Each result stands where its notice stands.
 pub async fn push(ctx: &Ctx, provider: &str, notices: &[Notice]) -> Vec<Result<()>> {
     let Some(provider) = accounting(provider) else {
         return notices
@@ -61,6 +73,11 @@ pub async fn push(ctx: &Ctx, provider: &str, notices: &[Notice]) -> Vec<Result<(
             .map(|_| Err(Error::internal("no such provider")))
             .collect();
     };
+    // What was on its way when a category was switched off is dropped, as its rule drops the rest.
+    if let Err(error) = ctx.config.enabled(provider.manifest().category) {
+        tracing::info!(dropped = notices.len(), "{}", error.detail());
+        return notices.iter().map(|_| Ok(())).collect();
+    }
     let targets: Vec<Option<Target>> = notices.iter().map(target).collect();
     let mut merchants: BTreeMap<MerchantId, BTreeSet<Target>> = BTreeMap::new();
     for target in targets.iter().flatten() {
@@ -76,12 +93,21 @@ pub async fn push(ctx: &Ctx, provider: &str, notices: &[Notice]) -> Vec<Result<(
             failed.insert(target, error.chain());
         }
     }
-    let outcome =
-        |target: &Option<Target>| match target.as_ref().and_then(|target| failed.get(target)) {
-            None => Ok(()),
+    let mut outcomes = Vec::with_capacity(notices.len());
+    for (notice, target) in notices.iter().zip(targets) {
+        outcomes.push(match target.and_then(|target| failed.get(&target)) {
             Some(line) => Err(Error::new(Code::UpstreamFailed, line.clone())),
-        };
-    targets.iter().map(outcome).collect()
+            None if began_again(notice) => waiting::take_up(ctx, provider, notice).await,
+            None => Ok(()),
+        });
+    }
+    outcomes
+}
+
+/// Whether a notice says that a connection is live. What waited for it comes with the same event, and
+/// with its own record.
+fn began_again(notice: &Notice) -> bool {
+    notice.kind == EventType::ConnectionConnected && notice.record.kind == RecordKind::Connection
 }
 
 /// The record that a notice is about, if accounting keeps it.
@@ -105,20 +131,50 @@ async fn push_merchant(
         Ok(connections) => connections,
         Err(error) => return all(wanted, &error),
     };
-    for (_, connection) in &connections {
-        if connection.provider != provider.manifest().name || connection.status != Status::Live {
+    for (_, connection) in connections {
+        if connection.provider != provider.manifest().name {
             continue;
         }
-        match push_connection(ctx, provider, connection, wanted).await {
+        match push_or_wait(ctx, provider, connection, wanted).await {
             Ok(some) => failed.extend(some),
-            // Nothing can be done until somebody connects again; then what was missed is sent.
-            Err(error) if error.code() == Code::ConnectionReauthRequired => {
-                tracing::warn!(merchant_id = %merchant, connection_id = %connection.id, "not connected");
-            }
             Err(error) => return all(wanted, &error),
         }
     }
     failed
+}
+
+/// Pushes to a connection that is live. For one that will be live again everything is noted, and the
+/// connection is read once more afterwards: whoever made it live in between may have looked through
+/// the ledger before the note stood there, so then the push is ours.
+async fn push_or_wait(
+    ctx: &Ctx,
+    provider: &'static dyn Accounting,
+    mut connection: Connection,
+    wanted: &[Target],
+) -> Result<Vec<(Target, Error)>> {
+    for _ in 0..STATUS_ROUNDS_MAX {
+        match connection.status {
+            Status::Live => match push_connection(ctx, provider, &connection, wanted).await {
+                Err(error) if error.code() == Code::ConnectionReauthRequired => {}
+                outcome => return outcome,
+            },
+            Status::Paused | Status::ReauthRequired => {}
+            Status::Pending | Status::Disconnected => return Ok(Vec::new()),
+        }
+        waiting::note(ctx, &connection, wanted).await?;
+        tracing::info!(
+            merchant_id = %connection.merchant_id, connection_id = %connection.id,
+            "waits until the connection is live again"
+        );
+        (_, connection) = connection::load(ctx, &connection.merchant_id, &connection.id).await?;
+        if connection.status != Status::Live {
+            return Ok(Vec::new());
+        }
+    }
+    Err(Error::new(
+        Code::Busy,
+        "this connection is being changed; it is tried again",
+    ))
 }
 
 fn all(wanted: &[Target], error: &Error) -> Vec<(Target, Error)> {
@@ -139,6 +195,12 @@ async fn push_connection(
     let mut records = Vec::new();
     for asked in wanted {
         for (target, record) in load(ctx, asked).await? {
+            let from = connection.settings.records_from;
+            if from.is_some_and(|from| record.at().is_some_and(|at| at < from)) {
+                let leave_out = |link: &Link| link.leave_out(record.rev, ctx.now());
+                change_link(ctx, connection, &target, leave_out).await?;
+                continue;
+            }
             records.push(Work {
                 asked: asked.clone(),
                 target,
@@ -214,7 +276,7 @@ struct Work {
 /// Reads what `target` is now, with the refunds that wait for it: a refund of an order is booked when
 /// the order is, or the books would show money going back that never came. Empty when there is nothing
 /// to push yet.
-async fn load(ctx: &Ctx, target: &Target) -> Result<Vec<(Target, Record)>> {
+pub(super) async fn load(ctx: &Ctx, target: &Target) -> Result<Vec<(Target, Record)>> {
     let Some(order_id) = &target.order_id else {
         return Ok(load_refund(ctx, target, None).await?.into_iter().collect());
     };
@@ -298,8 +360,7 @@ async fn prepare(
     Ok((settings, references, failures))
 }
 
-fn link_key(session: &Session<'_>, target: &Target) -> Key {
-    let connection = session.connection;
+fn link_key(connection: &Connection, target: &Target) -> Key {
     let kind = target.record.kind.as_str();
     keys::link(
         &connection.merchant_id,
@@ -309,11 +370,36 @@ fn link_key(session: &Session<'_>, target: &Target) -> Key {
     )
 }
 
-async fn load_link(session: &Session<'_>, key: &Key) -> Result<(Condition, Link)> {
-    match session.ctx.store.get(key).await? {
+async fn load_link(ctx: &Ctx, key: &Key) -> Result<(Condition, Link)> {
+    match ctx.store.get(key).await? {
         Some(item) => Ok((Condition::Rev(item.rev), item.read()?)),
         None => Ok((Condition::Absent, Link::default())),
     }
+}
+
+/// Changes a link without a call to the provider; `None` leaves it as it is. When somebody else was
+/// faster, it is read and decided again.
+pub(super) async fn change_link(
+    ctx: &Ctx,
+    connection: &Connection,
+    target: &Target,
+    decide: impl Fn(&Link) -> Option<Link>,
+) -> Result<()> {
+    let key = link_key(connection, target);
+    let mut busy = None;
+    for _ in 0..RACE_ROUNDS_MAX {
+        let (condition, link) = load_link(ctx, &key).await?;
+        let Some(changed) = decide(&link) else {
+            return Ok(());
+        };
+        let write = Write::put(key.clone(), condition, &changed)?;
+        match ctx.store.write(write).await {
+            Ok(()) => return Ok(()),
+            Err(WriteError::Failed(error)) => return Err(error),
+            Err(error) => busy = Some(Error::from(error)),
+        }
+    }
+    busy.map_or(Ok(()), Err)
 }
 
 /// Writes a link. Whoever comes second sees `busy` and starts again from what the first one wrote.
@@ -355,14 +441,14 @@ async fn push_record(
     }
     let body = provider.body(document, references, settings)?;
     let content = fingerprint(&body);
-    let key = link_key(session, target);
+    let key = link_key(session.connection, target);
     let identity = format!(
         "{}/{}/{}",
         session.connection.id,
         target.record.kind.as_str(),
         target.record.id
     );
-    let (mut condition, mut link) = load_link(session, &key).await?;
+    let (mut condition, mut link) = load_link(session.ctx, &key).await?;
     for _ in 0..PUSH_ROUNDS_MAX {
         let step = link.plan(&identity, &content, record.rev);
         let (request_id, remote) = match &step {
@@ -420,14 +506,14 @@ async fn park(
     record: &Record,
     problem: Problem,
 ) -> Result<()> {
-    let key = link_key(session, target);
-    let (condition, link) = load_link(session, &key).await?;
+    let key = link_key(session.connection, target);
+    let (condition, link) = load_link(session.ctx, &key).await?;
     // Somebody with a newer record is at work, and what is wrong with the older one is of no matter.
     if link.record_rev > record.rev {
         return Ok(());
     }
     log_parked(session, target, &problem);
-    let link = link.park(problem, session.ctx.now());
+    let link = link.park(problem, record.rev, session.ctx.now());
     match store_link(session, &key, condition, &link).await {
         Ok(_) => Ok(()),
         Err(stop) => stop.into_error().map(|_| ()),

@@ -23,8 +23,14 @@ const MESSAGE_CONNECTIONS_MAX: usize = 10;
 const RUN_MINUTES_MAX: i64 = 240;
 /// Where the very first run begins, in minutes before now.
 const FIRST_MINUTES: i64 = 60;
+/// So many minutes are read again in each run. A row stands in its minute until its connection is
+/// renewed, so what is found there was lost on its way, or was put there by a function whose clock is
+/// slow.
+const AGAIN_MINUTES: i64 = 15;
 /// A category that is switched off is looked at again after this.
 const SWITCHED_OFF: TimeDelta = TimeDelta::days(1);
+/// A connection whose renewal failed before the provider was asked is looked at again after this.
+const SOON: TimeDelta = TimeDelta::minutes(5);
 
 /// "These connections are due."
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,7 +57,7 @@ pub async fn plan(ctx: &Ctx) -> Result<usize> {
     };
     let until = now.min(from + RUN_MINUTES_MAX);
     let mut count = 0;
-    for minute in from..until {
+    for minute in from.min(until) - AGAIN_MINUTES..until {
         count += hand_out(ctx, minute).await?;
     }
     let next = Cursor { minute: until };
@@ -75,7 +81,7 @@ async fn hand_out(ctx: &Ctx, minute: i64) -> Result<usize> {
             .into_iter()
             .partition(|due| ctx.config.enabled(due.category).is_ok());
         for due in off {
-            put_off(ctx, &due).await?;
+            put_off(ctx, &due, SWITCHED_OFF).await?;
         }
         count += on.len();
         let messages = on.chunks(MESSAGE_CONNECTIONS_MAX).map(|due| {
@@ -99,10 +105,15 @@ async fn hand_out(ctx: &Ctx, minute: i64) -> Result<usize> {
     }
 }
 
-async fn put_off(ctx: &Ctx, due: &Due) -> Result<()> {
-    let later = ctx.now() + SWITCHED_OFF;
+/// Lets a connection that is still due come due again later; one that was noted already is left alone.
+async fn put_off(ctx: &Ctx, due: &Due, by: TimeDelta) -> Result<()> {
+    let now = ctx.now();
     let moved = connection::change(ctx, &due.merchant_id, &due.connection_id, |current| {
-        current.next_refresh_at = Some(later);
+        let same = current.generation() == due.generation && current.status.holds_tokens();
+        if !same || current.next_refresh_at.is_none_or(|at| at > now) {
+            return Ok(Decision::Leave(()));
+        }
+        current.next_refresh_at = Some(now + by);
         Ok(Decision::Store(Along::default(), ()))
     });
     match moved.await {
@@ -111,25 +122,24 @@ async fn put_off(ctx: &Ctx, due: &Due) -> Result<()> {
     }
 }
 
-/// Renews the connections of one message side by side. What fails is noted at its connection and comes
-/// due again soon, so the message is done in any case.
-pub async fn renew(ctx: &Ctx, notice: &DueNotice) {
-    join_all(notice.due.iter().map(|due| async move {
-        match renew_one(ctx, due).await {
-            Ok(()) => {
-                tracing::info!(
-                    merchant_id = %due.merchant_id, connection_id = %due.connection_id, "renewed"
-                );
-            }
-            Err(error) => {
-                tracing::warn!(
-                    merchant_id = %due.merchant_id, connection_id = %due.connection_id,
-                    error = %error.chain(), "not renewed"
-                );
-            }
-        }
-    }))
-    .await;
+/// Renews the connections of one message side by side. What fails is noted at its connection, which
+/// comes due again soon, so the message is done; only what could not even be noted goes back to the
+/// queue.
+pub async fn renew(ctx: &Ctx, notice: &DueNotice) -> Result<()> {
+    let renewals = notice.due.iter().map(|due| async move {
+        let Err(error) = renew_one(ctx, due).await else {
+            tracing::info!(
+                merchant_id = %due.merchant_id, connection_id = %due.connection_id, "renewed"
+            );
+            return Ok(());
+        };
+        tracing::warn!(
+            merchant_id = %due.merchant_id, connection_id = %due.connection_id,
+            error = %error.chain(), "not renewed"
+        );
+        put_off(ctx, due, SOON).await
+    });
+    join_all(renewals).await.into_iter().collect()
 }
 
 async fn renew_one(ctx: &Ctx, due: &Due) -> Result<()> {

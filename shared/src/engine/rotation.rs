@@ -51,13 +51,16 @@ pub async fn step(ctx: &Ctx, rotation: Rotation) -> Result<()> {
 
 async fn take(ctx: &Ctx, rotation: Rotation) -> Result<Option<(Rotation, u16)>> {
     let secret = ctx.config.vault_secret()?;
-    let mut ring = Ring::read(&ctx.secrets.get_fresh(secret).await?)?;
+    let held = ctx.secrets.get_fresh(secret).await?;
+    let mut ring = Ring::read(&held)?;
     match rotation {
         Rotation::Turn => {
             // A rotation that is under way is carried on instead of beginning a second one.
             if ring.len() == 1 {
                 ring.turn(ctx.random());
-                ctx.secrets.put(secret, &ring.text()?).await?;
+                // Of two that turn at once one fails and carries on: what was wrapped with the other's
+                // key could never be opened again.
+                ctx.secrets.replace(secret, &held, &ring.text()?).await?;
                 tracing::info!(root = %ring.current, "a new root key");
             }
             let next = Rotation::Rewrap {
@@ -94,7 +97,7 @@ async fn take(ctx: &Ctx, rotation: Rotation) -> Result<Option<(Rotation, u16)>> 
         Rotation::Retire { root } => {
             if ring.current == root && ring.len() > 1 {
                 ring.retire();
-                ctx.secrets.put(secret, &ring.text()?).await?;
+                ctx.secrets.replace(secret, &held, &ring.text()?).await?;
                 tracing::info!(%root, "the root keys before are forgotten");
             }
             Ok(None)
@@ -144,6 +147,9 @@ async fn rewrap(ctx: &Ctx, root: &str, mut item: Item) -> Result<()> {
 
 /// The same document with its key wrapped by `root`; `None` when it is so already, or holds none.
 async fn rewrapped(ctx: &Ctx, root: &str, item: &Item) -> Result<Option<Write>> {
+    if item.doc["key"].is_null() {
+        return Ok(None);
+    }
     let condition = Condition::Rev(item.rev);
     if keys::is_connection(&item.key) {
         let mut connection: Connection = item.read()?;

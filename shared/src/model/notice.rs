@@ -50,6 +50,15 @@ pub struct Notice {
     /// The order whose money the event moved, if any.
     pub order_id: Option<RecordId>,
     pub accepted_at: DateTime<Utc>,
+    /// Where a walk over many records, which this event began, goes on. Nothing at its beginning.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<String>,
+}
+
+/// What stands around a notice in a queue: EventBridge writes more beside it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Envelope {
+    pub detail: Notice,
 }
 
 impl Notice {
@@ -62,6 +71,7 @@ impl Notice {
             record: RecordRef { kind, id },
             order_id: event.payload.order_id().cloned(),
             accepted_at,
+            after: None,
         }
     }
 }

@@ -40,6 +40,8 @@ pub const LINK_LIFE: TimeDelta = TimeDelta::minutes(30);
 pub const COOKIE: &str = "crossdock_connect";
 /// Longest key that a merchant may paste, in bytes.
 const KEY_BYTES_MAX: usize = 500;
+/// Longest token that a merchant may bring along, in bytes: some are signed documents with many claims.
+const TOKEN_BYTES_MAX: usize = 8 * 1024;
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Link {
@@ -286,7 +288,7 @@ pub async fn finish(ctx: &Ctx, callback: Callback) -> Result<Url> {
     }
     let setup = Setup::of(ctx, provider).await?;
     let once = vec![state_key, keys::connect_link(&state.link_hash)];
-    let given = match &manifest.consent {
+    let (account, given) = match &manifest.consent {
         providers::Consent::Code(flow) => {
             let code = callback.get("code").unwrap_or_default().to_owned();
             if code.is_empty() || callback.posted {
@@ -300,27 +302,22 @@ pub async fn finish(ctx: &Ctx, callback: Callback) -> Result<Url> {
             }
             // From here on the link is used up, whatever comes: a code can be exchanged once.
             consume(ctx, once).await?;
-            let mut given = exchange(ctx, &setup, flow, &callback, code).await?;
-            for name in flow.callback_parameters {
-                if let Some(value) = callback.get(name) {
-                    given.grant.facts.insert((*name).to_owned(), value.into());
-                }
-            }
-            given
+            exchanged(ctx, &setup, flow, &callback, code)
+                .await
+                .map_err(|error| advised(error, "go back to the shop and start again"))?
         }
         providers::Consent::Keys(fields) => {
             let given = pasted(fields, &callback)?;
             // A key that was mistyped is no attack: the form may be sent again until one fits.
-            account(ctx, &setup, &given.grant)
-                .await
-                .map_err(|rejected| rejected.into_error(manifest))?;
+            let account = account(ctx, &setup, &given.grant).await;
+            let account = account.map_err(|rejected| {
+                let error = rejected.into_error(manifest);
+                advised(error, "go back and send the form again")
+            })?;
             consume(ctx, once).await?;
-            given
+            (account, given)
         }
     };
-    let account = account(ctx, &setup, &given.grant)
-        .await
-        .map_err(|rejected| rejected.into_error(manifest))?;
     let link = state.link;
     let wanted = link.connection_id.as_ref();
     let (connection, confirmation) =
@@ -377,18 +374,46 @@ async fn started(ctx: &Ctx, manifest: &Manifest, callback: &Callback) -> Result<
     Ok((key, state))
 }
 
-async fn exchange(
+/// Exchanges a code and asks which account its tokens reach.
+async fn exchanged(
     ctx: &Ctx,
     setup: &Setup,
     flow: &CodeFlow,
     callback: &Callback,
     code: String,
-) -> Result<Given> {
+) -> Result<(Account, Given)> {
     let cookie = callback.cookie.as_deref().unwrap_or_default();
     let state = callback.get("state").unwrap_or_default();
     let verifier = flow.pkce.then(|| verifier(cookie, state));
     let redirect = redirect(ctx, setup.manifest())?;
-    setup.exchange(ctx, flow, redirect, code, verifier).await
+    let mut given = setup.exchange(ctx, flow, redirect, code, verifier).await?;
+    if flow.refresh != providers::Refresh::None && given.grant.refresh.is_none() {
+        return Err(Error::new(
+            Code::UpstreamRefused,
+            format!(
+                "{} gave no refresh token, so the connection would end soon",
+                setup.manifest().title
+            ),
+        ));
+    }
+    for name in flow.callback_parameters {
+        if let Some(value) = callback.get(name) {
+            given.grant.facts.insert((*name).to_owned(), value.into());
+        }
+    }
+    let account = account(ctx, setup, &given.grant).await;
+    let account = account.map_err(|rejected| rejected.into_error(setup.manifest()))?;
+    Ok((account, given))
+}
+
+/// A failure of the provider's, for a person who waits before a page: with what to do now.
+fn advised(error: Error, advice: &str) -> Error {
+    // What is our own is not shown.
+    if error.code() == Code::Internal {
+        return error;
+    }
+    let detail = format!("{}; nothing was connected, {advice}", error.detail());
+    Error::new(error.code(), detail).because(error)
 }
 
 /// The keys that were pasted into our own form.
@@ -401,6 +426,11 @@ fn pasted(fields: &[KeyField], callback: &Callback) -> Result<Given> {
     Given::keys(fields, &given.collect())
 }
 
+/// Whether `text` can stand in a header: what a key or a token is, and nothing that could end it.
+fn one_word(text: &str, bytes_max: usize) -> bool {
+    !text.is_empty() && text.len() <= bytes_max && text.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
 impl Given {
     /// What pasted or imported keys amount to, each of them checked against its field.
     pub(super) fn keys(
@@ -411,13 +441,11 @@ impl Given {
         for field in fields {
             let value = given.get(field.name).cloned().unwrap_or_default();
             let text = value.expose_secret();
-            let fits = !text.is_empty()
-                && text.len() <= KEY_BYTES_MAX
-                && text.bytes().all(|byte| byte.is_ascii_graphic())
+            let fits = one_word(text, KEY_BYTES_MAX)
                 && (field.choices.is_empty() || field.choices.contains(&text));
             if !fits {
                 let detail = format!("{} is missing or is not one. {}", field.label, field.hint);
-                let path = format!("/keys/{}", field.name);
+                let path = format!("/tokens/keys/{}", field.name);
                 return Err(Error::invalid(vec![FieldError::new(
                     &path,
                     "invalid_value",
@@ -744,6 +772,36 @@ pub struct Import {
     pub tenant_id: Option<String>,
 }
 
+impl Import {
+    /// Refuses what no provider can have given out, before any of it is used.
+    fn check(&self) -> Result<()> {
+        let text = |token: &Option<SecretString>| {
+            let token = token.as_ref()?;
+            Some(token.expose_secret().to_owned())
+        };
+        let members = [
+            ("access_token", text(&self.access_token), TOKEN_BYTES_MAX),
+            ("refresh_token", text(&self.refresh_token), TOKEN_BYTES_MAX),
+            ("tenant_id", self.tenant_id.clone(), KEY_BYTES_MAX),
+        ];
+        let wrong = members.iter().filter(|(_, text, bytes_max)| {
+            let text = text.as_deref();
+            text.is_some_and(|text| !one_word(text, *bytes_max))
+        });
+        let faults: Vec<FieldError> = wrong
+            .map(|(name, _, bytes_max)| {
+                let detail =
+                    format!("{name} has from 1 to {bytes_max} ASCII characters without blanks");
+                FieldError::new(&format!("/tokens/{name}"), "invalid_value", detail)
+            })
+            .collect();
+        match faults.is_empty() {
+            true => Ok(()),
+            false => Err(Error::invalid(faults)),
+        }
+    }
+}
+
 /// Makes a live connection of tokens that the backend vouches for. A refresh token is used at once:
 /// where the provider rotates them, it is ours from then on, and whoever held it before is out.
 pub async fn import(
@@ -757,10 +815,16 @@ pub async fn import(
     let setup = Setup::of(ctx, provider).await?;
     let fault =
         |path, detail: &str| Error::invalid(vec![FieldError::new(path, "missing_field", detail)]);
+    import.check()?;
     let given = match &manifest.consent {
         providers::Consent::Keys(fields) => Given::keys(fields, &import.keys)?,
         providers::Consent::Code(flow) => {
             let mut facts = BTreeMap::new();
+            if import.tenant_id.is_none() && !flow.callback_parameters.is_empty() {
+                // Asked for before the refresh token is used: it may work once.
+                let detail = "the account's id is needed; this provider does not tell it";
+                return Err(fault("/tokens/tenant_id", detail));
+            }
             if let Some(id) = &import.tenant_id {
                 for name in flow.callback_parameters.iter().chain(&["tenant_id"]) {
                     facts.insert((*name).to_owned(), id.clone().into());
@@ -777,10 +841,10 @@ pub async fn import(
                 (Some(_), true) => setup.renew_foreign(ctx, flow, &grant).await?,
                 (None, true) => {
                     let detail = "a refresh token is needed, or the connection would end soon";
-                    return Err(fault("/refresh_token", detail));
+                    return Err(fault("/tokens/refresh_token", detail));
                 }
                 (_, false) if grant.access.expose_secret().is_empty() => {
-                    return Err(fault("/access_token", "an access token is needed"));
+                    return Err(fault("/tokens/access_token", "an access token is needed"));
                 }
                 (_, false) => Given {
                     grant,

@@ -201,11 +201,12 @@ impl Connection {
         (self.status == Status::Pending).then(|| consent.expires_at + PENDING_LIFE)
     }
 
-    fn due_minute(&self) -> Option<i64> {
+    /// The minute in which it is due, and its row there.
+    fn due(&self) -> Option<(i64, Due)> {
         let at = self
             .next_refresh_at
             .filter(|_| self.status.holds_tokens())?;
-        Some(minute_of(at))
+        Some((minute_of(at), Due::of(self)))
     }
 
     /// The writes that store this connection in place of `before`, or as a new one.
@@ -218,19 +219,22 @@ impl Connection {
         }
         let mut writes = vec![main];
         let due = |minute| keys::due_connection(minute, &self.merchant_id, &self.id);
-        let old = before.and_then(|(_, before)| before.due_minute());
-        let new = self.due_minute();
-        if old != new {
-            if let Some(minute) = old {
-                writes.push(Write::Delete {
-                    key: due(minute),
-                    condition: Condition::Any,
-                });
-            }
-            if let Some(minute) = new {
-                let document = Due::of(self);
-                writes.push(Write::put(due(minute), Condition::Any, &document)?);
-            }
+        let old = before.and_then(|(_, before)| before.due());
+        let new = self.due();
+        if let Some((minute, _)) = old.as_ref()
+            && new.as_ref().is_none_or(|(other, _)| other != minute)
+        {
+            writes.push(Write::Delete {
+                key: due(*minute),
+                condition: Condition::Any,
+            });
+        }
+        // Other tokens that happen to be due in the same minute have a row of their own too: nobody
+        // renews by a row that names older ones.
+        if let Some((minute, document)) = &new
+            && new != old
+        {
+            writes.push(Write::put(due(*minute), Condition::Any, document)?);
         }
         Ok(writes)
     }
@@ -278,6 +282,7 @@ impl Connection {
             record,
             order_id: None,
             accepted_at: now,
+            after: None,
         };
         let merchant = &self.merchant_id;
         Ok(vec![
@@ -515,5 +520,311 @@ pub async fn note_health(ctx: &Ctx, connection: &Connection, trouble: Option<Tro
     };
     if let Err(error) = noted.await {
         tracing::warn!(connection_id = %connection.id, error = %error.chain(), "health not noted");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bus::{Bus, Entry as BusEntry};
+    use crate::config::Config;
+    use crate::ctx::Clock;
+    use crate::model::http::{Request, Response};
+    use crate::net::{Limits, Net};
+    use crate::queue::{Message, Queue};
+    use crate::secrets::Secrets;
+    use crate::store::memory::Memory;
+    use crate::store::{Group, Item, Key, Page, Store, Table};
+    use async_trait::async_trait;
+    use proptest::prelude::*;
+    use secrecy::SecretString;
+    use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
+    use std::sync::{Arc, Mutex};
+
+    /// What the next writes meet.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    enum Meets {
+        /// Somebody else changed the connection since it was read.
+        Race,
+        Contended,
+        Failure,
+    }
+
+    /// A store in memory whose writes meet something, and a clock that only pauses move.
+    #[derive(Default)]
+    struct World {
+        memory: Memory,
+        millis: AtomicI64,
+        draws: AtomicU64,
+        writes: AtomicU64,
+        meets: Mutex<Vec<Meets>>,
+    }
+
+    #[async_trait]
+    impl Clock for World {
+        fn now(&self) -> DateTime<Utc> {
+            DateTime::from_timestamp_millis(self.millis.load(Relaxed)).unwrap()
+        }
+
+        async fn sleep(&self, duration: Duration) {
+            let millis = i64::try_from(duration.as_millis()).unwrap();
+            self.millis.fetch_add(millis, Relaxed);
+        }
+
+        fn random(&self, bytes: &mut [u8]) {
+            for byte in bytes {
+                *byte = self.draws.fetch_add(1, Relaxed) as u8;
+            }
+        }
+    }
+
+    #[async_trait]
+    impl Store for World {
+        async fn get(&self, key: &Key) -> Result<Option<Item>> {
+            self.memory.get(key).await
+        }
+
+        async fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Item>>> {
+            self.memory.get_many(keys).await
+        }
+
+        async fn list(&self, group: &Group, after: Option<&str>, limit: usize) -> Result<Page> {
+            self.memory.list(group, after, limit).await
+        }
+
+        async fn scan(&self, table: Table, after: Option<&str>, limit: usize) -> Result<Page> {
+            self.memory.scan(table, after, limit).await
+        }
+
+        async fn write(&self, write: Write) -> Result<(), WriteError> {
+            self.transact(vec![write]).await
+        }
+
+        async fn transact(&self, writes: Vec<Write>) -> Result<(), WriteError> {
+            self.writes.fetch_add(1, Relaxed);
+            let meets = self.meets.lock().unwrap().pop();
+            match meets {
+                None => {}
+                Some(Meets::Race) => {
+                    let key = keys::connection(&merchant(), &id());
+                    let item = self.memory.get(&key).await.unwrap().unwrap();
+                    let mut other: Connection = item.read().unwrap();
+                    other.fence += 100;
+                    let write = Write::put(key, Condition::Any, &other).unwrap();
+                    self.memory.write(write).await.unwrap();
+                }
+                Some(Meets::Contended) => return Err(WriteError::Contended),
+                Some(Meets::Failure) => return Err(WriteError::Failed(Error::internal("down"))),
+            }
+            self.memory.transact(writes).await
+        }
+
+        async fn put_many(&self, writes: Vec<Write>) -> Result<()> {
+            self.memory.put_many(writes).await
+        }
+    }
+
+    #[async_trait]
+    impl Net for World {
+        async fn send(&self, _: Request, _: Limits) -> Result<Response> {
+            panic!("nothing is sent")
+        }
+    }
+
+    #[async_trait]
+    impl Secrets for World {
+        async fn get(&self, _: &str) -> Result<SecretString> {
+            panic!("no secret is read")
+        }
+
+        async fn get_fresh(&self, _: &str) -> Result<SecretString> {
+            panic!("no secret is read")
+        }
+
+        async fn replace(&self, _: &str, _: &SecretString, _: &SecretString) -> Result<()> {
+            panic!("no secret is changed")
+        }
+    }
+
+    #[async_trait]
+    impl Queue for World {
+        async fn send_later(&self, _: &str, _: Vec<Message>) -> Result<()> {
+            panic!("no message is sent")
+        }
+    }
+
+    #[async_trait]
+    impl Bus for World {
+        async fn put(&self, _: &str, _: Vec<BusEntry>) -> Vec<Result<()>> {
+            panic!("nothing goes to the bus")
+        }
+    }
+
+    fn merchant() -> MerchantId {
+        "m_1".parse().unwrap()
+    }
+
+    fn id() -> ConnectionId {
+        ConnectionId::new(uuid::Uuid::nil())
+    }
+
+    async fn world() -> (Arc<World>, Ctx) {
+        let world = Arc::new(World::default());
+        let ctx = Ctx {
+            config: Config::default(),
+            clock: world.clone(),
+            store: world.clone(),
+            secrets: world.clone(),
+            net: world.clone(),
+            queue: world.clone(),
+            bus: world.clone(),
+        };
+        let mut connection = Connection {
+            id: id(),
+            merchant_id: merchant(),
+            provider: "xero".to_owned(),
+            category: Category::Accounting,
+            status: Status::Live,
+            tenant_id: "t".to_owned(),
+            tenant_name: None,
+            api: None,
+            reference: None,
+            scopes: Vec::new(),
+            key: None,
+            tokens: None,
+            previous: None,
+            consent: None,
+            lease: None,
+            fence: 0,
+            next_refresh_at: None,
+            trouble: None,
+            settings: Settings::default(),
+            sequence: Sequence::default(),
+            created_at: ctx.now(),
+            updated_at: ctx.now(),
+        };
+        let stored = store(&ctx, &mut connection, None, Along::default()).await;
+        assert!(stored.unwrap());
+        world.writes.store(0, Relaxed);
+        (world, ctx)
+    }
+
+    fn count(current: &mut Connection) -> Result<Decision<u64>> {
+        current.fence += 1;
+        Ok(Decision::Store(Along::default(), current.fence))
+    }
+
+    async fn stored(ctx: &Ctx) -> Connection {
+        load(ctx, &merchant(), &id()).await.unwrap().1
+    }
+
+    #[tokio::test]
+    async fn a_change_is_decided_again_on_what_stands_there_by_then() {
+        let (world, ctx) = world().await;
+        *world.meets.lock().unwrap() = vec![Meets::Contended, Meets::Race, Meets::Race];
+        let (connection, told) = change(&ctx, &merchant(), &id(), count).await.unwrap();
+        assert_eq!(
+            (connection.fence, told),
+            (201, 201),
+            "nobody's change is lost"
+        );
+        assert_eq!(stored(&ctx).await, connection);
+    }
+
+    #[tokio::test]
+    async fn a_change_that_leaves_all_as_it_is_writes_nothing() {
+        let (world, ctx) = world().await;
+        let (merchant, id) = (merchant(), id());
+        let left = change(&ctx, &merchant, &id, |current| {
+            current.fence = 9;
+            Ok(Decision::Leave("left"))
+        });
+        let (connection, told) = left.await.unwrap();
+        assert_eq!((connection.fence, told), (0, "left"), "as it is stored");
+        assert_eq!(world.writes.load(Relaxed), 0);
+    }
+
+    #[tokio::test]
+    async fn whoever_is_always_late_hears_so_after_a_while() {
+        let (world, ctx) = world().await;
+        *world.meets.lock().unwrap() = vec![Meets::Race; 1_000];
+        let error = change(&ctx, &merchant(), &id(), count).await.unwrap_err();
+        assert_eq!(error.code(), Code::Busy);
+        let waited = world.millis.load(Relaxed);
+        assert!((3_000..4_500).contains(&waited), "{waited}");
+        assert!(world.writes.load(Relaxed) < 20, "the pauses grow");
+    }
+
+    #[tokio::test]
+    async fn only_what_must_not_be_lost_outlasts_a_failing_table() {
+        let (world, ctx) = world().await;
+        *world.meets.lock().unwrap() = vec![Meets::Failure; 8];
+        let error = change(&ctx, &merchant(), &id(), count).await.unwrap_err();
+        assert_eq!(
+            (error.code(), world.millis.load(Relaxed)),
+            (Code::Internal, 0)
+        );
+        let kept = change_within(&ctx, PATIENCE_LONG, &merchant(), &id(), count).await;
+        assert_eq!(kept.unwrap().1, 1);
+        *world.meets.lock().unwrap() = vec![Meets::Failure; 100];
+        let lost = change_within(&ctx, PATIENCE_LONG, &merchant(), &id(), count).await;
+        assert_eq!(lost.unwrap_err().code(), Code::Internal);
+    }
+
+    #[tokio::test]
+    async fn what_goes_along_is_stored_with_it_or_not_at_all() {
+        let (world, ctx) = world().await;
+        *world.meets.lock().unwrap() = vec![Meets::Race];
+        let (merchant, id) = (merchant(), id());
+        let paused = change(&ctx, &merchant, &id, |current| {
+            current.status = Status::ReauthRequired;
+            let along = Along::entry(Happened::ReauthRequired, "over")
+                .event(EventType::ConnectionReauthRequired);
+            Ok(Decision::Store(along, ()))
+        });
+        paused.await.unwrap();
+        let rows = async |table| {
+            world
+                .memory
+                .scan(table, None, 100)
+                .await
+                .unwrap()
+                .items
+                .len()
+        };
+        assert_eq!(
+            rows(Table::Outbox).await,
+            1,
+            "one event, though it was decided twice"
+        );
+        assert_eq!(rows(Table::Records).await, 1);
+        let history = keys::connection_history(&merchant, &id);
+        assert_eq!(list_all(&world.memory, &history, 9).await.unwrap().len(), 1);
+        let connection = stored(&ctx).await;
+        assert_eq!((connection.sequence.n, connection.fence), (1, 100));
+    }
+
+    proptest! {
+        #[test]
+        fn the_latest_call_makes_the_word(
+            success in proptest::option::of(0_i64..100),
+            failure in proptest::option::of(0_i64..100),
+        ) {
+            let at = |seconds| DateTime::from_timestamp(seconds, 0).unwrap();
+            let health = Health {
+                last_success_at: success.map(at),
+                last_failure: failure.map(|seconds| Trouble {
+                    code: "upstream_failed".to_owned(),
+                    detail: "it did not answer".to_owned(),
+                    at: at(seconds),
+                }),
+            };
+            let word = match (success, failure) {
+                (None, None) => "unknown",
+                (success, failure) if failure > success => "failing",
+                _ => "healthy",
+            };
+            prop_assert_eq!(health.word(), word);
+        }
     }
 }

@@ -6,12 +6,16 @@
 //!   longer than any renewal takes, so that no jump of a clock lets two renew at once;
 //! - no pair of tokens is dropped: whoever was given one stores it, also when he was overtaken
 //!   meanwhile, unless a later generation is stored already;
+//! - nothing that can fail stands between the provider's answer and the store: the data key is opened
+//!   before the call;
 //! - no loop: a refusal is final after the connection was read again and, where the provider grants
-//!   a time of grace, the tokens before were tried once.
+//!   a time of grace, the tokens before were tried once;
+//! - one failure for all: whoever waited for a renewal that failed has failed with it, so that a
+//!   provider in trouble is not asked once for every caller.
 
 use super::connection::{
     Along, Connection, Decision, Happened, Lease, PATIENCE_LONG, Status, Tokens, Trouble, change,
-    change_within, load,
+    change_within, load, store,
 };
 use super::vault::{self, DataKey, Sealed};
 use crate::ctx::Ctx;
@@ -44,8 +48,13 @@ use std::time::Duration;
 /// An access token is renewed when less than this is left of it.
 const MARGIN: TimeDelta = TimeDelta::minutes(2);
 /// How long a lease has to stand still before somebody else takes it: longer than the call to the
-/// provider ([`Limits::PROVIDER`]) and the storing of its answer ([`PATIENCE_LONG`]) together.
+/// provider ([`Limits::PROVIDER`]) and the storing of its answer ([`PATIENCE_LONG`]) together. A second
+/// call is made only where the tokens before still work, so being overtaken then does no harm.
 const TAKEOVER: Duration = Duration::from_secs(32);
+const _: () = assert!(
+    TAKEOVER.as_secs() >= Limits::PROVIDER.total.as_secs() + PATIENCE_LONG.as_secs() + 4,
+    "a holder that lives must not be overtaken"
+);
 /// The first pause between two looks at a lease, and the longest.
 const LOOK_FIRST: Duration = Duration::from_millis(100);
 const LOOK_LAST: Duration = Duration::from_secs(1);
@@ -111,12 +120,14 @@ fn open(key: &DataKey, owner: &str, sealed: &Sealed) -> Result<Grant> {
 
 /// The grant that is in use.
 pub(super) async fn grant(ctx: &Ctx, connection: &Connection) -> Result<Grant> {
-    let tokens = connection
-        .tokens
-        .as_ref()
-        .ok_or_else(|| reauth(connection))?;
-    let key = data_key(ctx, connection).await?;
-    open(&key, connection.vault_owner(), &tokens.sealed)
+    in_use(&data_key(ctx, connection).await?, connection)
+}
+
+/// The same, with the data key at hand.
+fn in_use(key: &DataKey, connection: &Connection) -> Result<Grant> {
+    let tokens = connection.tokens.as_ref();
+    let tokens = tokens.ok_or_else(|| reauth(connection))?;
+    open(key, connection.vault_owner(), &tokens.sealed)
 }
 
 /// The platform's own credentials at a provider, as its secret holds them.
@@ -457,16 +468,23 @@ pub(super) fn next_refresh(
     };
     let now = ctx.now();
     let life = access_expires_at.map(|at| at - now);
+    let share = u16::from_le_bytes(ctx.random());
+    spread(life, idle, every, share).map(|after| now + after)
+}
+
+/// After how long tokens are renewed; `share` chooses one of 65,536 steps of the middle half.
+fn spread(
+    life: Option<TimeDelta>,
+    idle: Option<TimeDelta>,
+    every: Option<TimeDelta>,
+    share: u16,
+) -> Option<TimeDelta> {
     // The latest moment is three quarters of the way, so advice is stretched by a third.
     let every = every.map(|every| every * 4 / 3);
     let whole = [life, idle, every].into_iter().flatten().min()?;
-    let share = i32::from(u16::from_le_bytes(ctx.random()));
     let quarter = whole / 4;
-    // Two quarters, spread by 65,536 steps.
-    Some(
-        now + quarter
-            + TimeDelta::milliseconds((quarter * 2).num_milliseconds() * i64::from(share) / 65_536),
-    )
+    let more = (quarter * 2).num_milliseconds() * i64::from(share) / 65_536;
+    Some(quarter + TimeDelta::milliseconds(more))
 }
 
 /// A grant of `connection` that is good for at least a while.
@@ -475,8 +493,8 @@ pub(super) fn next_refresh(
 /// because a provider that rotates refresh tokens takes the old one back.
 ///
 /// # Errors
-/// [`Code::ConnectionReauthRequired`] when somebody has to connect again, [`Code::Busy`] when another
-/// function holds the lease for too long, and what the provider's failure amounts to.
+/// [`Code::ConnectionReauthRequired`] when somebody has to connect again, and what the provider's
+/// failure amounts to, be it ours or that of whom we waited for.
 pub async fn access(
     ctx: &Ctx,
     setup: &Setup,
@@ -484,14 +502,15 @@ pub async fn access(
     id: &ConnectionId,
     need: Need<'_>,
 ) -> Result<(Connection, Grant)> {
-    let mut watched: Option<(u64, Duration)> = None;
+    let mut watched: Option<Watched> = None;
     let mut pause = LOOK_FIRST;
     loop {
-        let (_, connection) = load(ctx, merchant, id).await?;
+        let (rev, connection) = load(ctx, merchant, id).await?;
         if !connection.status.holds_tokens() {
             return Err(reauth(&connection));
         }
-        let grant = grant(ctx, &connection).await?;
+        let key = data_key(ctx, &connection).await?;
+        let grant = in_use(&key, &connection)?;
         if suffices(ctx.now(), &connection, &grant, need) {
             return Ok((connection, grant));
         }
@@ -499,28 +518,62 @@ pub async fn access(
         let renewing = flow.filter(|flow| flow.refresh != Refresh::None);
         let Some(flow) = renewing.filter(|_| grant.refresh.is_some()) else {
             // There is nothing to renew with: what the provider refuses, it refuses for good.
-            return Err(give_up(ctx, setup, &connection).await?);
+            return Err(give_up(ctx, setup, &connection, &grant).await?);
         };
-        let held = connection.lease.as_ref().map(|lease| lease.fence);
-        let stands_still = match (held, &mut watched) {
+        let free = match (&connection.lease, &mut watched) {
+            (None, Some(watched)) if watched.tokens == connection.tokens => {
+                return Err(shared_failure(setup.manifest(), &connection));
+            }
             (None, _) => true,
-            (Some(fence), Some((seen, waited))) if *seen == fence => *waited >= TAKEOVER,
-            (Some(fence), watched) => {
-                *watched = Some((fence, Duration::ZERO));
+            (Some(lease), Some(watched)) if watched.fence == lease.fence => {
+                watched.waited >= TAKEOVER
+            }
+            (Some(lease), watched) => {
+                *watched = Some(Watched {
+                    fence: lease.fence,
+                    tokens: connection.tokens.clone(),
+                    waited: Duration::ZERO,
+                });
                 false
             }
         };
-        if !stands_still {
-            ctx.clock.sleep(pause).await;
-            if let Some((_, waited)) = &mut watched {
-                *waited += pause;
-            }
-            pause = (pause * 2).min(LOOK_LAST);
-            continue;
+        if free && let Some(fence) = take_lease(ctx, rev, &connection).await? {
+            let renewal = Renewal {
+                ctx,
+                setup,
+                flow,
+                connection: &connection,
+                key,
+                fence,
+            };
+            return renewal.run(&grant).await;
         }
-        if let Some(fence) = take_lease(ctx, &connection).await? {
-            return renew(ctx, setup, flow, &connection, grant, fence).await;
+        ctx.clock.sleep(pause).await;
+        if let Some(watched) = &mut watched {
+            watched.waited += pause;
         }
+        pause = (pause * 2).min(LOOK_LAST);
+    }
+}
+
+/// A lease that somebody else holds, as it was seen first.
+struct Watched {
+    fence: u64,
+    tokens: Option<Tokens>,
+    waited: Duration,
+}
+
+/// The failure of the renewal that was waited for, as it was noted.
+fn shared_failure(manifest: &Manifest, connection: &Connection) -> Error {
+    match &connection.trouble {
+        Some(trouble) if trouble.code == Code::UpstreamRefused.as_str() => {
+            Error::new(Code::UpstreamRefused, trouble.detail.clone())
+        }
+        Some(trouble) => Error::new(Code::UpstreamFailed, trouble.detail.clone()),
+        None => Error::new(
+            Code::UpstreamFailed,
+            format!("{} gave no tokens", manifest.title),
+        ),
     }
 }
 
@@ -536,108 +589,16 @@ fn suffices(now: DateTime<Utc>, connection: &Connection, grant: &Grant, need: Ne
 }
 
 /// Takes the lease of `connection` if it stands as it was read; returns its fence.
-async fn take_lease(ctx: &Ctx, connection: &Connection) -> Result<Option<u64>> {
-    let (_, fence) = change(ctx, &connection.merchant_id, &connection.id, |current| {
-        let same = current.lease == connection.lease
-            && current.generation() == connection.generation()
-            && current.status.holds_tokens();
-        if !same {
-            return Ok(Decision::Leave(None));
-        }
-        current.fence += 1;
-        current.lease = Some(Lease {
-            fence: current.fence,
-        });
-        Ok(Decision::Store(Along::default(), Some(current.fence)))
-    })
-    .await?;
-    Ok(fence)
-}
-
-async fn renew(
-    ctx: &Ctx,
-    setup: &Setup,
-    flow: &CodeFlow,
-    connection: &Connection,
-    held: Grant,
-    fence: u64,
-) -> Result<(Connection, Grant)> {
-    match setup.refresh(ctx, flow, &held).await {
-        Ok(given) => keep(ctx, setup, connection, fence, given).await,
-        Err(error) if is_invalid_grant(&error) => {
-            refused(ctx, setup, flow, connection, fence).await
-        }
-        Err(error) => {
-            let error = token_error(setup.manifest(), error);
-            failed(ctx, connection, fence, &error).await?;
-            Err(error)
-        }
-    }
-}
-
-/// Stores what was given. Whoever was overtaken meanwhile still stores it, unless a later generation
-/// stands there: then it becomes the pair before.
-async fn keep(
-    ctx: &Ctx,
-    setup: &Setup,
-    connection: &Connection,
-    fence: u64,
-    given: Given,
-) -> Result<(Connection, Grant)> {
-    let base = connection.generation();
-    let owner = connection.vault_owner().to_owned();
-    let key = data_key(ctx, connection).await?;
-    let sealed = seal(ctx, &key, &owner, &given.grant)?;
-    // An organisation may have moved, and its tokens must not be sent anywhere else.
-    let api = given.grant.fact("instance_url").parse().ok();
-    let api = api.filter(|api| setup.site.admits(api));
-    let next = next_refresh(ctx, setup.manifest(), given.access_expires_at);
-    let (merchant, id) = (&connection.merchant_id, &connection.id);
-    let (stored, ours) = change_within(ctx, PATIENCE_LONG, merchant, id, |current| {
-        let tokens = Tokens {
-            sealed: sealed.clone(),
-            generation: base + 1,
-            issued_at: ctx.now(),
-            access_expires_at: given.access_expires_at,
-        };
-        release(current, fence);
-        if current.key.is_none() || current.status == Status::Disconnected {
-            return Ok(Decision::Leave(false));
-        }
-        if current.generation() > base {
-            current.previous = Some(tokens);
-            return Ok(Decision::Store(Along::default(), false));
-        }
-        current.previous = current.tokens.replace(tokens);
-        current.next_refresh_at = next;
-        current.trouble = None;
-        if let Some(scopes) = &given.scopes {
-            current.scopes.clone_from(scopes);
-        }
-        if let Some(api) = &api {
-            current.api = Some(api.clone());
-        }
-        let mut along = Along::default();
-        if current.status == Status::ReauthRequired {
-            // Somebody was refused with the tokens before, while these were on their way.
-            current.status = Status::Live;
-            along = Along::entry(
-                Happened::Recovered,
-                "the provider gave new tokens after all",
-            )
-            .event(EventType::ConnectionConnected);
-        }
-        Ok(Decision::Store(along, true))
-    })
-    .await?;
-    if ours {
-        return Ok((stored, given.grant));
-    }
-    if !stored.status.holds_tokens() {
-        return Err(reauth(&stored));
-    }
-    let grant = grant(ctx, &stored).await?;
-    Ok((stored, grant))
+async fn take_lease(ctx: &Ctx, rev: u64, connection: &Connection) -> Result<Option<u64>> {
+    let fence = connection.fence + 1;
+    let mut leased = Connection {
+        fence,
+        lease: Some(Lease { fence }),
+        ..connection.clone()
+    };
+    let before = Some((rev, connection));
+    let taken = store(ctx, &mut leased, before, Along::default()).await?;
+    Ok(taken.then_some(fence))
 }
 
 /// Gives up the lease, if it is still ours.
@@ -645,79 +606,165 @@ fn release(current: &mut Connection, fence: u64) {
     current.lease.take_if(|lease| lease.fence == fence);
 }
 
-/// Notes a failure that may pass, and lets the schedule try again soon.
-async fn failed(ctx: &Ctx, connection: &Connection, fence: u64, error: &Error) -> Result<()> {
-    let (merchant, id) = (&connection.merchant_id, &connection.id);
-    change(ctx, merchant, id, |current| {
-        release(current, fence);
-        let now = ctx.now();
-        let known = current
-            .trouble
-            .as_ref()
-            .is_some_and(|t| t.code == error.code().as_str());
-        current.trouble = Some(Trouble {
-            code: error.code().as_str().to_owned(),
-            detail: error.detail().to_owned(),
-            at: now,
-        });
-        let soon = now + RETRY;
-        current.next_refresh_at = current.next_refresh_at.map(|_| soon);
-        // The same failure again and again is one entry.
-        let along = if known {
-            Along::default()
-        } else {
-            Along::entry(Happened::RefreshFailed, error.detail())
-        };
-        Ok(Decision::Store(along, ()))
-    })
-    .await
-    .map(|_| ())
+/// One renewal by the holder of a lease.
+struct Renewal<'a> {
+    ctx: &'a Ctx,
+    setup: &'a Setup,
+    flow: &'a CodeFlow,
+    /// As it was when the lease was taken.
+    connection: &'a Connection,
+    key: DataKey,
+    fence: u64,
 }
 
-/// What follows `invalid_grant`: others may have been faster, the pair before may still be good, or
-/// somebody has to connect again.
-async fn refused(
-    ctx: &Ctx,
-    setup: &Setup,
-    flow: &CodeFlow,
-    connection: &Connection,
-    fence: u64,
-) -> Result<(Connection, Grant)> {
-    let base = connection.generation();
-    let (_, current) = load(ctx, &connection.merchant_id, &connection.id).await?;
-    let grace = match flow.refresh {
-        Refresh::Renewing { grace, .. } => grace,
-        Refresh::None => None,
-    };
-    if current.generation() == base
-        && let (Some(grace), Some(previous)) = (grace, &current.previous)
-        && let Some(tokens) = &current.tokens
-        && ctx.now() - tokens.issued_at < grace
-    {
-        let key = data_key(ctx, &current).await?;
-        let old = open(&key, current.vault_owner(), &previous.sealed)?;
-        if let Ok(given) = setup.refresh(ctx, flow, &old).await {
-            return keep(ctx, setup, connection, fence, given).await;
+impl Renewal<'_> {
+    async fn run(&self, held: &Grant) -> Result<(Connection, Grant)> {
+        match self.setup.refresh(self.ctx, self.flow, held).await {
+            Ok(given) => self.keep(given).await,
+            Err(error) if is_invalid_grant(&error) => self.refused().await,
+            Err(error) => Err(self.failed(error).await?),
         }
     }
-    let (merchant, id) = (&connection.merchant_id, &connection.id);
-    let detail = format!(
-        "{} no longer takes our tokens; connect it again",
-        setup.manifest().title
-    );
-    let (current, ended) = change_within(ctx, PATIENCE_LONG, merchant, id, |current| {
-        release(current, fence);
-        if current.generation() != base || !current.status.holds_tokens() {
-            return Ok(Decision::Store(Along::default(), false));
+
+    /// Stores what was given. Whoever was overtaken meanwhile still stores it, unless others stand
+    /// there by then: in that case it becomes the pair before.
+    async fn keep(&self, given: Given) -> Result<(Connection, Grant)> {
+        let ctx = self.ctx;
+        let owner = self.connection.vault_owner();
+        let sealed = seal(ctx, &self.key, owner, &given.grant)?;
+        // An organisation may have moved, and its tokens must not be sent anywhere else.
+        let api = given.grant.fact("instance_url").parse().ok();
+        let api = api.filter(|api| self.setup.site.admits(api));
+        let next = next_refresh(ctx, self.setup.manifest(), given.access_expires_at);
+        let ours = Tokens {
+            sealed,
+            generation: self.connection.generation() + 1,
+            issued_at: ctx.now(),
+            access_expires_at: given.access_expires_at,
+        };
+        let (merchant, id) = (&self.connection.merchant_id, &self.connection.id);
+        let (stored, kept) = change_within(ctx, PATIENCE_LONG, merchant, id, |current| {
+            release(current, self.fence);
+            if current.tokens.as_ref() == Some(&ours) {
+                // They were stored by a write whose answer was lost.
+                return Ok(Decision::Leave(true));
+            }
+            if current.tokens != self.connection.tokens {
+                // With another data key the connection was given up and connected anew: what the
+                // consent before gave is of no more use then, and could not be opened.
+                if in_use(&self.key, current).is_err() {
+                    return Ok(Decision::Leave(false));
+                }
+                current.previous = Some(ours.clone());
+                return Ok(Decision::Store(Along::default(), false));
+            }
+            if current.status == Status::Disconnected {
+                return Ok(Decision::Leave(false));
+            }
+            current.previous = current.tokens.replace(ours.clone());
+            current.next_refresh_at = next;
+            current.trouble = None;
+            if let Some(scopes) = &given.scopes {
+                current.scopes.clone_from(scopes);
+            }
+            if let Some(api) = &api {
+                current.api = Some(api.clone());
+            }
+            let mut along = Along::default();
+            if current.status == Status::ReauthRequired {
+                // Somebody was refused with the tokens before, while these were on their way.
+                current.status = Status::Live;
+                along = Along::entry(
+                    Happened::Recovered,
+                    "the provider gave new tokens after all",
+                )
+                .event(EventType::ConnectionConnected);
+            }
+            Ok(Decision::Store(along, true))
+        })
+        .await?;
+        if kept {
+            return Ok((stored, given.grant));
         }
-        Ok(Decision::Store(end(ctx, current, &detail), true))
-    })
-    .await?;
-    if ended || !current.status.holds_tokens() {
-        return Err(reauth(&current));
+        if !stored.status.holds_tokens() {
+            return Err(reauth(&stored));
+        }
+        let grant = grant(ctx, &stored).await?;
+        Ok((stored, grant))
     }
-    let grant = grant(ctx, &current).await?;
-    Ok((current, grant))
+
+    /// Notes a failure that may pass, lets the schedule try again soon, and returns it.
+    async fn failed(&self, error: TokenError) -> Result<Error> {
+        let ctx = self.ctx;
+        let error = token_error(self.setup.manifest(), error);
+        let (merchant, id) = (&self.connection.merchant_id, &self.connection.id);
+        change(ctx, merchant, id, |current| {
+            release(current, self.fence);
+            if current.tokens != self.connection.tokens || !current.status.holds_tokens() {
+                // Others stand there by now, and this says nothing about them.
+                return Ok(Decision::Store(Along::default(), ()));
+            }
+            let now = ctx.now();
+            let known = current
+                .trouble
+                .as_ref()
+                .is_some_and(|t| t.code == error.code().as_str());
+            current.trouble = Some(Trouble {
+                code: error.code().as_str().to_owned(),
+                detail: error.detail().to_owned(),
+                at: now,
+            });
+            let soon = now + RETRY;
+            current.next_refresh_at = current.next_refresh_at.map(|_| soon);
+            // The same failure again and again is one entry.
+            let along = if known {
+                Along::default()
+            } else {
+                Along::entry(Happened::RefreshFailed, error.detail())
+            };
+            Ok(Decision::Store(along, ()))
+        })
+        .await?;
+        Ok(error)
+    }
+
+    /// What follows `invalid_grant`: others may have been faster, the pair before may still be good,
+    /// or somebody has to connect again.
+    async fn refused(&self) -> Result<(Connection, Grant)> {
+        let ctx = self.ctx;
+        let (merchant, id) = (&self.connection.merchant_id, &self.connection.id);
+        let (_, current) = load(ctx, merchant, id).await?;
+        let same = current.tokens == self.connection.tokens;
+        // Whether the time of grace is over is the provider's to say: by its clock, not by ours. One
+        // try with the tokens before costs nothing where there is such a time at all.
+        let grace = matches!(self.flow.refresh, Refresh::Renewing { grace: Some(_), .. });
+        if let Some(previous) = current.previous.filter(|_| same && grace) {
+            let old = open(&self.key, self.connection.vault_owner(), &previous.sealed)?;
+            match self.setup.refresh(ctx, self.flow, &old).await {
+                Ok(given) => return self.keep(given).await,
+                Err(error) if is_invalid_grant(&error) => {}
+                // It was not refused, so it may be good: the next try asks again.
+                Err(error) => return Err(self.failed(error).await?),
+            }
+        }
+        let detail = format!(
+            "{} no longer takes our tokens; connect it again",
+            self.setup.manifest().title
+        );
+        let (current, ended) = change_within(ctx, PATIENCE_LONG, merchant, id, |current| {
+            release(current, self.fence);
+            if current.tokens != self.connection.tokens || !current.status.holds_tokens() {
+                return Ok(Decision::Store(Along::default(), false));
+            }
+            Ok(Decision::Store(end(ctx, current, &detail), true))
+        })
+        .await?;
+        if ended || !current.status.holds_tokens() {
+            return Err(reauth(&current));
+        }
+        let grant = grant(ctx, &current).await?;
+        Ok((current, grant))
+    }
 }
 
 /// Makes `current` a connection that somebody has to connect again.
@@ -739,9 +786,13 @@ fn end(ctx: &Ctx, current: &mut Connection, detail: &str) -> Along {
 
 /// What follows the refusal of a token that cannot be renewed. One refusal may be an accident of the
 /// provider's, so the account is asked for once more before anybody is called to connect again.
-async fn give_up(ctx: &Ctx, setup: &Setup, connection: &Connection) -> Result<Error> {
-    let grant = grant(ctx, connection).await?;
-    match super::connect::account(ctx, setup, &grant).await {
+async fn give_up(
+    ctx: &Ctx,
+    setup: &Setup,
+    connection: &Connection,
+    grant: &Grant,
+) -> Result<Error> {
+    match super::connect::account(ctx, setup, grant).await {
         Ok(_) => {
             return Ok(Error::new(
                 Code::UpstreamFailed,
@@ -754,14 +805,13 @@ async fn give_up(ctx: &Ctx, setup: &Setup, connection: &Connection) -> Result<Er
         Err(Rejected::Theirs(Fault::Unauthorized)) => {}
         Err(rejected) => return Ok(rejected.into_error(setup.manifest())),
     }
-    let generation = connection.generation();
     let (merchant, id) = (&connection.merchant_id, &connection.id);
     let detail = format!(
         "{} no longer takes our access; connect it again",
         setup.manifest().title
     );
     let (current, _) = change(ctx, merchant, id, |current| {
-        if current.generation() != generation || !current.status.holds_tokens() {
+        if current.tokens != connection.tokens || !current.status.holds_tokens() {
             return Ok(Decision::Leave(()));
         }
         Ok(Decision::Store(end(ctx, current, &detail), ()))
@@ -810,5 +860,70 @@ pub async fn settle(ctx: &Ctx, connection: &Connection) {
     // They are in nobody's way: the next success tries again.
     if let Err(error) = settled.await {
         tracing::warn!(connection_id = %connection.id, error = %error.chain(), "not settled");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::providers::PROVIDERS;
+    use proptest::prelude::*;
+
+    fn quarters(whole: TimeDelta) -> (TimeDelta, TimeDelta) {
+        (whole / 4, whole * 3 / 4)
+    }
+
+    proptest! {
+        #[test]
+        fn tokens_are_renewed_in_the_middle_half_of_their_life(
+            life in proptest::option::of(0_i64..10_000_000),
+            idle in proptest::option::of(0_i64..10_000_000),
+            every in proptest::option::of(0_i64..10_000_000),
+            share: u16,
+        ) {
+            let time = |seconds: Option<i64>| seconds.map(TimeDelta::seconds);
+            let (life, idle, every) = (time(life), time(idle), time(every));
+            let after = spread(life, idle, every, share);
+            let wholes = [life, idle, every.map(|every| every * 4 / 3)];
+            let Some(whole) = wholes.into_iter().flatten().min() else {
+                prop_assert_eq!(after, None);
+                return Ok(());
+            };
+            let (first, last) = quarters(whole);
+            let after = after.unwrap();
+            prop_assert!(first <= after && after <= last, "{} of {}", after, whole);
+            // Advice is a bound, not a hint.
+            prop_assert!(every.is_none_or(|every| after <= every));
+        }
+
+        #[test]
+        fn a_larger_share_is_later(share in 0..u16::MAX) {
+            let at = |share| spread(Some(TimeDelta::hours(1)), None, None, share);
+            prop_assert!(at(share) < at(share + 1));
+        }
+    }
+
+    /// A provider whose tokens are renewed leaves time for at least one more try before they end.
+    #[test]
+    fn every_provider_leaves_time_for_another_try() {
+        let mut seen = 0;
+        for manifest in PROVIDERS.iter().map(|provider| provider.manifest()) {
+            let Some(flow) = manifest.code_flow() else {
+                continue;
+            };
+            let Refresh::Renewing { idle, every, .. } = flow.refresh else {
+                continue;
+            };
+            let life = match flow.access {
+                AccessLife::Answered(life) => Some(life),
+                AccessLife::Endless => None,
+            };
+            seen += 1;
+            let latest = spread(life, idle, every, u16::MAX).expect(manifest.name);
+            for whole in [life, idle].into_iter().flatten() {
+                assert!(latest + RETRY + MARGIN < whole, "{}", manifest.name);
+            }
+        }
+        assert!(seen > 4);
     }
 }

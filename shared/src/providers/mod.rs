@@ -14,6 +14,9 @@ pub mod stripe;
 pub mod voucherify;
 pub mod xero;
 
+#[cfg(test)]
+mod tests;
+
 use crate::model::http::{Authorization, Method, Request, Response};
 use crate::model::order::{Order, Refund};
 use crate::sync::push::Remote;
@@ -221,6 +224,11 @@ impl Site {
     }
 }
 
+/// Whether `url` can be an origin: a misspelt word before a colon is a URL too.
+fn is_web(url: &Url) -> bool {
+    matches!(url.scheme(), "https" | "http")
+}
+
 /// `url`, or its path at the stand-in.
 fn moved(url: &str, stand_in: Option<&Url>) -> Option<Url> {
     let Some(base) = stand_in else {
@@ -243,7 +251,7 @@ impl Manifest {
         };
         let stand_in: Option<Url> = match environment {
             "production" | "sandbox" => None,
-            base => Some(base.parse().ok()?),
+            base => Some(base.parse().ok().filter(is_web)?),
         };
         // What a provider lacks is never asked for; its API's address is as good as any.
         let or_api = |url: &'static str| if url.is_empty() { hosts.api } else { url };
@@ -255,6 +263,11 @@ impl Manifest {
             stand_in,
             domains: self.api_domains,
         })
+    }
+
+    /// The variable that says which environment is meant when the provider is set up.
+    pub fn environment_variable(&self) -> String {
+        format!("{}_ENVIRONMENT", self.name.to_uppercase())
     }
 
     /// The scopes that are asked for.
@@ -383,6 +396,35 @@ pub trait Provider: Send + Sync {
     /// The call that shows whether `credentials` are known to the provider, without any merchant.
     /// `None` where the platform needs none.
     fn credentials_request(&self, site: &Site, credentials: &Credentials) -> Option<Request>;
+
+    /// Judges the answer to it. Only a success, or a refusal of nothing but the grant that nobody has,
+    /// proves that the provider knows the platform.
+    fn read_credentials(&self, answer: &Response) -> Result<(), Fault> {
+        let body: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+        let word = body["error"]
+            .as_str()
+            .or_else(|| self.token_error(answer.status, &body));
+        judge_credentials(self.manifest().title, answer, word)
+    }
+}
+
+/// Judges an answer to [`Provider::credentials_request`] of which the word of RFC 6749 §5.2, or the
+/// provider's own, is known.
+fn judge_credentials(title: &str, answer: &Response, word: Option<&str>) -> Result<(), Fault> {
+    match (answer.status, word) {
+        (429, _) => json_answer(title, answer).map(drop),
+        (400..=499, Some("invalid_grant")) => Ok(()),
+        (400..=499, Some(word)) => {
+            // Whatever it says is shown to a person, so it is kept to the length of a word.
+            let graphic = word.chars().filter(char::is_ascii_graphic);
+            let code: String = graphic.take(64).collect();
+            Err(Fault::Refused {
+                detail: format!("{title} answered {code}"),
+                code,
+            })
+        }
+        _ => json_answer(title, answer).map(drop),
+    }
 }
 
 fn incomplete(title: &str) -> Fault {
@@ -402,9 +444,14 @@ fn unknown_refresh_token(site: &Site, credentials: &Credentials, auth: ClientAut
     )
 }
 
-/// The same where there are no refresh tokens.
+/// The same where there are no refresh tokens. The redirect URI is one that a code could have, since a
+/// request without any may be refused for that alone.
 fn unknown_code(site: &Site, credentials: &Credentials) -> Request {
-    let members = [("grant_type", "authorization_code"), ("code", "none")];
+    let members = [
+        ("grant_type", "authorization_code"),
+        ("code", "none"),
+        ("redirect_uri", "https://localhost/"),
+    ];
     token_request(site, credentials, ClientAuth::Form, &members)
 }
 
@@ -454,8 +501,7 @@ pub struct Revocation<'a> {
     pub shared: bool,
 }
 
-/// Judges an answer to [`Provider::credentials_request`] or to a call for the account: the JSON of a
-/// success, or why not.
+/// Judges an answer to a call for the account: the JSON of a success, or why not.
 pub fn json_answer(title: &str, answer: &Response) -> Result<Value, Fault> {
     let later = |detail: String| Fault::Later { detail };
     match answer.status {

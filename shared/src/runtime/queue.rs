@@ -5,12 +5,11 @@ use super::context;
 use crate::ctx::Ctx;
 use crate::engine;
 use crate::error::{Disposition, Error, Result};
-use crate::model::notice::{DeliveryNotice, Notice};
+use crate::model::notice::{DeliveryNotice, Envelope, Notice};
 use crate::webhooks;
 use aws_lambda_events::sqs::{BatchItemFailure, SqsBatchResponse, SqsEvent, SqsMessage};
 use futures::future::{BoxFuture, join_all};
 use lambda_runtime::LambdaEvent;
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -106,10 +105,7 @@ pub async fn refresh_plan() -> Result<(), lambda_runtime::Error> {
 pub async fn refresh() -> Result<(), lambda_runtime::Error> {
     fn handle(ctx: &Ctx, bodies: Vec<String>) -> BoxFuture<'_, Vec<Result<()>>> {
         Box::pin(async move {
-            let one = async |body: String| {
-                engine::refresh::renew(ctx, &parse(&body)?).await;
-                Ok(())
-            };
+            let one = async |body: String| engine::refresh::renew(ctx, &parse(&body)?).await;
             join_all(bodies.into_iter().map(one)).await
         })
     }
@@ -141,12 +137,6 @@ fn each<T>(bodies: &[String], outcome: &Result<T>) -> Vec<Result<()>> {
         Some(line) => Err(Error::internal(line.clone())),
     };
     bodies.iter().map(result).collect()
-}
-
-/// What EventBridge puts around a notice.
-#[derive(Deserialize)]
-struct Envelope {
-    detail: Notice,
 }
 
 fn from_bus(body: &str) -> Result<Notice> {

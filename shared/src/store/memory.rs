@@ -16,6 +16,15 @@ pub struct Memory {
     items: Mutex<BTreeMap<Key, (u64, Value)>>,
 }
 
+/// A copy goes its own way from then on.
+impl Clone for Memory {
+    fn clone(&self) -> Memory {
+        Memory {
+            items: Mutex::new(self.items().clone()),
+        }
+    }
+}
+
 impl Memory {
     fn items(&self) -> MutexGuard<'_, BTreeMap<Key, (u64, Value)>> {
         // A panic of one caller leaves whole documents behind, never half of one.
@@ -82,11 +91,15 @@ impl Store for Memory {
         let after = after
             .and_then(|cursor| cursor.split_once('\n'))
             .map(|(_, sk)| sk);
-        let found = items.iter().filter(|(key, _)| {
-            key.table == group.table
-                && key.pk == group.pk
-                && after.is_none_or(|after| key.sk.as_str() > after)
-        });
+        let first = Key {
+            table: group.table,
+            pk: group.pk.clone(),
+            sk: after.unwrap_or_default().to_owned(),
+        };
+        let found = items
+            .range(first..)
+            .take_while(|(key, _)| key.table == group.table && key.pk == group.pk)
+            .filter(|(key, _)| after.is_none_or(|after| key.sk.as_str() > after));
         Ok(Memory::page(found, limit))
     }
 

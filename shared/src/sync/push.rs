@@ -7,6 +7,8 @@
 //! provider's version that it replaces and on the content. Providers repeat a refusal as faithfully as
 //! a success, so after a refusal, which had no effect, the next try has a new key.
 
+use crate::model::ids::RecordId;
+use crate::model::notice::RecordRef;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -49,6 +51,25 @@ pub enum LinkState {
     Synced,
     /// The provider will not take it until somebody changes something; `problem` says what.
     Parked,
+    /// It is older than what the merchant wants to have sent, so nothing of it is.
+    LeftOut,
+}
+
+/// A record that met a connection which could not be used, and is pushed when it can be used again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Waiting {
+    pub record: RecordRef,
+    pub order_id: Option<RecordId>,
+    /// The newest revision of the record that waits: whoever pushes an older one leaves it waiting.
+    pub record_rev: u64,
+    pub since: DateTime<Utc>,
+}
+
+/// The one part of a row that a walk over the ledger reads, whatever else stands there.
+#[derive(Debug, Deserialize)]
+pub struct Waits {
+    #[serde(default)]
+    pub waiting: Option<Waiting>,
 }
 
 /// One row of the ledger: what is known about one record at one provider.
@@ -67,6 +88,9 @@ pub struct Link {
     #[serde(default)]
     pub refusals: u32,
     pub problem: Option<Problem>,
+    /// Stands beside the state, which says what is at the provider meanwhile.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiting: Option<Waiting>,
     pub updated_at: Option<DateTime<Utc>>,
 }
 
@@ -145,8 +169,62 @@ impl Link {
     /// The link after revision `record_rev` was found to stand at the provider already, or `None` when
     /// that is recorded. Without it a late worker with a revision in between would write the past.
     pub fn seen(&self, record_rev: u64, now: DateTime<Utc>) -> Option<Link> {
-        (self.record_rev < record_rev).then(|| Link {
+        let waiting = self.still_waiting(record_rev);
+        // What was left out for a while and stands there unchanged is as good as sent.
+        let state = match self.state {
+            LinkState::LeftOut if self.record_rev <= record_rev => LinkState::Synced,
+            state => state,
+        };
+        let known = (self.record_rev.max(record_rev), &waiting, state);
+        (known != (self.record_rev, &self.waiting, self.state)).then(|| Link {
+            state,
+            record_rev: known.0,
+            waiting: waiting.clone(),
+            updated_at: Some(now),
+            ..self.clone()
+        })
+    }
+
+    /// The link of a record that meets a connection which cannot be used, or `None` when that is
+    /// recorded. Nothing else changes: what was open stays open.
+    pub fn wait(
+        &self,
+        record: &RecordRef,
+        order_id: Option<&RecordId>,
+        record_rev: u64,
+        now: DateTime<Utc>,
+    ) -> Option<Link> {
+        let held = self.waiting.as_ref();
+        if held.is_some_and(|waiting| waiting.record_rev >= record_rev) {
+            return None;
+        }
+        let waiting = Waiting {
+            record: record.clone(),
+            order_id: order_id.cloned(),
             record_rev,
+            since: held.map_or(now, |waiting| waiting.since),
+        };
+        Some(Link {
+            waiting: Some(waiting),
+            updated_at: Some(now),
+            ..self.clone()
+        })
+    }
+
+    /// What still waits after revision `record_rev` was dealt with.
+    fn still_waiting(&self, record_rev: u64) -> Option<Waiting> {
+        let waiting = self.waiting.as_ref();
+        waiting.filter(|held| held.record_rev > record_rev).cloned()
+    }
+
+    /// The link of a record that the merchant does not want to have sent, or `None` when that is
+    /// recorded. What the provider holds of it already stays there and stays known.
+    pub fn leave_out(&self, record_rev: u64, now: DateTime<Utc>) -> Option<Link> {
+        let waiting = self.still_waiting(record_rev);
+        (self.state != LinkState::LeftOut || self.waiting != waiting).then(|| Link {
+            state: LinkState::LeftOut,
+            problem: None,
+            waiting,
             updated_at: Some(now),
             ..self.clone()
         })
@@ -173,6 +251,10 @@ impl Link {
             record_rev: self.record_rev,
             refusals: self.refusals,
             problem: None,
+            waiting: match certain {
+                true => self.still_waiting(self.record_rev),
+                false => self.waiting.clone(),
+            },
             updated_at: Some(now),
         }
     }
@@ -195,16 +277,17 @@ impl Link {
         Link {
             intent: None,
             refusals: self.refusals + 1,
-            ..self.park(problem, now)
+            ..self.park(problem, self.record_rev, now)
         }
     }
 
     /// The link of a record that cannot be pushed for a reason that does not go away by itself. An
     /// intent stays: what became of its call is still open.
-    pub fn park(&self, problem: Problem, now: DateTime<Utc>) -> Link {
+    pub fn park(&self, problem: Problem, record_rev: u64, now: DateTime<Utc>) -> Link {
         Link {
             state: LinkState::Parked,
             problem: Some(problem),
+            waiting: self.still_waiting(record_rev),
             updated_at: Some(now),
             ..self.clone()
         }
@@ -298,7 +381,7 @@ mod tests {
             code: "c".to_owned(),
             detail: "d".to_owned(),
         };
-        let parked = intended.park(problem.clone(), NOW);
+        let parked = intended.park(problem.clone(), 1, NOW);
         assert_eq!(parked.plan("r", "a", 1), step, "an open call is repeated");
         let refused = intended.refuse(problem, NOW);
         assert_ne!(
@@ -306,6 +389,55 @@ mod tests {
             step,
             "a refusal would be repeated for ever"
         );
+    }
+
+    #[test]
+    fn what_waits_goes_on_where_it_stood() {
+        let record = RecordRef {
+            kind: crate::model::event::RecordKind::Order,
+            id: "1".to_owned(),
+        };
+        let link = Link::default();
+        let step = link.plan("r", "a", 1);
+        let open = link.intend(&step, "a", 1, NOW).unwrap();
+        let waiting = open.wait(&record, None, 2, NOW).unwrap();
+        assert_eq!(waiting.intent, open.intent, "an open call stays open");
+        assert_eq!(waiting.wait(&record, None, 2, NOW), None);
+        assert_eq!(waiting.wait(&record, None, 1, NOW), None);
+        // Somebody who had read the record before it changed is no reason to stop waiting.
+        let settled = waiting.settle(remote("0"), "a", NOW);
+        assert_eq!(settled.waiting, waiting.waiting);
+        let step = settled.plan("r", "b", 2);
+        let pushed = settled.intend(&step, "b", 2, NOW).unwrap();
+        assert_eq!(pushed.settle(remote("1"), "b", NOW).waiting, None);
+        let problem = Problem {
+            code: "c".to_owned(),
+            detail: "d".to_owned(),
+        };
+        assert_eq!(pushed.park(problem, 2, NOW).waiting, None);
+        assert_eq!(settled.seen(2, NOW).unwrap().waiting, None);
+        let row = serde_json::to_value(&waiting).unwrap();
+        let waits: Waits = serde_json::from_value(row).unwrap();
+        assert_eq!(waits.waiting, waiting.waiting);
+        let other = serde_json::json!({ "settings": {}, "read_at": "2026-01-01T00:00:00Z" });
+        let waits: Waits = serde_json::from_value(other).unwrap();
+        assert_eq!(waits.waiting, None);
+    }
+
+    #[test]
+    fn what_is_left_out_keeps_what_the_provider_holds() {
+        let link = Link::default();
+        let step = link.plan("r", "a", 1);
+        let link = link.intend(&step, "a", 1, NOW).unwrap();
+        let link = link.settle(remote("0"), "a", NOW);
+        let out = link.leave_out(2, NOW).unwrap();
+        assert_eq!(
+            (out.state, &out.remote),
+            (LinkState::LeftOut, &Some(remote("0")))
+        );
+        assert_eq!(out.leave_out(3, NOW), None);
+        assert_eq!(out.plan("r", "a", 3), Step::Done);
+        assert_eq!(out.seen(3, NOW).unwrap().state, LinkState::Synced);
     }
 
     #[test]

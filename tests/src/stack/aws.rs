@@ -14,6 +14,9 @@ pub const REGION: &str = "us-east-1";
 /// The access key of every local stack; the emulator takes any, and its account is 000000000000.
 pub const ACCESS_KEY: &str = "test";
 
+/// The name of every local stack, as CloudFormation and `samconfig.toml` have it.
+pub const STACK: &str = "crossdock-local";
+
 /// The emulated AWS at one address.
 pub(crate) struct Aws {
     endpoint: String,

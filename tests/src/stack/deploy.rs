@@ -10,10 +10,9 @@ use std::time::{Duration, Instant};
 use sha2::{Digest, Sha256};
 use tokio::process::Command;
 
-use super::aws::{ACCESS_KEY, Aws, REGION};
+use super::aws::{ACCESS_KEY, Aws, REGION, STACK};
 use super::{Config, Trouble, process, say};
 
-const STACK: &str = "crossdock-local";
 /// The bucket that `samconfig.toml` names for the local environment.
 const BUCKET: &str = "crossdock-deploy";
 

@@ -9,6 +9,7 @@ pub mod aws;
 mod config;
 mod deploy;
 pub mod gateway;
+pub mod host;
 mod logs;
 mod ports;
 mod process;

@@ -32,6 +32,8 @@ pub enum Kind {
     EmptyBody,
     /// The effect happens and the JSON answer lacks the field that `field` names.
     WithoutField,
+    /// The effect happens and the JSON answer has `value` in the field that `field` names.
+    WithField,
 }
 
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
@@ -63,9 +65,11 @@ pub struct Rule {
     /// How long a time-out holds the connection, for a server on a socket.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hold_seconds: Option<u64>,
-    /// What `without_field` leaves out.
+    /// What `without_field` leaves out and `with_field` puts in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub field: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<Value>,
     /// How often the rule still fires.
     #[serde(default = "one")]
     pub times: u64,
@@ -172,21 +176,25 @@ impl Rule {
                 answer.body_mut().clear();
                 Ok(answer)
             }
-            Kind::WithoutField => Ok(without(route(), self.field.as_deref())),
+            Kind::WithoutField | Kind::WithField => Ok(self.changed(route())),
         };
         Outcome { reply, hold }
     }
-}
 
-fn without(mut answer: Reply, field: Option<&str>) -> Reply {
-    if let Some(field) = field
-        && let Ok(mut body) = serde_json::from_slice::<Value>(answer.body())
-        && let Some(fields) = body.as_object_mut()
-    {
-        fields.remove(field);
-        *answer.body_mut() = body.to_string().into_bytes();
+    /// The answer with another value in one field, or without it.
+    fn changed(&self, mut answer: Reply) -> Reply {
+        if let Some(field) = &self.field
+            && let Ok(mut body) = serde_json::from_slice::<Value>(answer.body())
+            && let Some(fields) = body.as_object_mut()
+        {
+            match (&self.value, self.kind) {
+                (Some(value), Kind::WithField) => fields.insert(field.clone(), value.clone()),
+                _ => fields.remove(field),
+            };
+            *answer.body_mut() = body.to_string().into_bytes();
+        }
+        answer
     }
-    answer
 }
 
 /// Tells how long to wait, where a rule asks for it.

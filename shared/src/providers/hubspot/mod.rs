@@ -8,6 +8,7 @@ use super::{
 use crate::model::http::{Method, Request, Response};
 use chrono::TimeDelta;
 use secrecy::ExposeSecret;
+use serde_json::Value;
 
 const HOSTS: Hosts = Hosts {
     authorize: "https://app.hubspot.com/oauth/authorize",
@@ -124,5 +125,17 @@ impl Provider for HubSpot {
             credentials,
             ClientAuth::Form,
         ))
+    }
+
+    /// HubSpot's own word stands in `status`. It is older than the `error` beside it, and tells the
+    /// client's id from its secret and both from the grant.
+    fn read_credentials(&self, answer: &Response) -> Result<(), Fault> {
+        let body: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+        let word = match body["status"].as_str() {
+            Some("BAD_REFRESH_TOKEN") => Some("invalid_grant"),
+            Some(own) if own.starts_with("BAD_") => Some(own),
+            _ => body["error"].as_str(),
+        };
+        super::judge_credentials(MANIFEST.title, answer, word)
     }
 }

@@ -83,6 +83,10 @@ impl Provider for Salesforce {
         let [answer] = answers else {
             return Err(super::incomplete(MANIFEST.title));
         };
+        // The one place of Salesforce's that refuses a dead token so, and not with 401.
+        if answer.status == 403 && answer.body.ends_with(b"_OAuth_Token") {
+            return Err(Fault::Unauthorized);
+        }
         let body = json_answer(MANIFEST.title, answer)?;
         let api: Option<Url> = grant.fact("instance_url").parse().ok();
         match (body["organization_id"].as_str(), api) {

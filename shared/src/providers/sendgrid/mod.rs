@@ -7,6 +7,7 @@ use super::{
 };
 use crate::model::http::{Authorization, Method, Request, Response};
 use secrecy::ExposeSecret;
+use serde_json::Value;
 
 const HOSTS: Hosts = Hosts {
     authorize: "",
@@ -69,12 +70,16 @@ impl Provider for SendGrid {
             return Err(super::incomplete(MANIFEST.title));
         };
         json_answer(MANIFEST.title, scopes)?;
-        // A key may lack the right to read its own user; then its public half names the account.
         let key = grant.key("api_key");
         let half = key.expose_secret().split('.').nth(1).unwrap_or_default();
-        let user = json_answer(MANIFEST.title, user).unwrap_or_default();
+        let user = match json_answer(MANIFEST.title, user) {
+            // A key may lack the right to read its own user; then its public half names the account.
+            Err(Fault::Refused { .. }) => Value::Null,
+            // Any other failure must not give the account a second name.
+            other => other?,
+        };
         let id = match &user["user_id"] {
-            serde_json::Value::Number(number) => number.to_string(),
+            Value::Number(number) => number.to_string(),
             _ => half.to_owned(),
         };
         if id.is_empty() {

@@ -70,7 +70,7 @@ async fn a_refresh_whose_answer_is_lost_has_turned_the_token() {
 }
 
 #[tokio::test]
-async fn answers_without_a_field_or_a_body() {
+async fn answers_with_another_field_without_one_or_without_a_body() {
     let app = App::at("xero").await;
     let first = app.connect().await;
     for (kind, missing) in [
@@ -83,6 +83,12 @@ async fn answers_without_a_field_or_a_body() {
         assert_eq!((status, body.get(missing)), (200, None));
         assert!(body.get("access_token").is_some());
     }
+    let rule = json!({
+        "kind": "with_field", "field": "expires_in", "value": 7, "match": {"path_contains": "token"},
+    });
+    app.control(Method::POST, "faults", rule).await;
+    let (status, body) = app.refresh(&first["refresh_token"]).await;
+    assert_eq!((status, &body["expires_in"]), (200, &json!(7)));
     for (rule, expected) in [
         (json!({"kind": "empty_body"}), (200, "")),
         (

@@ -1,0 +1,245 @@
+//! `local configure`: carries the platform's credentials at the providers from an environment file
+//! into the secrets of a deployed stack, each checked with one call to its provider first. It serves
+//! real accounts as well as the local stack.
+#![expect(
+    clippy::print_stdout,
+    reason = "Whoever waits for the providers' answers reads them as they come."
+)]
+
+mod file;
+
+use std::fs;
+use std::path::PathBuf;
+
+use aws_config::{BehaviorVersion, Region};
+use aws_sdk_cloudformation::config::Credentials as AwsKey;
+use aws_sdk_cloudformation::error::ProvideErrorMetadata;
+use crossdock::error::Error;
+use crossdock::net::{Client, Limits, Net};
+use crossdock::oauth::redirect_uri;
+use crossdock::providers::{Credentials, Fault, Manifest, Provider};
+use crossdock::secrets::{SECRET_AGE_MAX, SecretsManager};
+use secrecy::ExposeSecret;
+
+use crate::stack::{Config, Trouble, aws};
+use file::{Entry, Given};
+
+/// What a person calls the local stack.
+const LOCAL: &str = "local";
+
+pub struct Options {
+    pub file: PathBuf,
+    /// The name of the deployed stack, or `local`.
+    pub stack: String,
+    /// Whether what a provider refuses, or cannot be asked about, is written in spite of that.
+    pub force: bool,
+}
+
+/// A deployed stack, as far as its providers' secrets go.
+struct Target {
+    /// With account and region.
+    arn: String,
+    /// What the names of the secrets begin with.
+    prefix: String,
+    public_url: String,
+    secrets: SecretsManager,
+    net: Client,
+}
+
+impl Target {
+    async fn of(stack: &str) -> Result<Self, Trouble> {
+        let local = stack == LOCAL;
+        let mut sdk = aws_config::defaults(BehaviorVersion::latest());
+        if local {
+            let key = AwsKey::new(
+                aws::ACCESS_KEY,
+                aws::ACCESS_KEY,
+                None,
+                None,
+                "the local stack",
+            );
+            sdk = sdk
+                .region(Region::new(aws::REGION))
+                .credentials_provider(key)
+                .endpoint_url(Config::from_environment()?.urls().aws);
+        }
+        let sdk = sdk.load().await;
+        let name = if local { aws::STACK } else { stack };
+        let described = aws_sdk_cloudformation::Client::new(&sdk)
+            .describe_stacks()
+            .stack_name(name)
+            .send()
+            .await
+            .map_err(|error| {
+                // The service's own words say more than the layers of the client.
+                let said = error.as_service_error().and_then(|error| error.message());
+                let why = match said {
+                    Some(said) => said.to_owned(),
+                    None => Error::internal(error).chain(),
+                };
+                Trouble::new(
+                    format!("The stack {name} cannot be read: {why}"),
+                    if local {
+                        "Start it with `make up`."
+                    } else {
+                        "Deploy it with `make deploy`; the AWS_* variables name account and region."
+                    },
+                )
+            })?;
+        let stack = described.stacks().first();
+        let output = |wanted: &str| {
+            let outputs = stack.map(|stack| stack.outputs()).unwrap_or_default();
+            let mut outputs = outputs.iter();
+            let found = outputs.find(|output| output.output_key() == Some(wanted));
+            let value = found.and_then(|output| output.output_value());
+            value.map(str::to_owned).ok_or_else(|| {
+                Trouble::new(
+                    format!("The stack {name} has no output {wanted}."),
+                    "Deploy it again from this checkout.",
+                )
+            })
+        };
+        let arn = stack.and_then(|stack| stack.stack_id());
+        Ok(Self {
+            arn: arn.unwrap_or(name).to_owned(),
+            prefix: output("SecretProviderPrefix")?,
+            public_url: output("ApiUrl")?,
+            secrets: SecretsManager::new(&sdk),
+            // Stand-ins listen there, and a real stack has none.
+            net: Client::new(local).map_err(|error| Trouble::plain(error.to_string()))?,
+        })
+    }
+}
+
+/// What became of one provider.
+enum Outcome {
+    /// The file does not mention it.
+    Untouched,
+    Written,
+    /// The check failed, and it was written in spite of that.
+    Forced(String),
+    Wrong(String),
+}
+
+/// Sets up what the file mentions, one line for each provider, and returns whether all is well.
+///
+/// # Errors
+/// When the file or the stack cannot be read.
+pub async fn run(options: &Options) -> Result<bool, Trouble> {
+    let text = fs::read_to_string(&options.file)
+        .map_err(|error| Trouble::io(format!("Cannot read {}", options.file.display()), &error))?;
+    let entries = match file::read(&text) {
+        Ok(entries) => entries,
+        Err(faults) => {
+            for fault in faults {
+                println!("{}: {fault}", options.file.display());
+            }
+            println!("Nothing was written: the file has to be read whole to be understood.");
+            return Ok(false);
+        }
+    };
+    if entries.iter().all(|entry| entry.given.is_none()) {
+        return Err(Trouble::new(
+            format!("{} names no provider.", options.file.display()),
+            "docs/configuration.md lists the variables of each.",
+        ));
+    }
+    let target = Target::of(&options.stack).await?;
+    println!("Into the secrets of {}", target.arn);
+    let mut wrong = false;
+    for entry in &entries {
+        let outcome = set_up(&target, entry, options.force).await;
+        wrong |= matches!(outcome, Outcome::Wrong(_));
+        println!("{}", line(&target, entry, &outcome));
+    }
+    if wrong {
+        println!(
+            "What is not ok was not written. FORCE=1 writes what is refused or cannot be checked."
+        );
+    } else {
+        let minutes = SECRET_AGE_MAX.as_secs() / 60;
+        println!("The functions take up what was written within {minutes} minutes.");
+    }
+    Ok(!wrong)
+}
+
+fn line(target: &Target, entry: &Entry, outcome: &Outcome) -> String {
+    let manifest = entry.provider.manifest();
+    let environment = entry.given.as_ref().map_or("-", |given| &given.environment);
+    let word = match outcome {
+        Outcome::Untouched => "not in the file;",
+        Outcome::Written => "ok  ",
+        Outcome::Forced(why) => &format!("forced, though {why};"),
+        Outcome::Wrong(why) => &format!("{why};"),
+    };
+    let redirect = match manifest.code_flow() {
+        Some(_) => format!(
+            "redirect URI {}",
+            redirect_uri(&target.public_url, manifest.name)
+        ),
+        None => "no redirect URI: merchants paste keys".to_owned(),
+    };
+    let mut line = format!("{:<18} {environment:<10} {word} {redirect}", manifest.title);
+    if let Some(lender) = entry.given.as_ref().and_then(|given| given.borrowed) {
+        line += &format!(
+            "; it shares {}'s application, which then has to take both redirect URIs",
+            lender.title
+        );
+    }
+    line
+}
+
+async fn set_up(target: &Target, entry: &Entry, force: bool) -> Outcome {
+    let Some(given) = &entry.given else {
+        return Outcome::Untouched;
+    };
+    if !given.missing.is_empty() {
+        return Outcome::Wrong(format!("missing {}", given.missing.join(", ")));
+    }
+    let checked = check(target, entry.provider, given).await;
+    if let Err(why) = &checked
+        && !force
+    {
+        return Outcome::Wrong(why.clone());
+    }
+    let name = format!("{}{}", target.prefix, entry.provider.manifest().name);
+    match target.secrets.put(&name, &given.text()).await {
+        Err(error) => Outcome::Wrong(format!("{name} cannot be written: {}", error.chain())),
+        Ok(()) => match checked {
+            Ok(()) => Outcome::Written,
+            Err(why) => Outcome::Forced(why),
+        },
+    }
+}
+
+/// Asks the provider whether it knows these credentials; says why they are not good.
+async fn check(target: &Target, provider: &dyn Provider, given: &Given) -> Result<(), String> {
+    let manifest = provider.manifest();
+    let credentials: Credentials = serde_json::from_str(given.text().expose_secret())
+        .map_err(|_| "refused: these credentials cannot be read back".to_owned())?;
+    let site = manifest
+        .site(&given.environment)
+        .ok_or_else(|| format!("refused: {} is not known", manifest.environment_variable()))?;
+    let Some(request) = provider.credentials_request(&site, &credentials) else {
+        // There is nothing that the provider could know.
+        return Ok(());
+    };
+    let answer = target.net.send(request, Limits::PROVIDER).await;
+    let answer = answer.map_err(|error| format!("not checked: {}", error.detail()))?;
+    provider
+        .read_credentials(&answer)
+        .map_err(|fault| verdict(manifest, fault))
+}
+
+fn verdict(manifest: &Manifest, fault: Fault) -> String {
+    match fault {
+        Fault::Later { detail } => format!("not checked: {detail}"),
+        Fault::Refused { detail, .. } => format!("refused: {detail}"),
+        Fault::Unauthorized | Fault::Stale | Fault::NameTaken => {
+            format!(
+                "refused: {} does not know these credentials",
+                manifest.title
+            )
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! `docs/openapi.json` against the code and against itself. After a change of the API,
+//! `CROSSDOCK_UPDATE=1 cargo test --workspace --test tidy openapi` writes it anew.
+
+use crate::repository::{none, read, root};
+use crossdock::api::{openapi, routes::ROUTES};
+use serde_json::Value;
+use std::collections::BTreeSet;
+
+const PATH: &str = "docs/openapi.json";
+/// What a value may name. `tests/it/manage.rs` tries each of the first three across merchants.
+const NAMES: [&str; 5] = ["merchant", "connection", "endpoint", "secret", "deployment"];
+
+fn committed() -> Value {
+    serde_json::from_str(&read(PATH)).expect("the committed document is JSON")
+}
+
+#[test]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the variable belongs to this test alone"
+)]
+fn the_committed_document_is_what_the_code_says() {
+    let text = serde_json::to_string_pretty(&openapi::document()).expect("JSON") + "\n";
+    if std::env::var("CROSSDOCK_UPDATE").is_ok() {
+        std::fs::write(root().join(PATH), &text).expect("it is written");
+    }
+    assert!(
+        read(PATH) == text,
+        "{PATH} is not what shared/src/api/openapi.rs says; write it anew with \
+         CROSSDOCK_UPDATE=1 cargo test --workspace --test tidy openapi"
+    );
+}
+
+/// Each operation with its method and path.
+fn operations(document: &Value) -> Vec<(String, String, &Value)> {
+    let mut found = Vec::new();
+    for (path, methods) in document["paths"].as_object().expect("paths") {
+        for (method, operation) in methods.as_object().expect("methods") {
+            found.push((method.to_uppercase(), path.clone(), operation));
+        }
+    }
+    found
+}
+
+#[test]
+fn every_route_is_described_and_nothing_else() {
+    let document = committed();
+    let described: BTreeSet<String> = operations(&document)
+        .iter()
+        .map(|(method, path, _)| format!("{method} {path}"))
+        .collect();
+    let served: BTreeSet<String> = ROUTES
+        .iter()
+        .map(|route| format!("{} {}", route.method, route.path))
+        .collect();
+    assert_eq!(described, served, "described (left) and served (right)");
+}
+
+#[test]
+fn every_operation_says_what_it_takes_and_refuses() {
+    let document = committed();
+    let mut wrong = Vec::new();
+    let mut ids = BTreeSet::new();
+    for (method, path, operation) in operations(&document) {
+        let mut fault = |what: &str| wrong.push(format!("{method} {path}: {what}"));
+        if !ids.insert(operation["operationId"].to_string()) {
+            fault("its operationId stands twice");
+        }
+        let responses = operation["responses"].as_object().expect("responses");
+        let secured = path.starts_with("/api/v1/") && path != "/api/v1/openapi.json";
+        // The document's own security holds where an operation does not say otherwise.
+        if secured != operation["security"].is_null() {
+            fault("the key");
+        }
+        if secured && !(responses.contains_key("401") && responses.contains_key("500")) {
+            fault("401 and 500 are missing");
+        }
+        if secured && method != "GET" && operation["requestBody"].is_null() {
+            fault("its body");
+        }
+        for (status, response) in responses {
+            let refusal = status.starts_with(['4', '5']) && secured;
+            let problem = &response["content"]["application/problem+json"];
+            if refusal == problem.is_null() {
+                fault(&format!("{status} is no problem document"));
+            }
+        }
+    }
+    none("operations", wrong);
+}
+
+/// What a caller fills in either is one of a list, or says what it names, so that a new operation
+/// with an id cannot slip past the tests that try ids of others.
+#[test]
+fn every_parameter_of_a_path_says_what_it_names() {
+    let document = committed();
+    let parameters = document["components"]["parameters"].as_object();
+    let mut wrong = Vec::new();
+    let mut seen = 0;
+    for (name, parameter) in parameters.expect("parameters") {
+        if parameter["in"] != "path" {
+            continue;
+        }
+        seen += 1;
+        let chosen = !parameter["schema"]["enum"].is_null()
+            || parameter["schema"]["$ref"] == "#/components/schemas/Category";
+        let named = parameter["x-names"]
+            .as_str()
+            .is_some_and(|names| NAMES.contains(&names));
+        if chosen == named {
+            wrong.push(name.clone());
+        }
+    }
+    assert!(seen > 5, "only {seen} were read");
+    none("parameters that say nothing", wrong);
+}
+
+/// The schema at `at` of the document, with all that it refers to.
+fn validator(document: &Value, at: &str) -> jsonschema::Validator {
+    let schema = serde_json::json!({
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$ref": format!("#/components/schemas/{at}"),
+        "components": document["components"],
+    });
+    jsonschema::validator_for(&schema).unwrap_or_else(|error| panic!("{at}: {error}"))
+}
+
+#[test]
+fn every_example_is_what_its_schema_says() {
+    let document = committed();
+    let mut wrong = Vec::new();
+    let mut seen = 0;
+    for (method, path, operation) in operations(&document) {
+        let content = &operation["requestBody"]["content"]["application/json"];
+        let Some(reference) = content["schema"]["$ref"].as_str() else {
+            continue;
+        };
+        seen += 1;
+        let schema = reference.rsplit('/').next().expect("a last part");
+        for error in validator(&document, schema).iter_errors(&content["example"]) {
+            wrong.push(format!("{method} {path}: {error}"));
+        }
+    }
+    assert!(seen > 8, "only {seen} were read");
+    none("examples", wrong);
+    let problem = serde_json::json!({ "type": "/docs/errors#x", "status": 200 });
+    assert!(!validator(&document, "Problem").is_valid(&problem));
+}
