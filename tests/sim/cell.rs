@@ -15,7 +15,7 @@ use crossdock::model::notice::Notice;
 use crossdock::model::order_record::Sequence;
 use crossdock::net::{Limits, Net};
 use crossdock::oauth::connection::{self, Along, Connection, Settings, Status, Tokens};
-use crossdock::oauth::tokens::Setup;
+use crossdock::oauth::setup::Setup;
 use crossdock::oauth::vault;
 use crossdock::providers::provider;
 use crossdock::queue::{Message, Queue};

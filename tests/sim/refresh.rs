@@ -11,7 +11,8 @@ use crossdock::model::ids::ConnectionId;
 use crossdock::oauth::connection::{
     self, Along, Connection, Decision, Due, Status, Tokens, change, minute_of,
 };
-use crossdock::oauth::tokens::{self, Need, Setup};
+use crossdock::oauth::setup::Setup;
+use crossdock::oauth::tokens::{self, Need};
 use crossdock::store::{Condition, Item, Store, Write, keys};
 use futures::future::join_all;
 use secrecy::ExposeSecret;

@@ -8,7 +8,8 @@
 use crate::ctx::Ctx;
 use crate::error::{Code, Error, Result};
 use crate::oauth::connection::{self, Along, Decision, Due, minute_of};
-use crate::oauth::tokens::{self, Need, Setup};
+use crate::oauth::setup::Setup;
+use crate::oauth::tokens::{self, Need};
 use crate::queue::Message;
 use crate::store::{Condition, Item, Write, WriteError, keys};
 use chrono::TimeDelta;

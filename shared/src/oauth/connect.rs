@@ -13,14 +13,15 @@ use super::connection::{
     Along, CONNECTIONS_MAX, Connection, Consent, Decision, Happened, Settings, Status, Tokens,
     change, list, load, store,
 };
-use super::tokens::{self, Given, Rejected, Setup};
+use super::setup::{self, Given, Setup, account};
+use super::tokens;
 use super::{hash, redirect_uri, tenant, vault};
 use crate::ctx::Ctx;
 use crate::error::{Code, Error, FieldError, Result};
 use crate::model::event::EventType;
 use crate::model::ids::{ConnectionId, LinkId, MerchantId};
 use crate::model::order_record::Sequence;
-use crate::net::{Guard, Limits};
+use crate::net::Guard;
 use crate::providers::{self, Account, CodeFlow, Grant, KeyField, Manifest, Provider, provider};
 use crate::store::{Condition, Key, Write, WriteError, keys};
 use base64::Engine;
@@ -130,7 +131,7 @@ pub async fn create_link(
     connection: Option<&ConnectionId>,
 ) -> Result<NewLink> {
     ctx.config.enabled(manifest.category)?;
-    tokens::credentials(ctx, manifest).await?;
+    setup::credentials(ctx, manifest).await?;
     let fault = |code, detail: &str| {
         Err(Error::invalid(vec![FieldError::new(
             "/return_url",
@@ -229,7 +230,7 @@ fn consent_url(
     cookie: &str,
     state: String,
 ) -> Result<Url> {
-    let client = tokens::client(flow, &setup.site, &setup.credentials)
+    let client = setup::client(flow, &setup.site, &setup.credentials)
         .set_redirect_uri(redirect(ctx, setup.manifest())?);
     let verifier = verifier(cookie, &state);
     let scopes = flow.scopes.iter();
@@ -481,32 +482,6 @@ async fn consume(ctx: &Ctx, once: Vec<Key>) -> Result<()> {
         Err(WriteError::Condition(_) | WriteError::Contended) => Err(expired()),
         other => Ok(other?),
     }
-}
-
-/// Asks the provider which account `grant` reaches.
-pub(super) async fn account(ctx: &Ctx, setup: &Setup, grant: &Grant) -> Result<Account, Rejected> {
-    let mut answers = Vec::new();
-    for request in setup.provider.account_requests(&setup.site, grant) {
-        let request = setup.provider.authorize(request, grant);
-        let answer = ctx.net.send(request, Limits::PROVIDER).await;
-        answers.push(answer.map_err(Rejected::Ours)?);
-    }
-    let account = setup
-        .provider
-        .read_account(&setup.site, grant, &answers)
-        .map_err(Rejected::Theirs)?;
-    let admitted = account
-        .api
-        .as_ref()
-        .is_none_or(|api| setup.site.admits(api));
-    if account.id.is_empty() || !admitted {
-        let title = setup.manifest().title;
-        return Err(Rejected::Ours(Error::new(
-            Code::UpstreamRefused,
-            format!("{title} named an account that cannot be one"),
-        )));
-    }
-    Ok(account)
 }
 
 /// The account's key, and the write that gives it to a connection. An account belongs to one merchant:

@@ -1,12 +1,12 @@
 //! What a merchant does with a connection once it is there: pause, resume, set, disconnect.
 
-use super::connect::account;
 use super::connection::{
     Along, Connection, Decision, Happened, Settings, Status, Trouble, change, list, load,
     note_health,
 };
 use super::hash;
-use super::tokens::{self, Need, Rejected, Setup};
+use super::setup::{Rejected, Setup, account};
+use super::tokens::{self, Need};
 use crate::ctx::Ctx;
 use crate::error::{Code, Error, Result};
 use crate::model::event::EventType;

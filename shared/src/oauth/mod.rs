@@ -3,6 +3,7 @@
 pub mod connect;
 pub mod connection;
 pub mod manage;
+pub mod setup;
 pub mod tokens;
 pub mod vault;
 
