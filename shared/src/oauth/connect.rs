@@ -674,7 +674,8 @@ fn adopt(ctx: &Ctx, current: &mut Connection, manifest: &Manifest, consent: Cons
     current.scopes = consent.scopes;
     current.status = Status::Live;
     current.trouble = None;
-    current.next_refresh_at = tokens::next_refresh(ctx, manifest, consent.access_expires_at);
+    current.next_refresh_at =
+        tokens::next_refresh(ctx.now(), &current.id, manifest, consent.access_expires_at);
 }
 
 /// Makes a connection live: the backend shows the confirmation that its own user brought back.
