@@ -575,6 +575,21 @@ async fn accounts(stage: &mut Stage, victim: &Shop, id: &str, stranger: &Shop) {
     let reply = world.post(&path, &body).await;
     let name = "an import of another merchant's account";
     stage.problem(name, reply, 409, "disconnect it there first");
+    // QuickBooks' stand-in does not show its tokens, and Salesforce tells where an account is only
+    // along with renewed ones.
+    if let Some(refresh) = tokens["refresh_token"].as_str()
+        && !["quickbooks", "salesforce"].contains(&stage.provider.name)
+    {
+        let grants = world.at(stage.provider, "grants", None).await;
+        let mut grants = grants.as_array().into_iter().flatten();
+        let unspent = grants.any(|grant| {
+            let alive = grant["refresh_tokens"].as_array().into_iter().flatten();
+            alive.into_iter().any(|token| token == refresh)
+        });
+        stage.holds("a refresh token that was not used up", unspent, || {
+            "a refused import has used the refresh token".to_owned()
+        });
+    }
 
     stage.settle().await;
     if stage.provider.token.is_some() {

@@ -825,7 +825,14 @@ pub async fn import(
                 facts,
             };
             match (&grant.refresh, renews) {
-                (Some(_), true) => setup.renew_foreign(ctx, flow, &grant).await?,
+                (Some(_), true) => {
+                    // The refresh token may work once. Whose account it is, an access token can tell
+                    // before; where it cannot, the renewed one does.
+                    if let Ok(account) = account(ctx, &setup, &grant).await {
+                        claim(ctx, manifest, &account, merchant).await?;
+                    }
+                    setup.renew_foreign(ctx, flow, &grant).await?
+                }
                 (None, true) => {
                     let detail = "a refresh token is needed, or the connection would end soon";
                     return Err(fault("/tokens/refresh_token", detail));
