@@ -1008,7 +1008,7 @@ async fn disconnected(api: &Api<'_>) {
     assert_eq!(row().await["key"], Value::Null);
     let last = api.history(&values).await.pop().expect("an entry");
     let detail = last["detail"].as_str().expect("words");
-    assert!(detail.contains("was not told"), "{detail}");
+    assert!(detail.contains("still stands at QuickBooks"), "{detail}");
     assert!(
         api.happened(&values)
             .await

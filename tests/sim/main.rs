@@ -10,6 +10,7 @@
 )]
 
 mod cell;
+mod disconnect;
 mod explore;
 mod links;
 mod refresh;

@@ -106,13 +106,7 @@ struct Call<'a> {
 impl Call<'_> {
     /// The category of a path, unless it is switched off.
     fn category(&self, name: &str) -> Result<Category> {
-        let category = Category::parse(name).ok_or_else(|| {
-            let known = Category::ALL.map(Category::as_str).join(", ");
-            Error::new(
-                Code::NotFound,
-                format!("there is no such category; known are {known}"),
-            )
-        })?;
+        let category = any_category(name)?;
         self.ctx.config.enabled(category)?;
         Ok(category)
     }
@@ -150,6 +144,15 @@ impl Call<'_> {
         merchant: &MerchantId,
     ) -> Result<(MerchantId, ConnectionId)> {
         let category = self.category(category)?;
+        self.connection_of(category, id, merchant).await
+    }
+
+    async fn connection_of(
+        &self,
+        category: Category,
+        id: &str,
+        merchant: &MerchantId,
+    ) -> Result<(MerchantId, ConnectionId)> {
         let merchant = self.merchant(merchant).await?;
         let id: ConnectionId = path_id(id)?;
         let (_, connection) = connection::load(self.ctx, &merchant.id, &id).await?;
@@ -259,7 +262,9 @@ impl Call<'_> {
 
     async fn disconnect(&self, category: &str, id: &str) -> Result<Response> {
         let body: DisconnectRequest = self.request.read()?;
-        let (merchant, id) = self.connection(category, id, &body.merchant_id).await?;
+        // Whoever switches a category off must still be able to give up what it holds.
+        let category = any_category(category)?;
+        let (merchant, id) = self.connection_of(category, id, &body.merchant_id).await?;
         let connection = manage::disconnect(self.ctx, &merchant, &id, body.force).await?;
         self.reply(200, connection).await
     }
@@ -316,6 +321,17 @@ impl Call<'_> {
         });
         Response::json(200, &body)
     }
+}
+
+/// The category of a path, be it switched off or not.
+fn any_category(name: &str) -> Result<Category> {
+    Category::parse(name).ok_or_else(|| {
+        let known = Category::ALL.map(Category::as_str).join(", ");
+        Error::new(
+            Code::NotFound,
+            format!("there is no such category; known are {known}"),
+        )
+    })
 }
 
 /// What is offered to a merchant.

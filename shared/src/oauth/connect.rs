@@ -61,9 +61,9 @@ struct State {
 
 /// Which merchant and connection a provider's account belongs to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Owner {
-    merchant_id: MerchantId,
-    connection_id: ConnectionId,
+pub(super) struct Owner {
+    pub(super) merchant_id: MerchantId,
+    pub(super) connection_id: ConnectionId,
 }
 
 /// A link to be opened by the merchant's browser.

@@ -539,6 +539,9 @@ pub enum Fault {
     Refused { code: String, detail: String },
 }
 
+/// The code of a refusal which says that a grant is good, but reaches no account, or no longer.
+pub const NO_ACCOUNT: &str = "no_account";
+
 /// What must stand at the provider before a document can name it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum DependencyKind {
