@@ -12,6 +12,7 @@
 mod cell;
 mod disconnect;
 mod explore;
+mod health;
 mod links;
 mod refresh;
 mod rotation;

@@ -117,7 +117,7 @@ fn what_it_holds_can_still_be_given_up() {
 fn the_pages_of_a_connect_say_so_in_words() {
     let (world, on, off, _) = connected();
     let manifest = provider("quickbooks").unwrap().manifest();
-    let back = RETURN_URL.parse().unwrap();
+    let back = RETURN_URL.to_owned();
     let link = alone(connect::create_link(&on, &merchant(), manifest, back, None)).unwrap();
     let path = link.url.strip_prefix(PUBLIC_URL).unwrap().to_owned();
     let open = |ctx: &Ctx| {
