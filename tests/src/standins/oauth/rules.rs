@@ -31,10 +31,12 @@ pub struct Vendor {
     pub route: fn(&mut Store, &Call<'_>) -> Option<Reply>,
     /// How the vendor words its own failures: 429 and 5xx.
     pub trouble: fn(u16) -> Reply,
-    /// Opens the half of the vendor that holds its data, where there is one: from the folder that
-    /// keeps it across restarts, or in memory.
-    pub api: Option<fn(Option<&Path>) -> io::Result<Box<dyn Api>>>,
+    /// Opens the half of the vendor that holds its data, where there is one.
+    pub api: Option<OpenApi>,
 }
+
+/// Takes the folder that keeps the data across restarts; in memory only without one.
+pub type OpenApi = fn(Option<&Path>) -> io::Result<Box<dyn Api>>;
 
 /// The half of a vendor that holds its data. It is asked before consent and tokens are, and has no
 /// clock and no socket of its own.

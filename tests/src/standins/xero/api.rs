@@ -80,7 +80,7 @@ pub fn save(books: &mut Books<'_>, kind: Kind, sent: &Fields, mode: Mode) -> Sav
         Kind::CreditNote => documents::save(books, &CREDIT_NOTE, sent, mode),
         Kind::BankTransaction => bank::save(books, sent, mode),
         Kind::Payment => match text(sent, "PaymentID") {
-            Some(id) => payments::change(books, &id.to_owned(), sent, books.app.is_none()),
+            Some(id) => payments::change(books, id, sent, books.app.is_none()),
             None => payments::create(books, sent),
         },
         Kind::Allocation => Err(vec!["Allocations belong to their credit note".into()]),

@@ -157,10 +157,10 @@ fn change(books: &mut Books<'_>, spec: &Spec, old: &Fields, sent: &Fields) -> Sa
     let id = text(old, spec.kind.id()).unwrap_or_default();
     let allocated = allocated(books, id);
     if allocated || status == "PAID" {
-        let financial = sent.iter().any(|(name, value)| {
-            !HARMLESS.contains(&name.as_str())
-                && !(name == "Status" && wanted == status)
-                && !(name == "Contact" && is_same_contact(old, value))
+        let financial = sent.iter().any(|(name, value)| match name.as_str() {
+            "Status" => wanted != status,
+            "Contact" => !is_same_contact(old, value),
+            name => !HARMLESS.contains(&name),
         });
         if financial {
             wrong.push(not_modifiable(spec));
@@ -254,7 +254,7 @@ fn finish(
         },
     };
     if let Some(lines) = lines {
-        totals(&mut value, lines, &mut wrong);
+        totals(spec, &mut value, lines, &mut wrong);
     }
     if !wrong.is_empty() {
         return Err(wrong);
@@ -286,7 +286,7 @@ fn currency(books: &Books<'_>, value: &mut Fields, wrong: &mut Vec<String>) {
     set(value, "CurrencyCode", code);
 }
 
-fn totals(value: &mut Fields, lines: Lines, wrong: &mut Vec<String>) {
+fn totals(spec: &Spec, value: &mut Fields, lines: Lines, wrong: &mut Vec<String>) {
     let mut total = lines.total();
     if let Some(rounding) = amount(value, "RoundingAmount").filter(|one| !one.is_zero()) {
         let given = ["SubTotal", "TotalTax", "Total"].map(|name| amount(value, name));
@@ -302,11 +302,12 @@ fn totals(value: &mut Fields, lines: Lines, wrong: &mut Vec<String>) {
     set(value, "SubTotal", money::number(lines.sub_total));
     set(value, "TotalTax", money::number(lines.total_tax));
     set(value, "Total", money::number(total));
-    set(value, "IsDiscounted", !lines.discount.is_zero());
-    if lines.discount.is_zero() {
+    if spec.kind == Kind::Invoice {
+        set(value, "IsDiscounted", !lines.discount.is_zero());
         value.remove("TotalDiscount");
-    } else {
-        set(value, "TotalDiscount", money::number(lines.discount));
+        if !lines.discount.is_zero() {
+            set(value, "TotalDiscount", money::number(lines.discount));
+        }
     }
     set(value, "LineItems", lines.lines);
 }

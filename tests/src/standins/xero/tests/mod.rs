@@ -1,6 +1,10 @@
 //! The rules, driven in process.
 
+mod books;
+mod money;
+mod protocol;
 mod rules;
+mod webhooks;
 
 use axum::http::{Method, Request, Response};
 use chrono::DateTime;
