@@ -245,6 +245,12 @@ async fn browsers_and_states(stage: &mut Stage, victim: &Shop) {
         callback,
         cookie,
     } = world.visit(victim).await;
+    let (own_name, _) = cookie.split_once('=').expect("a pair");
+    // Each start has a cookie of its own, so what another browser holds is tried under this name too.
+    let renamed = |other: &str| {
+        let (_, value) = other.split_once('=').expect("a pair");
+        format!("{own_name}={value}")
+    };
     let cookie = Some(cookie.as_str());
     let second = world.visit_by(victim, link.clone()).await;
     let stranger = stage.shop().await;
@@ -266,28 +272,36 @@ async fn browsers_and_states(stage: &mut Stage, victim: &Shop) {
     let refused = (403, ANOTHER_BROWSER);
     for (name, cookie) in [
         ("a callback without a cookie", None),
-        (
-            "a callback with an empty cookie",
-            Some("crossdock_connect="),
-        ),
-        (
-            "a callback with a made-up cookie",
-            Some("crossdock_connect=AAAA"),
-        ),
+        ("a callback with an empty cookie", Some(renamed("="))),
+        ("a callback with a made-up cookie", Some(renamed("=AAAA"))),
         (
             "a callback in another browser with the same link",
-            Some(second.cookie.as_str()),
+            Some(second.cookie.clone()),
+        ),
+        (
+            "the same under this start's name",
+            Some(renamed(&second.cookie)),
         ),
         (
             "a callback in another merchant's browser",
-            Some(other.cookie.as_str()),
+            Some(other.cookie.clone()),
+        ),
+        (
+            "the same under this start's name",
+            Some(renamed(&other.cookie)),
         ),
         (
             "a callback in the browser of another provider's consent",
-            Some(elsewhere_cookie.as_str()),
+            Some(elsewhere_cookie.clone()),
+        ),
+        (
+            "the same under this start's name",
+            Some(renamed(&elsewhere_cookie)),
         ),
     ] {
-        stage.callback(name, &callback, cookie, refused).await;
+        stage
+            .callback(name, &callback, cookie.as_deref(), refused)
+            .await;
     }
     stage
         .callback(
@@ -561,6 +575,21 @@ async fn accounts(stage: &mut Stage, victim: &Shop, id: &str, stranger: &Shop) {
     let reply = world.post(&path, &body).await;
     let name = "an import of another merchant's account";
     stage.problem(name, reply, 409, "disconnect it there first");
+    // QuickBooks' stand-in does not show its tokens, and Salesforce tells where an account is only
+    // along with renewed ones.
+    if let Some(refresh) = tokens["refresh_token"].as_str()
+        && !["quickbooks", "salesforce"].contains(&stage.provider.name)
+    {
+        let grants = world.at(stage.provider, "grants", None).await;
+        let mut grants = grants.as_array().into_iter().flatten();
+        let unspent = grants.any(|grant| {
+            let alive = grant["refresh_tokens"].as_array().into_iter().flatten();
+            alive.into_iter().any(|token| token == refresh)
+        });
+        stage.holds("a refresh token that was not used up", unspent, || {
+            "a refused import has used the refresh token".to_owned()
+        });
+    }
 
     stage.settle().await;
     if stage.provider.token.is_some() {

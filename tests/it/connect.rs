@@ -42,8 +42,29 @@ async fn of_one(world: Arc<World>, provider: &'static Provider, secret: String) 
         None => mistyped(&world, provider).await,
     }
     connected_twice(&world, &shop, &id).await;
+    side_by_side(&world, provider).await;
     repaired(&world, &shop, &id, &secret).await;
     id
+}
+
+/// One browser that has begun two connections finishes the one and the other.
+async fn side_by_side(world: &World, provider: &'static Provider) {
+    let mut begun = Vec::new();
+    let mut cookies = Vec::new();
+    for _ in 0..2 {
+        let shop = world.shop_at(provider, "side-by-side").await;
+        let link = world.link(&shop).await;
+        let (at, cookie) = world.start(&link).await;
+        begun.push((shop, at));
+        cookies.push(cookie);
+    }
+    let cookies = cookies.join("; ");
+    for (shop, at) in begun {
+        let callback = world.approve(&shop, &at).await;
+        let back = world.bring(&callback, Some(&cookies)).await.expect(303);
+        let (id, confirmation) = world.brought_back(&back);
+        world.confirm(&shop, &id, &confirmation).await.expect(200);
+    }
 }
 
 async fn good_way(world: &World, provider: &'static Provider) -> (Shop, String) {

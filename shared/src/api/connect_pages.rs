@@ -4,9 +4,10 @@
 use super::{Request, Response};
 use crate::ctx::Ctx;
 use crate::error::{Code, Error, Result};
-use crate::oauth::connect::{self, COOKIE, Callback, Next};
+use crate::oauth::connect::{self, Callback, Next};
 use crate::portal;
 use futures::future::BoxFuture;
+use std::collections::BTreeMap;
 
 /// As long as the link lives, in seconds.
 const COOKIE_AGE: i64 = connect::LINK_LIFE.num_seconds();
@@ -31,8 +32,8 @@ pub fn start<'a>(ctx: &'a Ctx, request: &'a Request) -> BoxFuture<'a, Result<Res
                     ""
                 };
                 let cookie = format!(
-                    "{COOKIE}={}; Path=/oauth/cb; Max-Age={COOKIE_AGE}; HttpOnly; SameSite=Lax{secure}",
-                    started.cookie
+                    "{}={}; Path=/oauth/cb; Max-Age={COOKIE_AGE}; HttpOnly; SameSite=Lax{secure}",
+                    started.cookie_name, started.cookie
                 );
                 let response = match started.next {
                     Next::Consent(url) => redirect(url.as_str()),
@@ -67,17 +68,19 @@ pub fn callback<'a>(ctx: &'a Ctx, request: &'a Request) -> BoxFuture<'a, Result<
             }
             _ => return Err(request.unknown()),
         };
-        let parameters = if posted {
+        let parameters: BTreeMap<String, String> = if posted {
             url::form_urlencoded::parse(&request.body)
                 .into_owned()
                 .collect()
         } else {
             request.query.clone()
         };
+        let state = parameters.get("state").map_or("", String::as_str);
+        let cookie = request.cookies.get(&connect::cookie_name(state)).cloned();
         let callback = Callback {
             provider: (*provider).to_owned(),
             tenant: (*tenant).to_owned(),
-            cookie: request.cookies.get(COOKIE).cloned(),
+            cookie,
             parameters,
             posted,
         };

@@ -37,8 +37,6 @@ use url::Url;
 
 /// How long a link, and the consent that it leads to, can be used.
 pub const LINK_LIFE: TimeDelta = TimeDelta::minutes(30);
-/// The cookie that marks the browser which started.
-pub const COOKIE: &str = "crossdock_connect";
 /// Longest key that a merchant may paste, in bytes.
 const KEY_BYTES_MAX: usize = 500;
 /// Longest token that a merchant may bring along, in bytes: some are signed documents with many claims.
@@ -79,7 +77,15 @@ pub struct NewLink {
 /// Where the browser goes next, and the cookie that it keeps.
 pub struct Started {
     pub next: Next,
+    pub cookie_name: String,
     pub cookie: String,
+}
+
+/// The name of the cookie that marks the browser which started with `state`. Each start has a cookie of
+/// its own, so that a browser can connect several providers side by side.
+pub fn cookie_name(state: &str) -> String {
+    let hash: String = hash(state).chars().take(16).collect();
+    format!("crossdock_connect_{hash}")
 }
 
 /// The next stop of the merchant's browser.
@@ -209,6 +215,7 @@ pub async fn start(ctx: &Ctx, link_secret: &str) -> Result<Started> {
     ctx.store
         .write(Write::put(key, Condition::Absent, &document)?.expiring(expires_at))
         .await?;
+    let cookie_name = cookie_name(&state);
     let next = match &manifest.consent {
         providers::Consent::Code(flow) => {
             Next::Consent(consent_url(ctx, &setup, flow, &cookie, state)?)
@@ -220,7 +227,11 @@ pub async fn start(ctx: &Ctx, link_secret: &str) -> Result<Started> {
             state,
         },
     };
-    Ok(Started { next, cookie })
+    Ok(Started {
+        next,
+        cookie_name,
+        cookie,
+    })
 }
 
 fn consent_url(
@@ -674,7 +685,8 @@ fn adopt(ctx: &Ctx, current: &mut Connection, manifest: &Manifest, consent: Cons
     current.scopes = consent.scopes;
     current.status = Status::Live;
     current.trouble = None;
-    current.next_refresh_at = tokens::next_refresh(ctx, manifest, consent.access_expires_at);
+    current.next_refresh_at =
+        tokens::next_refresh(ctx.now(), &current.id, manifest, consent.access_expires_at);
 }
 
 /// Makes a connection live: the backend shows the confirmation that its own user brought back.
@@ -813,7 +825,14 @@ pub async fn import(
                 facts,
             };
             match (&grant.refresh, renews) {
-                (Some(_), true) => setup.renew_foreign(ctx, flow, &grant).await?,
+                (Some(_), true) => {
+                    // The refresh token may work once. Whose account it is, an access token can tell
+                    // before; where it cannot, the renewed one does.
+                    if let Ok(account) = account(ctx, &setup, &grant).await {
+                        claim(ctx, manifest, &account, merchant).await?;
+                    }
+                    setup.renew_foreign(ctx, flow, &grant).await?
+                }
                 (None, true) => {
                     let detail = "a refresh token is needed, or the connection would end soon";
                     return Err(fault("/tokens/refresh_token", detail));

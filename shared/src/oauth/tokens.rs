@@ -29,6 +29,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -133,36 +134,49 @@ pub enum Need<'a> {
     Newer(u64),
 }
 
-/// Where the schedule and the next renewal stand after tokens were given: at half of their life, and
-/// of the time in which an unused refresh token dies, from a quarter to three quarters of it, so that
-/// what began at once does not come due at once.
+/// When tokens that were given just now are renewed: every half of their life, or of the time in which
+/// an unused refresh token dies, at a phase of the connection's own.
 pub(super) fn next_refresh(
-    ctx: &Ctx,
+    now: DateTime<Utc>,
+    id: &ConnectionId,
     manifest: &Manifest,
     access_expires_at: Option<DateTime<Utc>>,
 ) -> Option<DateTime<Utc>> {
     let Refresh::Renewing { idle, every, .. } = manifest.code_flow()?.refresh else {
         return None;
     };
-    let now = ctx.now();
     let life = access_expires_at.map(|at| at - now);
-    let share = u16::from_le_bytes(ctx.random());
-    spread(life, idle, every, share).map(|after| now + after)
+    due(now, life, idle, every, phase(id))
 }
 
-/// After how long tokens are renewed; `share` chooses one of 65,536 steps of the middle half.
-fn spread(
+/// The phase of a connection, in 65,536 steps.
+fn phase(id: &ConnectionId) -> u16 {
+    let hash = Sha256::digest(id.as_str());
+    u16::from_be_bytes([hash[0], hash[1]])
+}
+
+/// The one moment of this phase between an eighth and five eighths of the time that counts. Because
+/// the phase is kept, connections that all came due at once, after a provider was away for hours say,
+/// are apart again with the very next renewal, and stay so.
+fn due(
+    now: DateTime<Utc>,
     life: Option<TimeDelta>,
     idle: Option<TimeDelta>,
     every: Option<TimeDelta>,
-    share: u16,
-) -> Option<TimeDelta> {
-    // The latest moment is three quarters of the way, so advice is stretched by a third.
-    let every = every.map(|every| every * 4 / 3);
+    phase: u16,
+) -> Option<DateTime<Utc>> {
+    // The latest moment is five eighths of the way, so advice is stretched.
+    let every = every.map(|every| every * 8 / 5);
     let whole = [life, idle, every].into_iter().flatten().min()?;
-    let quarter = whole / 4;
-    let more = (quarter * 2).num_milliseconds() * i64::from(share) / 65_536;
-    Some(quarter + TimeDelta::milliseconds(more))
+    let earliest = now + whole / 8;
+    let period = (whole / 2).num_milliseconds();
+    if period <= 0 {
+        return Some(earliest);
+    }
+    let offset = i128::from(period) * i128::from(phase) / 65_536;
+    let ahead = (offset - i128::from(earliest.timestamp_millis())).rem_euclid(period.into());
+    let ahead = i64::try_from(ahead).unwrap_or_default();
+    Some(earliest + TimeDelta::milliseconds(ahead))
 }
 
 /// A grant of `connection` that is good for at least a while.
@@ -313,7 +327,9 @@ impl Renewal<'_> {
         // An organisation may have moved, and its tokens must not be sent anywhere else.
         let api = given.grant.fact("instance_url").parse().ok();
         let api = api.filter(|api| self.setup.site.admits(api));
-        let next = next_refresh(ctx, self.setup.manifest(), given.access_expires_at);
+        let manifest = self.setup.manifest();
+        let (now, id) = (ctx.now(), &self.connection.id);
+        let next = next_refresh(now, id, manifest, given.access_expires_at);
         let ours = Tokens {
             sealed,
             generation: self.connection.generation() + 1,
@@ -525,38 +541,57 @@ mod tests {
     use crate::providers::PROVIDERS;
     use proptest::prelude::*;
 
-    fn quarters(whole: TimeDelta) -> (TimeDelta, TimeDelta) {
-        (whole / 4, whole * 3 / 4)
+    fn start() -> DateTime<Utc> {
+        DateTime::from_timestamp(1_800_000_000, 0).unwrap()
     }
 
     proptest! {
         #[test]
-        fn tokens_are_renewed_in_the_middle_half_of_their_life(
+        fn tokens_are_renewed_in_the_middle_of_their_life(
             life in proptest::option::of(0_i64..10_000_000),
             idle in proptest::option::of(0_i64..10_000_000),
             every in proptest::option::of(0_i64..10_000_000),
-            share: u16,
+            later in 0_i64..10_000_000_000,
+            phase: u16,
         ) {
             let time = |seconds: Option<i64>| seconds.map(TimeDelta::seconds);
             let (life, idle, every) = (time(life), time(idle), time(every));
-            let after = spread(life, idle, every, share);
-            let wholes = [life, idle, every.map(|every| every * 4 / 3)];
+            let now = start() + TimeDelta::milliseconds(later);
+            let due = due(now, life, idle, every, phase);
+            let wholes = [life, idle, every.map(|every| every * 8 / 5)];
             let Some(whole) = wholes.into_iter().flatten().min() else {
-                prop_assert_eq!(after, None);
+                prop_assert_eq!(due, None);
                 return Ok(());
             };
-            let (first, last) = quarters(whole);
-            let after = after.unwrap();
-            prop_assert!(first <= after && after <= last, "{} of {}", after, whole);
+            let after = due.unwrap() - now;
+            prop_assert!(whole / 8 <= after && after <= whole * 5 / 8, "{} of {}", after, whole);
             // Advice is a bound, not a hint.
             prop_assert!(every.is_none_or(|every| after <= every));
         }
 
         #[test]
-        fn a_larger_share_is_later(share in 0..u16::MAX) {
-            let at = |share| spread(Some(TimeDelta::hours(1)), None, None, share);
-            prop_assert!(at(share) < at(share + 1));
+        fn a_connection_keeps_its_phase(life in 1_i64..10_000_000, late in 0_i64..1000, phase: u16) {
+            let life = TimeDelta::seconds(life);
+            let next = |now| due(now, Some(life), None, None, phase).unwrap();
+            let first = next(start());
+            // However late a renewal is, as long as the next earliest moment is not beyond the next turn.
+            let life = life.num_milliseconds();
+            let late = TimeDelta::milliseconds(life * 3 / 8 * late / 1000);
+            prop_assert_eq!(next(first + late), first + TimeDelta::milliseconds(life / 2));
         }
+    }
+
+    #[test]
+    fn phases_are_spread() {
+        let mut tenths = [0; 10];
+        for number in 0..1000_u128 {
+            let id = ConnectionId::new(uuid::Uuid::from_u128(number));
+            tenths[usize::from(phase(&id)) * 10 / 65_536] += 1;
+        }
+        assert!(
+            tenths.iter().all(|count| (70..130).contains(count)),
+            "{tenths:?}"
+        );
     }
 
     /// A provider whose tokens are renewed leaves time for at least one more try before they end.
@@ -575,7 +610,9 @@ mod tests {
                 AccessLife::Endless => None,
             };
             seen += 1;
-            let latest = spread(life, idle, every, u16::MAX).expect(manifest.name);
+            let phases = (0..=u16::MAX).step_by(64);
+            let moments = phases.map(|phase| due(start(), life, idle, every, phase).unwrap());
+            let latest = moments.max().expect(manifest.name) - start();
             for whole in [life, idle].into_iter().flatten() {
                 assert!(latest + RETRY + MARGIN < whole, "{}", manifest.name);
             }
