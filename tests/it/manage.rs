@@ -584,13 +584,20 @@ async fn inputs(api: &Api<'_>) {
                 tried += 1;
             }
         }
-        if operation.method == Method::GET {
-            let more = if address.contains('?') { "&" } else { "?" };
-            let reply = api
-                .send(operation, &format!("{address}{more}colour=red"), None)
-                .await;
-            assert_eq!(reply.status, 200, "{id}: what is not listed is ignored");
-        }
+        let more = if address.contains('?') { "&" } else { "?" };
+        let address = format!("{address}{more}colour=red");
+        let body = api.body(operation, &values);
+        let reply = api.send(operation, &address, body.as_ref()).await;
+        refused_at(&format!("{id}, ?colour"), &reply, "#/colour");
+        let known: Vec<&str> = operation
+            .query()
+            .filter_map(|one| one["name"].as_str())
+            .collect();
+        assert!(
+            reply.body.contains(&known.join(", ")),
+            "{id}: {}",
+            reply.body
+        );
     }
     assert!(tried > 60, "only {tried} were tried");
 }
@@ -604,8 +611,9 @@ async fn healthy_and_failing(api: &Api<'_>) {
     let fresh = api.connect(&shop, &shop.account.id).await;
     let values = api.values(&shop, fresh["id"].as_str().expect("an id"));
     assert_eq!(fresh["status"], "live");
-    assert_eq!(fresh["health"], "unknown");
-    assert_eq!(fresh["last_success_at"], Value::Null);
+    // The provider gave tokens, and told whose they are.
+    assert_eq!(fresh["health"], "healthy");
+    assert!(time(&fresh["last_success_at"]) <= time(&fresh["updated_at"]));
     assert_eq!(fresh["tenant_id"], shop.account.id);
     assert_eq!(fresh["tenant_name"], "Company of manage");
     assert_eq!(fresh["label"], "Company of manage");
@@ -660,7 +668,7 @@ async fn healthy_and_failing(api: &Api<'_>) {
         .until_shown("a success is shown", &values, "health", "healthy")
         .await;
     let success = time(&shown["last_success_at"]);
-    assert!(success >= time(&fresh["created_at"]));
+    assert!(success >= time(&fresh["last_success_at"]));
 
     // Several messages are about one sale, so that all of them have to fail until it is seen.
     api.fail(&format!("{}/salesreceipt", shop.account.id), 1000)
@@ -784,10 +792,12 @@ async fn settings(api: &Api<'_>) {
         ("label", json!("  ")),
         ("label", json!("a\nb")),
         ("label", json!("a\u{0}b")),
+        ("label", json!("a\u{202e}b")),
         ("label", json!(long)),
         ("label", json!(7)),
         ("records_from", json!("0001-01-01T00:00:00Z")),
         ("records_from", json!("2100-01-01T00:00:00Z")),
+        ("records_from", json!("2020-01-01")),
         ("records_from", json!("yesterday")),
         ("records_from", json!("2026-02-30T00:00:00Z")),
         ("colour", json!("red")),
@@ -882,6 +892,11 @@ async fn history(api: &Api<'_>) {
     }
     assert_eq!(pages.iter().map(Vec::len).collect::<Vec<_>>(), [4, 2]);
     assert_eq!(pages.concat(), whole);
+    let shouted = whole[3]["id"].as_str().expect("an id").to_uppercase();
+    let reply = api
+        .send(operation, &format!("{first}&cursor={shouted}"), None)
+        .await;
+    refused_at("a cursor in capitals", &reply, "#/cursor");
     // A cursor reaches nothing but the connection that stands in the path.
     let (_, other) = api.connected().await;
     let last = whole[3]["id"].as_str().expect("an id");
@@ -1008,7 +1023,7 @@ async fn disconnected(api: &Api<'_>) {
     assert_eq!(row().await["key"], Value::Null);
     let last = api.history(&values).await.pop().expect("an entry");
     let detail = last["detail"].as_str().expect("words");
-    assert!(detail.contains("was not told"), "{detail}");
+    assert!(detail.contains("still stands at QuickBooks"), "{detail}");
     assert!(
         api.happened(&values)
             .await

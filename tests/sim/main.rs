@@ -10,7 +10,9 @@
 )]
 
 mod cell;
+mod disconnect;
 mod explore;
+mod health;
 mod links;
 mod refresh;
 mod rotation;

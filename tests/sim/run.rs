@@ -115,7 +115,7 @@ pub async fn register(world: &World, ctx: &Ctx) {
 
 /// The secret of a new connect link.
 pub async fn link(ctx: &Ctx) -> String {
-    let back: Url = RETURN_URL.parse().unwrap();
+    let back = RETURN_URL.to_owned();
     let manifest = provider("quickbooks").unwrap().manifest();
     let link = connect::create_link(ctx, &merchant(), manifest, back, None)
         .await

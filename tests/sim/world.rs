@@ -517,10 +517,12 @@ impl Secrets for World {
             "platform" => format!("{{\"platform_key\":\"{PLATFORM_KEY}\"}}"),
             "vault" => "{\"current\":\"1\",\"1\":\"root\"}".to_owned(),
             "provider-quickbooks" => format!(
-                "{{\"environment\":\"https://quickbooks.example\",\"client_id\":\"{}\",\"client_secret\":\"{}\"}}",
+                "{{\"environment\":\"http://localhost:1\",\"client_id\":\"{}\",\"client_secret\":\"{}\"}}",
                 quickbooks::DEFAULT_CLIENT_ID,
                 quickbooks::DEFAULT_CLIENT_SECRET
             ),
+            // The platform needs none there.
+            "provider-sendgrid" => "{}".to_owned(),
             other => return Err(failed(&format!("no secret is named {other}"))),
         };
         Ok(SecretString::from(secret))

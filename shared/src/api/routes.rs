@@ -110,6 +110,12 @@ impl Route {
     }
 }
 
+/// The route of a method at a path.
+pub fn find(method: &str, path: &str) -> Option<&'static Route> {
+    let mut routes = ROUTES.iter();
+    routes.find(|route| route.method == method && route.matches(path))
+}
+
 /// The methods that `path` takes, without doubles; none when nothing is served there.
 pub fn methods(path: &str) -> Vec<&'static str> {
     let mut methods: Vec<&str> = ROUTES
