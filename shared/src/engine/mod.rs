@@ -2,6 +2,7 @@
 //! requests, sends them, and stores what came of it.
 
 mod dependencies;
+mod ledger;
 pub mod outbox;
 pub mod push;
 pub mod refresh;

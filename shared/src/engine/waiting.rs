@@ -7,7 +7,8 @@
 //! tried again alone. A mark goes away only when its record was dealt with, so a walk may be broken
 //! off, doubled and repeated.
 
-use super::push::{Target, change_link, load};
+use super::ledger;
+use super::push::{Target, load};
 use crate::ctx::Ctx;
 use crate::error::{Code, Error, Result};
 use crate::model::ids::ConnectionId;
@@ -25,7 +26,7 @@ pub(super) async fn note(ctx: &Ctx, connection: &Connection, wanted: &[Target]) 
     for asked in wanted {
         for (target, record) in load(ctx, asked).await? {
             let order_id = target.order_id.as_ref();
-            change_link(ctx, connection, &target, |link| {
+            ledger::change(ctx, connection, &target, |link| {
                 link.wait(&target.record, order_id, record.rev, ctx.now())
             })
             .await?;

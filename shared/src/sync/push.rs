@@ -22,6 +22,9 @@ pub struct Remote {
     pub id: String,
     /// The provider's version, which an update must name.
     pub version: String,
+    /// What people call it there, such as a document's number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub number: Option<String>,
 }
 
 /// A call that was about to be made.
@@ -87,7 +90,18 @@ pub struct Link {
     /// How many calls the provider has answered with a refusal.
     #[serde(default)]
     pub refusals: u32,
+    /// Why the last try did not bring the record there. A row that is parked has one; one that is
+    /// pending has one when something failed, which it keeps until the record stands there.
     pub problem: Option<Problem>,
+    /// How many tries in a row ended with a problem.
+    #[serde(default)]
+    pub attempts: u32,
+    /// By when the queue brings the record again after a failure.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_attempt_at: Option<DateTime<Utc>>,
+    /// Since when the state is what it is. Absent from rows that are older than this member.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<DateTime<Utc>>,
     /// Stands beside the state, which says what is at the provider meanwhile.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waiting: Option<Waiting>,
@@ -120,7 +134,13 @@ impl Link {
             None => Step::Create {
                 request_id: request_id(&["create", identity, &refusals]),
             },
-            Some(_) if self.content.as_deref() == Some(content) => Step::Done,
+            // What is parked is written again: the provider may have made something else of the same
+            // content, and whatever stood in the way may be gone.
+            Some(_)
+                if self.content.as_deref() == Some(content) && self.state != LinkState::Parked =>
+            {
+                Step::Done
+            }
             Some(remote) => Step::Update {
                 request_id: request_id(&["update", identity, &refusals, &remote.version, content]),
                 remote: remote.clone(),
@@ -156,14 +176,23 @@ impl Link {
             at: now,
         });
         Some(Link {
-            state: LinkState::Pending,
             // From here on the provider may hold the one or the other, until it has answered.
             content: None,
             intent: Some(intent),
             record_rev,
+            ..self.turned(LinkState::Pending, now)
+        })
+    }
+
+    /// The same link in `state`, from `now` on unless it was in that state before.
+    fn turned(&self, state: LinkState, now: DateTime<Utc>) -> Link {
+        let before = self.since.filter(|_| self.state == state);
+        Link {
+            state,
+            since: before.or(Some(now)),
             updated_at: Some(now),
             ..self.clone()
-        })
+        }
     }
 
     /// The link after revision `record_rev` was found to stand at the provider already, or `None` when
@@ -171,17 +200,23 @@ impl Link {
     pub fn seen(&self, record_rev: u64, now: DateTime<Utc>) -> Option<Link> {
         let waiting = self.still_waiting(record_rev);
         // What was left out for a while and stands there unchanged is as good as sent.
+        // So is what failed before it was found to stand there.
+        let stands = self.content.is_some() && self.record_rev <= record_rev;
         let state = match self.state {
-            LinkState::LeftOut if self.record_rev <= record_rev => LinkState::Synced,
+            LinkState::LeftOut | LinkState::Pending if stands => LinkState::Synced,
             state => state,
         };
         let known = (self.record_rev.max(record_rev), &waiting, state);
-        (known != (self.record_rev, &self.waiting, self.state)).then(|| Link {
-            state,
-            record_rev: known.0,
-            waiting: waiting.clone(),
-            updated_at: Some(now),
-            ..self.clone()
+        (known != (self.record_rev, &self.waiting, self.state)).then(|| {
+            let turned = Link {
+                record_rev: known.0,
+                waiting: waiting.clone(),
+                ..self.turned(state, now)
+            };
+            match state {
+                LinkState::Synced => turned.untroubled(),
+                _ => turned,
+            }
         })
     }
 
@@ -211,6 +246,16 @@ impl Link {
         })
     }
 
+    /// The same link without what was wrong.
+    fn untroubled(self) -> Link {
+        Link {
+            problem: None,
+            attempts: 0,
+            next_attempt_at: None,
+            ..self
+        }
+    }
+
     /// What still waits after revision `record_rev` was dealt with.
     fn still_waiting(&self, record_rev: u64) -> Option<Waiting> {
         let waiting = self.waiting.as_ref();
@@ -222,11 +267,8 @@ impl Link {
     pub fn leave_out(&self, record_rev: u64, now: DateTime<Utc>) -> Option<Link> {
         let waiting = self.still_waiting(record_rev);
         (self.state != LinkState::LeftOut || self.waiting != waiting).then(|| Link {
-            state: LinkState::LeftOut,
-            problem: None,
             waiting,
-            updated_at: Some(now),
-            ..self.clone()
+            ..self.turned(LinkState::LeftOut, now).untroubled()
         })
     }
 
@@ -239,35 +281,26 @@ impl Link {
             .intent
             .as_ref()
             .is_some_and(|intent| intent.content == content);
+        let (state, waiting) = match certain {
+            true => (LinkState::Synced, self.still_waiting(self.record_rev)),
+            false => (LinkState::Pending, self.waiting.clone()),
+        };
         Link {
-            state: if certain {
-                LinkState::Synced
-            } else {
-                LinkState::Pending
-            },
             remote: Some(remote),
             content: certain.then(|| content.to_owned()),
             intent: None,
-            record_rev: self.record_rev,
-            refusals: self.refusals,
-            problem: None,
-            waiting: match certain {
-                true => self.still_waiting(self.record_rev),
-                false => self.waiting.clone(),
-            },
-            updated_at: Some(now),
+            waiting,
+            ..self.turned(state, now).untroubled()
         }
     }
 
     /// The link after the provider said that it holds another version than the one we know.
     pub fn reread(&self, remote: Remote, now: DateTime<Utc>) -> Link {
         Link {
-            state: LinkState::Pending,
             remote: Some(remote),
             content: None,
             intent: None,
-            updated_at: Some(now),
-            ..self.clone()
+            ..self.turned(LinkState::Pending, now)
         }
     }
 
@@ -285,12 +318,31 @@ impl Link {
     /// intent stays: what became of its call is still open.
     pub fn park(&self, problem: Problem, record_rev: u64, now: DateTime<Utc>) -> Link {
         Link {
-            state: LinkState::Parked,
             problem: Some(problem),
+            attempts: self.attempts.saturating_add(1),
+            next_attempt_at: None,
             waiting: self.still_waiting(record_rev),
-            updated_at: Some(now),
-            ..self.clone()
+            ..self.turned(LinkState::Parked, now)
         }
+    }
+
+    /// The link after a try to push revision `record_rev` ended with a failure that may pass, and the
+    /// queue brings it again by `next`; `None` when the record stands there all the same, or somebody
+    /// with a newer one is at work.
+    pub fn fail(
+        &self,
+        problem: Problem,
+        record_rev: u64,
+        next: DateTime<Utc>,
+        now: DateTime<Utc>,
+    ) -> Option<Link> {
+        let stands = self.state == LinkState::Synced && self.record_rev == record_rev;
+        (self.record_rev <= record_rev && !stands).then(|| Link {
+            problem: Some(problem),
+            attempts: self.attempts.saturating_add(1),
+            next_attempt_at: Some(next),
+            ..self.turned(LinkState::Pending, now)
+        })
     }
 }
 
@@ -318,6 +370,7 @@ mod tests {
         Remote {
             id: "7".to_owned(),
             version: version.to_owned(),
+            number: None,
         }
     }
 
