@@ -16,7 +16,7 @@ use crossdock::oauth::connection::{self, Status};
 use crossdock::oauth::{connect, manage, tenant};
 use crossdock::providers::provider;
 use crossdock::store::{Condition, Store, Table, Write, keys};
-use crossdock::sync::push::{Link, LinkState};
+use crossdock::sync::push::{Link, LinkState, Open};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use rust_decimal::Decimal;
@@ -322,6 +322,7 @@ impl Run {
     fn crash(&mut self, position: usize) {
         let task = self.tasks.swap_remove(position);
         self.world.note(|| format!("#{} dies", task.id));
+        self.check_open().unwrap();
         match task.job {
             Job::Accept(indexes) => self.unsent.extend(indexes),
             Job::Relay => {}
@@ -330,6 +331,7 @@ impl Run {
     }
 
     fn finish(&mut self, task: Task, done: Done, troubled: bool) {
+        self.check_open().unwrap();
         self.world.note(|| format!("#{} is done", task.id));
         match (task.job, done) {
             (Job::Accept(indexes), Done::Accepted(again)) => {
@@ -686,9 +688,14 @@ impl Run {
                 kind: RecordKind::Order,
                 id: id.clone(),
             };
-            let link = Link::default().wait(&record, None, 1, self.ctx.now());
-            let key = keys::link(&merchant(), &self.connection, "order", &id);
-            let write = Write::put(key, Condition::Absent, &link.unwrap()).unwrap();
+            let group = keys::waiting(&merchant(), &self.connection);
+            let open = Open {
+                record,
+                order_id: None,
+                code: None,
+            };
+            let key = keys::open(group, "order", &id);
+            let write = Write::put(key, Condition::Absent, &open).unwrap();
             self.world
                 .memory
                 .write(write)
@@ -768,6 +775,7 @@ impl Run {
         let (customers, items) = (of("Customer"), of("Item"));
         check_lists(&customers, &items, expected)?;
         self.check_ledger(&[&sales, &refunds, &customers, &items])?;
+        self.check_open()?;
         for event in &self.shop.events {
             let id = event["id"].as_str().unwrap();
             ensure(self.accepted.contains(id), || {
@@ -781,6 +789,52 @@ impl Run {
         ensure(outbox_rows(&self.world).is_empty(), || {
             "the outbox is not empty".to_owned()
         })
+    }
+
+    /// What points to rows of the ledger points to those that are open, to all of them, and says what
+    /// they say. This holds at every moment, since both are written at once.
+    pub fn check_open(&self) -> Result<(), String> {
+        let (merchant, id) = (merchant(), &self.connection);
+        let list = |group| {
+            let page = self.world.memory.list(&group, None, 10_000);
+            page.now_or_never().unwrap().unwrap().items
+        };
+        let (mut troubled, mut waiting) = (BTreeMap::new(), BTreeMap::new());
+        for item in list(keys::ledger(&merchant, id)) {
+            if item.doc.get("settings").is_some() {
+                continue;
+            }
+            let link: Link = item.read().map_err(|error| error.chain())?;
+            let place = keys::place(&item.key).to_owned();
+            ensure(
+                link.state != LinkState::Parked || link.problem.is_some(),
+                || format!("{place} is parked for no reason: {link:?}"),
+            )?;
+            if let Some(problem) = link.problem {
+                troubled.insert(place.clone(), Some(problem.code));
+            }
+            if link.waiting.is_some() {
+                waiting.insert(place, None);
+            }
+        }
+        for (group, expected) in [
+            (keys::troubled(&merchant, id), troubled),
+            (keys::waiting(&merchant, id), waiting),
+        ] {
+            let mut found = BTreeMap::new();
+            for item in list(group.clone()) {
+                let open: Open = item.read().map_err(|error| error.chain())?;
+                let place = format!("{}/{}", open.record.kind.as_str(), open.record.id);
+                ensure(place == keys::place(&item.key), || {
+                    format!("{:?} says {place}", item.key)
+                })?;
+                found.insert(place, open.code);
+            }
+            ensure(found == expected, || {
+                format!("{group:?} has {found:?}, and open are {expected:?}")
+            })?;
+        }
+        Ok(())
     }
 
     fn check_ledger(&self, entities: &[&Value]) -> Result<(), String> {

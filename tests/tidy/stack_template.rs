@@ -236,7 +236,8 @@ const FUNCTIONS: &[Function] = &[
                 "Connections",
                 &["GetItem", "Query", "UpdateItem", "DeleteItem"],
             ),
-            // One document's row; those of customers and items in bulk; all, for those that wait.
+            // One document's row, with what points to it; those of customers and items in bulk; those
+            // that wait.
             (
                 "Ledger",
                 &[
@@ -244,6 +245,7 @@ const FUNCTIONS: &[Function] = &[
                     "BatchGetItem",
                     "Query",
                     "UpdateItem",
+                    "DeleteItem",
                     "BatchWriteItem",
                 ],
             ),

@@ -1,12 +1,14 @@
 //! The ledger: a row for each record at each provider. Everything that changes a row goes through
-//! here, so that what hangs on a row changes with it.
+//! here, so that what hangs on a row changes with it: for what is troubled and for what waits a second
+//! row stands in a group of its own, and is written and deleted in one transaction with the first. So
+//! what is open is found without a walk over everything, and a push that goes well costs nothing more.
 
 use super::push::Target;
 use crate::ctx::Ctx;
 use crate::error::{Code, Error, Result};
 use crate::oauth::connection::Connection;
 use crate::store::{Condition, Key, Write, keys};
-use crate::sync::push::{Link, LinkState, Problem};
+use crate::sync::push::{Link, LinkState, Open, Problem};
 use chrono::TimeDelta;
 
 /// How often a record is taken up again at once when another function was writing its ledger row.
@@ -50,8 +52,25 @@ impl Row<'_> {
     /// Writes `link` in place of what was read. Whoever comes second meets [`Code::Busy`] and starts
     /// again from what the first one wrote.
     pub(super) async fn store(&mut self, ctx: &Ctx, link: Link) -> Result<()> {
-        let write = Write::put(self.key.clone(), self.condition, &link)?;
-        ctx.store.write(write).await?;
+        let mut writes = vec![Write::put(self.key.clone(), self.condition, &link)?];
+        let (merchant, id) = (&self.connection.merchant_id, &self.connection.id);
+        let (kind, record) = (self.target.record.kind.as_str(), &self.target.record.id);
+        let place = |group| keys::open(group, kind, record);
+        writes.extend(turned(
+            place(keys::troubled(merchant, id)),
+            self.troubled(&self.link),
+            self.troubled(&link),
+        )?);
+        writes.extend(turned(
+            place(keys::waiting(merchant, id)),
+            self.waiting(&self.link),
+            self.waiting(&link),
+        )?);
+        // A single write costs half of a transaction of one, and a push that goes well has no other.
+        match <[Write; 1]>::try_from(writes) {
+            Ok([alone]) => ctx.store.write(alone).await?,
+            Err(writes) => ctx.store.transact(writes).await?,
+        }
         self.condition = match self.condition {
             Condition::Rev(rev) => Condition::Rev(rev + 1),
             _ => Condition::Rev(1),
@@ -64,6 +83,36 @@ impl Row<'_> {
             );
         }
         Ok(())
+    }
+
+    /// What points to this row while something is wrong with `link`.
+    fn troubled(&self, link: &Link) -> Option<Open> {
+        let code = link.problem.as_ref()?.code.clone();
+        Some(self.open(Some(code)))
+    }
+
+    /// What points to this row while `link` waits.
+    fn waiting(&self, link: &Link) -> Option<Open> {
+        link.waiting.as_ref().map(|_| self.open(None))
+    }
+
+    fn open(&self, code: Option<String>) -> Open {
+        Open {
+            record: self.target.record.clone(),
+            order_id: self.target.order_id.clone(),
+            code,
+        }
+    }
+}
+
+/// What becomes of the row at `key` that points to a row of the ledger. It is written whatever stands
+/// there: that the ledger's own row is as it was read guards both.
+fn turned(key: Key, before: Option<Open>, after: Option<Open>) -> Result<Option<Write>> {
+    let condition = Condition::Any;
+    match (before, after) {
+        (before, after) if before == after => Ok(None),
+        (_, Some(open)) => Write::put(key, condition, &open).map(Some),
+        (_, None) => Ok(Some(Write::Delete { key, condition })),
     }
 }
 

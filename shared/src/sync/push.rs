@@ -58,21 +58,23 @@ pub enum LinkState {
     LeftOut,
 }
 
-/// A record that met a connection which could not be used, and is pushed when it can be used again.
+/// That a record met a connection which could not be used, and is pushed when it can be used again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Waiting {
-    pub record: RecordRef,
-    pub order_id: Option<RecordId>,
     /// The newest revision of the record that waits: whoever pushes an older one leaves it waiting.
     pub record_rev: u64,
     pub since: DateTime<Utc>,
 }
 
-/// The one part of a row that a walk over the ledger reads, whatever else stands there.
-#[derive(Debug, Deserialize)]
-pub struct Waits {
-    #[serde(default)]
-    pub waiting: Option<Waiting>,
+/// Stands beside the ledger for a row of it that somebody has to come back to, with what it takes to
+/// do so.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Open {
+    pub record: RecordRef,
+    pub order_id: Option<RecordId>,
+    /// The code of what is wrong; nothing for what only waits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<String>,
 }
 
 /// One row of the ledger: what is known about one record at one provider.
@@ -222,20 +224,12 @@ impl Link {
 
     /// The link of a record that meets a connection which cannot be used, or `None` when that is
     /// recorded. Nothing else changes: what was open stays open.
-    pub fn wait(
-        &self,
-        record: &RecordRef,
-        order_id: Option<&RecordId>,
-        record_rev: u64,
-        now: DateTime<Utc>,
-    ) -> Option<Link> {
+    pub fn wait(&self, record_rev: u64, now: DateTime<Utc>) -> Option<Link> {
         let held = self.waiting.as_ref();
         if held.is_some_and(|waiting| waiting.record_rev >= record_rev) {
             return None;
         }
         let waiting = Waiting {
-            record: record.clone(),
-            order_id: order_id.cloned(),
             record_rev,
             since: held.map_or(now, |waiting| waiting.since),
         };
@@ -446,17 +440,13 @@ mod tests {
 
     #[test]
     fn what_waits_goes_on_where_it_stood() {
-        let record = RecordRef {
-            kind: crate::model::event::RecordKind::Order,
-            id: "1".to_owned(),
-        };
         let link = Link::default();
         let step = link.plan("r", "a", 1);
         let open = link.intend(&step, "a", 1, NOW).unwrap();
-        let waiting = open.wait(&record, None, 2, NOW).unwrap();
+        let waiting = open.wait(2, NOW).unwrap();
         assert_eq!(waiting.intent, open.intent, "an open call stays open");
-        assert_eq!(waiting.wait(&record, None, 2, NOW), None);
-        assert_eq!(waiting.wait(&record, None, 1, NOW), None);
+        assert_eq!(waiting.wait(2, NOW), None);
+        assert_eq!(waiting.wait(1, NOW), None);
         // Somebody who had read the record before it changed is no reason to stop waiting.
         let settled = waiting.settle(remote("0"), "a", NOW);
         assert_eq!(settled.waiting, waiting.waiting);
@@ -469,12 +459,6 @@ mod tests {
         };
         assert_eq!(pushed.park(problem, 2, NOW).waiting, None);
         assert_eq!(settled.seen(2, NOW).unwrap().waiting, None);
-        let row = serde_json::to_value(&waiting).unwrap();
-        let waits: Waits = serde_json::from_value(row).unwrap();
-        assert_eq!(waits.waiting, waiting.waiting);
-        let other = serde_json::json!({ "settings": {}, "read_at": "2026-01-01T00:00:00Z" });
-        let waits: Waits = serde_json::from_value(other).unwrap();
-        assert_eq!(waits.waiting, None);
     }
 
     #[test]
