@@ -52,7 +52,7 @@ impl Operation {
         let in_path = |parameter: &&Value| parameter["in"] == "path";
         let of = self.parameters.iter().filter(in_path);
         of.filter(|parameter| match parameter["x-names"].as_str() {
-            None | Some("merchant" | "secret" | "deployment") => false,
+            None | Some("merchant" | "record" | "secret" | "deployment") => false,
             Some("connection" | "endpoint") => true,
             Some(other) => panic!("{}: nobody here knows what {other} is", self.id),
         })

@@ -91,6 +91,33 @@ const FUNCTIONS: &[Function] = &[
         source: Source::Api,
     },
     Function {
+        name: "api_records",
+        variables: &[
+            "TABLE_RECORDS",
+            "TABLE_CONNECTIONS",
+            "TABLE_LEDGER",
+            "SECRET_PLATFORM",
+            "QUEUE_SYNC_QUICKBOOKS_URL",
+            "ENABLE_ACCOUNTING_SYNC",
+            "ENABLE_CRM_SYNC",
+            "ENABLE_EMAIL_MARKETING",
+            "ENABLE_ADDITIONAL_PAYMENTS",
+            "ENABLE_LOYALTY_INTEGRATION",
+        ],
+        tables: &[
+            // The merchant; the records of a page.
+            ("Records", &["GetItem", "BatchGetItem"]),
+            // One connection, or all for their sum.
+            ("Connections", &["GetItem", "Query"]),
+            // One row, those of a page, those that something points to; a count, a resync.
+            (
+                "Ledger",
+                &["GetItem", "BatchGetItem", "Query", "UpdateItem"],
+            ),
+        ],
+        source: Source::Api,
+    },
+    Function {
         name: "api_webhooks",
         variables: &[
             "TABLE_RECORDS",
@@ -228,8 +255,8 @@ const FUNCTIONS: &[Function] = &[
             "NET_ALLOW_LOOPBACK",
         ],
         tables: &[
-            // Records; the event of a connection that ended.
-            ("Records", &["GetItem", "UpdateItem"]),
+            // Records, those of a resync in bulk; the event of a connection that ended.
+            ("Records", &["GetItem", "BatchGetItem", "UpdateItem"]),
             ("Outbox", &["UpdateItem"]),
             // All connections; one again for its tokens, which are put when they are renewed.
             (

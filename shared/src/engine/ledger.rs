@@ -6,8 +6,10 @@
 use super::push::Target;
 use crate::ctx::Ctx;
 use crate::error::{Code, Error, Result};
+use crate::model::event::RecordKind;
+use crate::model::notice::RecordRef;
 use crate::oauth::connection::Connection;
-use crate::store::{Condition, Key, Write, keys};
+use crate::store::{Condition, Group, Item, Key, Write, keys};
 use crate::sync::push::{Link, LinkState, Open, Problem};
 use chrono::TimeDelta;
 
@@ -17,6 +19,9 @@ pub(super) const RACE_ROUNDS_MAX: usize = 4;
 /// How long the queue keeps a message that failed before it comes again: the queues' visibility
 /// timeout in the template, in seconds.
 pub const RETRY_AFTER: TimeDelta = TimeDelta::seconds(720);
+
+/// The kinds of records that are pushed one by one, in the order in which the ledger lists them.
+pub const KINDS: [RecordKind; 2] = [RecordKind::Order, RecordKind::Refund];
 
 /// A row as it was read, with what must still hold when it is written.
 pub(super) struct Row<'a> {
@@ -103,6 +108,86 @@ impl Row<'_> {
             code,
         }
     }
+}
+
+/// One page of the records of `group`, which is a connection's ledger or a group beside it, in the order
+/// of `kind/id`: those of `kinds`, after the place `after`, at most `limit` of them. Returns them with the
+/// place after which the next page begins; `None` when there is none. A page may be empty before the
+/// end. What else the ledger holds, such as customers, is not read.
+pub async fn page(
+    ctx: &Ctx,
+    group: &Group,
+    kinds: &[RecordKind],
+    after: Option<&str>,
+    limit: usize,
+) -> Result<(Vec<Item>, Option<String>)> {
+    let start = |kind: &RecordKind| format!("{}/", kind.as_str());
+    let Some(after) = after.map(str::to_owned).or(kinds.first().map(start)) else {
+        return Ok((Vec::new(), None));
+    };
+    let at = kinds
+        .iter()
+        .position(|kind| after.starts_with(&start(kind)));
+    let at = at.ok_or_else(|| Error::internal("a page begins after a record of no kind"))?;
+    let prefix = start(&kinds[at]);
+    let cursor = keys::after_row(group, &after);
+    let page = ctx.store.list(group, Some(&cursor), limit).await?;
+    let mut items = page.items;
+    let read = items.len();
+    items.retain(|item| keys::place(&item.key).starts_with(&prefix));
+    let ended = items.len() < read || page.next.is_none();
+    let next = match (ended, items.last()) {
+        (false, Some(last)) => Some(keys::place(&last.key).to_owned()),
+        _ => kinds.get(at + 1).map(start),
+    };
+    Ok((items, next))
+}
+
+/// The record that stands at a place of the ledger, if it is one of [`KINDS`].
+pub fn record_at(place: &str) -> Option<RecordRef> {
+    let (name, id) = place.split_once('/')?;
+    let kind = KINDS.into_iter().find(|kind| kind.as_str() == name)?;
+    let id = id.to_owned();
+    Some(RecordRef { kind, id })
+}
+
+/// The keys of the rows of `records` at `connection`.
+pub fn rows(connection: &Connection, records: &[RecordRef]) -> Vec<Key> {
+    let (merchant, id) = (&connection.merchant_id, &connection.id);
+    let row = |record: &RecordRef| keys::link(merchant, id, record.kind.as_str(), &record.id);
+    records.iter().map(row).collect()
+}
+
+/// Writes what should point to the rows of `targets` and does not: rows that are older than what points
+/// to them have nothing that does.
+pub(super) async fn mend(ctx: &Ctx, connection: &Connection, targets: &[Target]) -> Result<()> {
+    let (merchant, id) = (&connection.merchant_id, &connection.id);
+    let mut places = Vec::new();
+    for Target { record, .. } in targets {
+        for group in [keys::troubled(merchant, id), keys::waiting(merchant, id)] {
+            places.push(keys::open(group, record.kind.as_str(), &record.id));
+        }
+    }
+    let found = ctx.store.get_many(&places).await?;
+    for (target, found) in targets.iter().zip(found.chunks(2)) {
+        let row = Row::load(ctx, connection, target).await?;
+        let open = [row.troubled(&row.link), row.waiting(&row.link)];
+        let mut writes = vec![Write::put(row.key.clone(), row.condition, &row.link)?];
+        for ((group, open), found) in [keys::troubled(merchant, id), keys::waiting(merchant, id)]
+            .into_iter()
+            .zip(open)
+            .zip(found)
+        {
+            let key = keys::open(group, target.record.kind.as_str(), &target.record.id);
+            if found.is_none() {
+                writes.extend(turned(key, None, open)?);
+            }
+        }
+        if writes.len() > 1 {
+            ctx.store.transact(writes).await?;
+        }
+    }
+    Ok(())
 }
 
 /// What becomes of the row at `key` that points to a row of the ledger. It is written whatever stands

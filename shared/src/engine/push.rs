@@ -3,6 +3,7 @@
 
 use super::dependencies::{self, Failures};
 use super::ledger::{self, RACE_ROUNDS_MAX, Row};
+use super::resync;
 use super::session::{Session, Stop};
 use super::waiting;
 use crate::ctx::Ctx;
@@ -96,6 +97,7 @@ pub async fn push(ctx: &Ctx, provider: &str, notices: &[Notice]) -> Vec<Result<(
     for (notice, target) in notices.iter().zip(targets) {
         outcomes.push(match target.and_then(|target| failed.get(&target)) {
             Some(line) => Err(Error::new(Code::UpstreamFailed, line.clone())),
+            None if notice.resync.is_some() => resync::step(ctx, provider, notice).await,
             None if began_again(notice) => waiting::take_up(ctx, provider, notice).await,
             None => Ok(()),
         });

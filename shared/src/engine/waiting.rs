@@ -7,12 +7,13 @@
 //! tried again alone. A mark goes away only when its record was dealt with, so a walk may be broken
 //! off, doubled and repeated.
 
+use super::again;
 use super::ledger;
 use super::push::{Target, load};
 use crate::ctx::Ctx;
 use crate::error::{Code, Error, Result};
 use crate::model::ids::ConnectionId;
-use crate::model::notice::{Envelope, Notice};
+use crate::model::notice::Notice;
 use crate::oauth::connection::{self, Connection, Status};
 use crate::providers::Accounting;
 use crate::store::{Item, keys};
@@ -69,10 +70,5 @@ pub(super) async fn take_up(ctx: &Ctx, provider: &dyn Accounting, notice: &Notic
     if notices.is_empty() {
         return Ok(());
     }
-    let messages = notices.into_iter().map(|detail| {
-        let envelope = Envelope { detail };
-        serde_json::to_string(&envelope).map_err(Error::internal)
-    });
-    let messages = messages.collect::<Result<Vec<String>>>()?;
-    ctx.queue.send(ctx.config.sync_queue(name)?, messages).await
+    again::send(ctx, name, notices).await
 }

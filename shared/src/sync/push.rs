@@ -110,6 +110,28 @@ pub struct Link {
     pub updated_at: Option<DateTime<Utc>>,
 }
 
+/// How a record stands at a provider, in the words of the API: the state of its row, unless a newer
+/// revision waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Standing {
+    Pending,
+    Synced,
+    Parked,
+    LeftOut,
+    Waiting,
+}
+
+impl Standing {
+    pub const ALL: [Standing; 5] = [
+        Standing::Pending,
+        Standing::Synced,
+        Standing::Parked,
+        Standing::LeftOut,
+        Standing::Waiting,
+    ];
+}
+
 /// The next step of a push.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
@@ -125,6 +147,18 @@ pub enum Step {
 }
 
 impl Link {
+    pub fn standing(&self) -> Standing {
+        if self.waiting.is_some() {
+            return Standing::Waiting;
+        }
+        match self.state {
+            LinkState::Pending => Standing::Pending,
+            LinkState::Synced => Standing::Synced,
+            LinkState::Parked => Standing::Parked,
+            LinkState::LeftOut => Standing::LeftOut,
+        }
+    }
+
     /// Decides the next step towards `content`, which is our record at revision `record_rev`.
     /// `identity` names the record and the connection.
     pub fn plan(&self, identity: &str, content: &str, record_rev: u64) -> Step {
