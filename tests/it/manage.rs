@@ -361,7 +361,7 @@ impl Api<'_> {
     }
 
     async fn until_waiting(&self, values: &Values, order: &str) {
-        let waits = |row: &Value| row["waiting"]["record"]["id"] == order;
+        let waits = |row: &Value| !row["waiting"].is_null();
         self.until_row("an order waits", values, order, waits).await;
     }
 

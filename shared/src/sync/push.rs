@@ -496,6 +496,90 @@ mod tests {
     }
 
     #[test]
+    fn what_fails_stays_open_until_it_stands_there() {
+        let problem = Problem {
+            code: "c".to_owned(),
+            detail: "d".to_owned(),
+        };
+        let next = NOW + chrono::TimeDelta::seconds(1);
+        let fail = |link: &Link, rev| link.fail(problem.clone(), rev, next, NOW);
+        let failed = fail(&Link::default(), 1).unwrap();
+        let failed = fail(&failed, 1).unwrap();
+        assert_eq!((failed.state, failed.attempts), (LinkState::Pending, 2));
+        assert_eq!(failed.next_attempt_at, Some(next));
+        let intended = |link: &Link, content: &str, rev| {
+            let step = link.plan("r", content, rev);
+            link.intend(&step, content, rev, NOW).unwrap()
+        };
+        let open = intended(&failed, "a", 2);
+        assert_eq!(open.problem, failed.problem, "it is not over yet");
+        assert_eq!(
+            fail(&open, 1),
+            None,
+            "somebody with a newer record is at work"
+        );
+        let synced = open.settle(remote("0"), "a", NOW);
+        let clean = |link: &Link| {
+            assert_eq!(link.state, LinkState::Synced);
+            assert_eq!((&link.problem, link.attempts), (&None, 0));
+            assert_eq!(link.next_attempt_at, None);
+        };
+        clean(&synced);
+        assert_eq!(fail(&synced, 2), None, "it stands there");
+        // A newer revision fails before it is known to be the same over there.
+        let failed = fail(&synced, 3).unwrap();
+        assert_eq!(failed.plan("r", "a", 3), Step::Done);
+        clean(&failed.seen(3, NOW).unwrap());
+        assert!(matches!(failed.plan("r", "b", 3), Step::Update { .. }));
+        // Parked, it is written again even where the content is the same.
+        let parked = synced.park(problem.clone(), 2, NOW);
+        assert!(matches!(parked.plan("r", "a", 2), Step::Update { .. }));
+        assert_eq!(parked.attempts, 1);
+        assert_eq!(fail(&parked, 2).unwrap().state, LinkState::Pending);
+    }
+
+    #[test]
+    fn a_state_has_the_time_of_its_beginning() {
+        let at = |seconds| NOW + chrono::TimeDelta::seconds(seconds);
+        let problem = Problem {
+            code: "c".to_owned(),
+            detail: "d".to_owned(),
+        };
+        let fail = |link: &Link, seconds| {
+            let now = at(seconds);
+            link.fail(problem.clone(), 1, now, now).unwrap()
+        };
+        let failing = fail(&fail(&Link::default(), 1), 2);
+        assert_eq!(failing.since, Some(at(1)));
+        assert_eq!(failing.updated_at, Some(at(2)));
+        let step = failing.plan("r", "a", 1);
+        let open = failing.intend(&step, "a", 1, at(3)).unwrap();
+        assert_eq!(open.since, Some(at(1)));
+        let synced = open.settle(remote("0"), "a", at(4));
+        assert_eq!(synced.since, Some(at(4)));
+        assert_eq!(synced.park(problem, 1, at(5)).since, Some(at(5)));
+    }
+
+    #[test]
+    fn rows_of_before_are_read() {
+        let row = serde_json::json!({
+            "state": "parked", "remote": { "id": "7", "version": "0" }, "content": null,
+            "intent": null, "record_rev": 3, "refusals": 1,
+            "problem": { "code": "c", "detail": "d" },
+            "waiting": {
+                "record": { "type": "order", "id": "1" }, "order_id": "1", "record_rev": 4,
+                "since": "2026-01-01T00:00:00Z",
+            },
+            "updated_at": "2026-01-01T00:00:00Z",
+        });
+        let link: Link = serde_json::from_value(row).unwrap();
+        assert_eq!(link.standing(), Standing::Waiting);
+        assert_eq!(link.waiting.unwrap().record_rev, 4);
+        assert_eq!((link.attempts, link.since), (0, None));
+        assert_eq!(link.remote.unwrap().number, None);
+    }
+
+    #[test]
     fn what_is_left_out_keeps_what_the_provider_holds() {
         let link = Link::default();
         let step = link.plan("r", "a", 1);
