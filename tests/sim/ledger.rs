@@ -376,8 +376,9 @@ fn a_resync_mends_what_is_older_than_its_pointers() {
     run.old_rows = true;
     assert_eq!(get(&run, "errors", &[])["data"], json!([]));
     // A window in which nothing lies, so that nothing is pushed.
-    let from = Some(run.ctx.now());
-    let start = resync::start(&run.ctx, &run.connection(), from, None);
+    let from = Some("2027-01-01T00:00:00Z".parse().unwrap());
+    let connection = run.connection();
+    let start = resync::start(&run.ctx, &connection, from, None);
     alone(start).unwrap();
     run.drain();
     run.old_rows = false;

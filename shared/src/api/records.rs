@@ -361,10 +361,15 @@ fn wanted(
             }
         }
         (None, Some(code)) => Ok(Wanted::Code(code, cursor(after.as_deref(), &KINDS)?)),
+        (Some(_), _) => Err(fault(
+            "/records",
+            "invalid_value",
+            "records are named alone, without a code and a cursor",
+        )),
         _ => Err(fault(
             "",
             "invalid_value",
-            "name either records, or a code of what is to be sent again (with the cursor of the answer before)",
+            "name records, or the code of what is to be sent again",
         )),
     }
 }
