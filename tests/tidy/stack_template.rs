@@ -699,6 +699,33 @@ fn a_message_stays_hidden_for_six_timeouts() {
     );
 }
 
+/// Records are sent to every queue of a provider again, and what the ledger says of the next try is what
+/// that queue does.
+#[test]
+fn what_is_pushed_can_be_retried() {
+    let template = template();
+    let queues = resources(&template, "AWS::SQS::Queue");
+    let api = FUNCTIONS.iter().find(|f| f.name == "api_records");
+    let api = api.expect("the function that retries");
+    let mut wrong = Vec::new();
+    let mut seen = 0;
+    for function in FUNCTIONS.iter().filter(|f| f.name.starts_with("sync_")) {
+        seen += 1;
+        let variable = format!("QUEUE_{}_URL", function.name.to_uppercase());
+        if !api.variables.contains(&variable.as_str()) {
+            wrong.push(format!("api_records does not know {variable}"));
+        }
+        let queue = format!("Queue{}", camel(function.name));
+        let hidden = deployed(&queues[&queue]["VisibilityTimeout"]);
+        let said = crossdock::engine::ledger::RETRY_AFTER.num_seconds();
+        if hidden != u64::try_from(said).ok() {
+            wrong.push(format!("{queue}: {hidden:?} s, and the ledger says {said}"));
+        }
+    }
+    assert!(seen > 0);
+    none("records that cannot be sent again", wrong);
+}
+
 /// A `Resource` with a star has a comment right above it or beside it.
 #[test]
 fn every_star_has_a_reason() {
