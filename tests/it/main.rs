@@ -19,6 +19,7 @@ mod kill;
 mod logs;
 mod manage;
 mod providers;
+mod records;
 mod refresh;
 mod rotation;
 mod store;
@@ -45,6 +46,7 @@ const TESTS: [(&str, Test); 13] = [
     ("attacks", |world| Box::pin(attacks::test(world))),
     ("imports", |world| Box::pin(imports::test(world))),
     ("manage", |world| Box::pin(manage::test(world))),
+    ("records", |world| Box::pin(records::test(world))),
     ("story", |world| Box::pin(story::test(world))),
     ("webhooks", |world| Box::pin(webhooks::test(world))),
     ("rotation", |world| Box::pin(rotation::test(world))),

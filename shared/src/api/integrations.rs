@@ -66,15 +66,10 @@ struct ImportRequest {
 
 pub fn handle<'a>(ctx: &'a Ctx, request: &'a Request) -> BoxFuture<'a, Result<Response>> {
     Box::pin(async move {
-        let platform = auth::platform(ctx, request).await?;
+        let call = Call::open(ctx, request).await?;
         let segments = request.segments();
         let ["api", "v1", "integrations", rest @ ..] = segments.as_slice() else {
             return Err(request.unknown());
-        };
-        let call = Call {
-            ctx,
-            request,
-            platform,
         };
         match (request.method.as_str(), rest) {
             ("GET", []) => call.list(None).await,
@@ -96,13 +91,22 @@ pub fn handle<'a>(ctx: &'a Ctx, request: &'a Request) -> BoxFuture<'a, Result<Re
 }
 
 /// One authenticated request.
-struct Call<'a> {
-    ctx: &'a Ctx,
-    request: &'a Request,
+pub(super) struct Call<'a> {
+    pub ctx: &'a Ctx,
+    pub request: &'a Request,
     platform: Platform,
 }
 
 impl Call<'_> {
+    /// Lets a request in that has the platform's key.
+    pub(super) async fn open<'a>(ctx: &'a Ctx, request: &'a Request) -> Result<Call<'a>> {
+        Ok(Call {
+            ctx,
+            request,
+            platform: auth::platform(ctx, request).await?,
+        })
+    }
+
     /// The category of a path, unless it is switched off.
     fn category(&self, name: &str) -> Result<Category> {
         let category = any_category(name)?;
@@ -131,7 +135,7 @@ impl Call<'_> {
         }
     }
 
-    async fn merchant(&self, id: &MerchantId) -> Result<Merchant> {
+    pub(super) async fn merchant(&self, id: &MerchantId) -> Result<Merchant> {
         self.platform.merchant(self.ctx, id).await
     }
 
@@ -142,6 +146,17 @@ impl Call<'_> {
         id: &str,
         merchant: &MerchantId,
     ) -> Result<(MerchantId, ConnectionId)> {
+        let connection = self.held(category, id, merchant).await?;
+        Ok((connection.merchant_id, connection.id))
+    }
+
+    /// The same, whole.
+    pub(super) async fn held(
+        &self,
+        category: &str,
+        id: &str,
+        merchant: &MerchantId,
+    ) -> Result<Connection> {
         let category = self.category(category)?;
         self.connection_of(category, id, merchant).await
     }
@@ -158,7 +173,7 @@ impl Call<'_> {
         if connection.category != category {
             return Err(Error::not_found(format!("connection {id}")));
         }
-        Ok((merchant.id, id))
+        Ok(connection)
     }
 
     async fn list(&self, only: Option<Category>) -> Result<Response> {
@@ -213,8 +228,7 @@ impl Call<'_> {
 
     async fn show(&self, category: &str, id: &str) -> Result<Response> {
         let merchant = self.request.merchant_id()?;
-        let (merchant, id) = self.connection(category, id, &merchant).await?;
-        let (_, connection) = connection::load(self.ctx, &merchant, &id).await?;
+        let connection = self.held(category, id, &merchant).await?;
         self.reply(200, connection).await
     }
 

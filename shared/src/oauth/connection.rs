@@ -311,6 +311,7 @@ impl Connection {
             order_id: None,
             accepted_at: now,
             after: None,
+            resync: None,
         };
         let merchant = &self.merchant_id;
         Ok(vec![

@@ -127,11 +127,12 @@ fn document_entity(document: Document) -> &'static str {
     }
 }
 
-/// The id and version of an entity in an answer.
+/// The id, version and number of an entity in an answer.
 fn remote(entity: &Value) -> Option<Remote> {
     Some(Remote {
         id: entity["Id"].as_str()?.to_owned(),
         version: entity["SyncToken"].as_str()?.to_owned(),
+        number: entity["DocNumber"].as_str().map(str::to_owned),
     })
 }
 
