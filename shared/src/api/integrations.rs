@@ -166,7 +166,7 @@ impl Call<'_> {
         category: Category,
         id: &str,
         merchant: &MerchantId,
-    ) -> Result<(MerchantId, ConnectionId)> {
+    ) -> Result<Connection> {
         let merchant = self.merchant(merchant).await?;
         let id: ConnectionId = path_id(id)?;
         let (_, connection) = connection::load(self.ctx, &merchant.id, &id).await?;
@@ -285,7 +285,8 @@ impl Call<'_> {
         let body: DisconnectRequest = self.request.read()?;
         // Whoever switches a category off must still be able to give up what it holds.
         let category = any_category(category)?;
-        let (merchant, id) = self.connection_of(category, id, &body.merchant_id).await?;
+        let connection = self.connection_of(category, id, &body.merchant_id).await?;
+        let (merchant, id) = (connection.merchant_id, connection.id);
         let connection = manage::disconnect(self.ctx, &merchant, &id, body.force).await?;
         self.reply(200, connection).await
     }
