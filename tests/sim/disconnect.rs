@@ -164,6 +164,7 @@ async fn consent(ctx: &Ctx, connection: &Connection) -> Consent {
         reference: None,
         scopes: Vec::new(),
         confirmation_hash: hash("confirmation"),
+        browser: None,
         expires_at: now + LIFE,
     }
 }

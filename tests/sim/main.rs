@@ -13,6 +13,7 @@ mod cell;
 mod disconnect;
 mod explore;
 mod health;
+mod ledger;
 mod links;
 mod refresh;
 mod rotation;

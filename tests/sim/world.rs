@@ -108,6 +108,8 @@ pub struct State {
     pub chances: Chances,
     pub store_calls: u64,
     pub net_calls: u64,
+    /// How many rows of the ledger each write of it wrote.
+    pub ledger_writes: Vec<usize>,
     pub store_plan: Option<Planned>,
     pub net_plan: Option<Planned>,
     pub late: Vec<http::Request<Vec<u8>>>,
@@ -164,6 +166,7 @@ impl World {
                 chances: Chances::default(),
                 store_calls: 0,
                 net_calls: 0,
+                ledger_writes: Vec::new(),
                 store_plan: None,
                 net_plan: None,
                 late: Vec::new(),
@@ -385,6 +388,9 @@ impl Store for World {
             Some(_) => return Err(WriteError::Failed(failed("a write was throttled"))),
         }
         let keys: Vec<Key> = writes.iter().map(|write| write.key().clone()).collect();
+        if keys[0].table() == Table::Ledger {
+            self.state().ledger_writes.push(keys.len());
+        }
         let done = self.memory.transact(writes).await;
         if let Err(WriteError::Condition(index)) = &done {
             self.note(|| format!("  store: the condition on {:?} does not hold", keys[*index]));

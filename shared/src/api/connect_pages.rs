@@ -1,5 +1,5 @@
-//! `/connect/…` and `/oauth/cb/…`: the two stops of a merchant's browser on its way to a provider and
-//! back. What goes wrong is told on a page, in words.
+//! `/connect/…`, `/oauth/cb/…` and `/oauth/proof/…`: the stops of a merchant's browser on its way to a
+//! provider, back, and on to the shop. What goes wrong is told on a page, in words.
 
 use super::{Request, Response};
 use crate::ctx::Ctx;
@@ -33,7 +33,7 @@ pub fn start<'a>(ctx: &'a Ctx, request: &'a Request) -> BoxFuture<'a, Result<Res
                     ""
                 };
                 let cookie = format!(
-                    "{}={}; Path=/oauth/cb; Max-Age={COOKIE_AGE}; HttpOnly; SameSite=Lax{secure}",
+                    "{}={}; Path=/oauth; Max-Age={COOKIE_AGE}; HttpOnly; SameSite=Lax{secure}",
                     started.cookie_name, started.cookie
                 );
                 let response = match started.next {
@@ -57,7 +57,7 @@ pub fn callback<'a>(ctx: &'a Ctx, request: &'a Request) -> BoxFuture<'a, Result<
     Box::pin(async move {
         let segments = request.segments();
         let [_, _, provider, tenant] = segments.as_slice() else {
-            return Err(request.unknown());
+            return prove(ctx, request, &segments).await;
         };
         let posted = match request.method.as_str() {
             "GET" => false,
@@ -91,6 +91,21 @@ pub fn callback<'a>(ctx: &'a Ctx, request: &'a Request) -> BoxFuture<'a, Result<
             Err(error) => page(error),
         }
     })
+}
+
+/// `/oauth/proof/…`: the backend sends its user here, to see whether this is the browser that gave the
+/// consent.
+async fn prove(ctx: &Ctx, request: &Request, segments: &[&str]) -> Result<Response> {
+    let ["oauth", "proof", secret] = segments else {
+        return Err(request.unknown());
+    };
+    if request.method != "GET" {
+        return Err(request.unknown());
+    }
+    match connect::prove(ctx, secret, &request.cookies).await {
+        Ok(url) => Ok(redirect(url.as_str())),
+        Err(error) => page(error),
+    }
 }
 
 fn redirect(url: &str) -> Response {

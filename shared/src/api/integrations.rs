@@ -6,7 +6,7 @@ use crate::error::{Code, Error, FieldError, Result};
 use crate::model::ids::{ConnectionId, MerchantId};
 use crate::model::text::{check_direction, check_line, check_time};
 use crate::oauth::connection::{self, Connection, Entry, Health, Settings, Status};
-use crate::oauth::{connect, manage};
+use crate::oauth::{connect, import, manage};
 use crate::providers::{Category, Manifest, Provider, provider};
 use crate::store::{Item, keys};
 use auth::{Merchant, Platform};
@@ -61,20 +61,15 @@ struct SettingsRequest {
 #[serde(deny_unknown_fields)]
 struct ImportRequest {
     merchant_id: MerchantId,
-    tokens: connect::Import,
+    tokens: import::Import,
 }
 
 pub fn handle<'a>(ctx: &'a Ctx, request: &'a Request) -> BoxFuture<'a, Result<Response>> {
     Box::pin(async move {
-        let platform = auth::platform(ctx, request).await?;
+        let call = Call::open(ctx, request).await?;
         let segments = request.segments();
         let ["api", "v1", "integrations", rest @ ..] = segments.as_slice() else {
             return Err(request.unknown());
-        };
-        let call = Call {
-            ctx,
-            request,
-            platform,
         };
         match (request.method.as_str(), rest) {
             ("GET", []) => call.list(None).await,
@@ -96,13 +91,22 @@ pub fn handle<'a>(ctx: &'a Ctx, request: &'a Request) -> BoxFuture<'a, Result<Re
 }
 
 /// One authenticated request.
-struct Call<'a> {
-    ctx: &'a Ctx,
-    request: &'a Request,
+pub(super) struct Call<'a> {
+    pub ctx: &'a Ctx,
+    pub request: &'a Request,
     platform: Platform,
 }
 
 impl Call<'_> {
+    /// Lets a request in that has the platform's key.
+    pub(super) async fn open<'a>(ctx: &'a Ctx, request: &'a Request) -> Result<Call<'a>> {
+        Ok(Call {
+            ctx,
+            request,
+            platform: auth::platform(ctx, request).await?,
+        })
+    }
+
     /// The category of a path, unless it is switched off.
     fn category(&self, name: &str) -> Result<Category> {
         let category = any_category(name)?;
@@ -131,7 +135,7 @@ impl Call<'_> {
         }
     }
 
-    async fn merchant(&self, id: &MerchantId) -> Result<Merchant> {
+    pub(super) async fn merchant(&self, id: &MerchantId) -> Result<Merchant> {
         self.platform.merchant(self.ctx, id).await
     }
 
@@ -142,6 +146,17 @@ impl Call<'_> {
         id: &str,
         merchant: &MerchantId,
     ) -> Result<(MerchantId, ConnectionId)> {
+        let connection = self.held(category, id, merchant).await?;
+        Ok((connection.merchant_id, connection.id))
+    }
+
+    /// The same, whole.
+    pub(super) async fn held(
+        &self,
+        category: &str,
+        id: &str,
+        merchant: &MerchantId,
+    ) -> Result<Connection> {
         let category = self.category(category)?;
         self.connection_of(category, id, merchant).await
     }
@@ -151,14 +166,14 @@ impl Call<'_> {
         category: Category,
         id: &str,
         merchant: &MerchantId,
-    ) -> Result<(MerchantId, ConnectionId)> {
+    ) -> Result<Connection> {
         let merchant = self.merchant(merchant).await?;
         let id: ConnectionId = path_id(id)?;
         let (_, connection) = connection::load(self.ctx, &merchant.id, &id).await?;
         if connection.category != category {
             return Err(Error::not_found(format!("connection {id}")));
         }
-        Ok((merchant.id, id))
+        Ok(connection)
     }
 
     async fn list(&self, only: Option<Category>) -> Result<Response> {
@@ -185,8 +200,12 @@ impl Call<'_> {
     }
 
     async fn reply(&self, status: u16, connection: Connection) -> Result<Response> {
+        Response::json(status, &self.shown(connection).await?)
+    }
+
+    async fn shown(&self, connection: Connection) -> Result<Value> {
         let mut views = views(self.ctx, std::slice::from_ref(&connection)).await?;
-        Response::json(status, &views.remove(0))
+        Ok(views.remove(0))
     }
 
     async fn connect(&self, category: &str, name: &str) -> Result<Response> {
@@ -203,14 +222,13 @@ impl Call<'_> {
         let provider = self.provider(category, name)?;
         let body: ImportRequest = self.request.read()?;
         let merchant = self.merchant(&body.merchant_id).await?;
-        let connection = connect::import(self.ctx, &merchant.id, provider, body.tokens).await?;
+        let connection = import::import(self.ctx, &merchant.id, provider, body.tokens).await?;
         self.reply(201, connection).await
     }
 
     async fn show(&self, category: &str, id: &str) -> Result<Response> {
         let merchant = self.request.merchant_id()?;
-        let (merchant, id) = self.connection(category, id, &merchant).await?;
-        let (_, connection) = connection::load(self.ctx, &merchant, &id).await?;
+        let connection = self.held(category, id, &merchant).await?;
         self.reply(200, connection).await
     }
 
@@ -218,8 +236,12 @@ impl Call<'_> {
         let body: ConfirmRequest = self.request.read()?;
         let (merchant, id) = self.connection(category, id, &body.merchant_id).await?;
         let confirmation = body.confirmation.expose_secret();
-        let connection = connect::confirm(self.ctx, &merchant, &id, confirmation).await?;
-        self.reply(200, connection).await
+        let confirmed = connect::confirm(self.ctx, &merchant, &id, confirmation).await?;
+        let body = json!({
+            "connection": self.shown(confirmed.connection).await?,
+            "continue_url": confirmed.continue_url,
+        });
+        Ok(Response::json(200, &body)?.header("cache-control", "no-store"))
     }
 
     async fn reconnect(&self, category: &str, id: &str) -> Result<Response> {
@@ -263,7 +285,8 @@ impl Call<'_> {
         let body: DisconnectRequest = self.request.read()?;
         // Whoever switches a category off must still be able to give up what it holds.
         let category = any_category(category)?;
-        let (merchant, id) = self.connection_of(category, id, &body.merchant_id).await?;
+        let connection = self.connection_of(category, id, &body.merchant_id).await?;
+        let (merchant, id) = (connection.merchant_id, connection.id);
         let connection = manage::disconnect(self.ctx, &merchant, &id, body.force).await?;
         self.reply(200, connection).await
     }

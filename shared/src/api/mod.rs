@@ -8,6 +8,7 @@ pub mod integrations;
 pub mod merchants;
 pub mod openapi;
 pub mod problem;
+pub mod records;
 pub mod routes;
 pub mod webhooks;
 

@@ -4,7 +4,9 @@
 //!
 //! Two marks go beyond the standard. `x-names` says of a parameter or a member what its value names:
 //! a `merchant`, or a `connection` or an `endpoint` of one, which nobody else may reach. What names a
-//! `secret` or the `deployment` belongs to no merchant.
+//! `secret` or the `deployment` belongs to no merchant, and a `record` is named by the merchant itself.
+
+mod records;
 
 use super::routes::{ROUTES, Route};
 use super::{BODY_BYTES_MAX, events, integrations, merchants, webhooks};
@@ -75,6 +77,7 @@ pub fn document() -> Value {
             { "name": "Events", "description": "What happened in the shop." },
             { "name": "Merchants", "description": "Whose shop it is." },
             { "name": "Integrations", "description": "A merchant's connections to providers." },
+            { "name": "Records", "description": "What of a merchant's records stands at a connection." },
             { "name": "Webhooks", "description": "A developer's endpoints." },
             { "name": BROWSER, "description": "Stops of a merchant's browser; not for programs." },
             { "name": "Service", "description": "The service itself." },
@@ -215,6 +218,9 @@ fn refused(tag: &str) -> Value {
 }
 
 fn about(route: &Route) -> Operation {
+    if let Some(operation) = records::about(route) {
+        return operation;
+    }
     let connection = |id, summary, body| Operation {
         id,
         tag: "Integrations",
@@ -388,14 +394,22 @@ fn about(route: &Route) -> Operation {
             &["merchant_id", "limit", "cursor"],
             "HistoryPage",
         ),
-        ("POST", "/api/v1/integrations/{category}/{connection_id}/confirm") => connection(
-            "confirm",
-            "Makes a connection live, with the confirmation that the merchant's browser brought back.",
-            (
-                "ConfirmRequest",
-                json!({ "merchant_id": MERCHANT, "confirmation": "placeholder" }),
-            ),
-        ),
+        ("POST", "/api/v1/integrations/{category}/{connection_id}/confirm") => Operation {
+            answers: vec![(
+                200,
+                "The connection, and where to send the user's browser to make it live.",
+                Answer::Json("Confirmed"),
+            )],
+            ..connection(
+                "confirm",
+                "Confirms for a user of the backend's what that user's browser brought back. It may \
+                 be sent again.",
+                (
+                    "ConfirmRequest",
+                    json!({ "merchant_id": MERCHANT, "confirmation": "placeholder" }),
+                ),
+            )
+        },
         ("POST", "/api/v1/integrations/{category}/{connection_id}/reconnect") => link(
             "reconnect",
             "Makes a link that repairs this connection; it keeps its id.",
@@ -493,6 +507,11 @@ fn about(route: &Route) -> Operation {
             ],
             ..browser("openLink", "Opens a connect link.")
         },
+        ("GET", "/oauth/proof/{secret}") => browser(
+            "proveBrowser",
+            "Takes the browser of a user whose backend has confirmed a connection, makes the \
+             connection live if the consent was given in it, and sends it back to the shop.",
+        ),
         ("GET", "/oauth/cb/{provider}/{tenant}") => browser(
             "takeBack",
             "Takes the browser back from the provider's consent.",
@@ -522,8 +541,10 @@ fn parameters() -> Value {
     let providers: Vec<&str> = PROVIDERS.iter().map(|one| one.manifest().name).collect();
     let id = reference("Id");
     let text = json!({ "type": "string", "minLength": 1 });
-    let longest = integrations::ENTRIES_MAX.min(webhooks::DELIVERIES_MAX);
-    json!({
+    let longest = integrations::ENTRIES_MAX
+        .min(webhooks::DELIVERIES_MAX)
+        .min(super::records::RECORDS_MAX);
+    let mut parameters = json!({
         "path_merchant_id": path("merchant_id", Some("merchant"), id.clone(), MERCHANT),
         "path_connection_id": path("connection_id", Some("connection"), id.clone(), CONNECTION),
         "path_endpoint_id": path("endpoint_id", Some("endpoint"), id.clone(), ENDPOINT),
@@ -532,6 +553,7 @@ fn parameters() -> Value {
             "provider", None, json!({ "type": "string", "enum": providers }), "quickbooks",
         ),
         "path_link": path("link", Some("secret"), text.clone(), "placeholder"),
+        "path_secret": path("secret", Some("secret"), text.clone(), "placeholder"),
         "path_tenant": path("tenant", Some("deployment"), text, "placeholder"),
         "query_merchant_id": {
             "name": "merchant_id", "in": "query", "required": true, "schema": id,
@@ -547,7 +569,11 @@ fn parameters() -> Value {
             "description": "The `next_cursor` of the page before; without it the list begins.",
             "schema": { "type": "string" },
         },
-    })
+    });
+    if let (Value::Object(all), Value::Object(more)) = (&mut parameters, records::parameters()) {
+        all.extend(more);
+    }
+    parameters
 }
 
 fn event_example() -> Value {
@@ -636,6 +662,7 @@ fn schemas() -> Value {
     ]
     .into_iter()
     .chain([connection_schemas(), request_schemas(), endpoint_schemas()])
+    .chain([records::schemas()])
     {
         if let Value::Object(part) = part {
             all.extend(part);
@@ -827,6 +854,15 @@ fn connection_schemas() -> Value {
     let mut connections = page("Connection");
     connections["properties"]["providers"] = list("Offer");
     json!({
+        "Confirmed": answer(json!({
+            "connection": reference("Connection"),
+            "continue_url": {
+                "type": ["string", "null"], "format": "uri",
+                "description": "Send the browser of the user here: if the consent was given in it, \
+                    the connection is live and the browser comes back to the return address. Null \
+                    when that is done.",
+            },
+        }), &[]),
         "Connection": answer(json!({
             "id": { "allOf": [reference("Id")], "x-names": "connection" },
             "merchant_id": merchant_id(),

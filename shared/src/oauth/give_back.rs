@@ -6,6 +6,7 @@ use super::connect::Owner;
 use super::connection::{
     Along, Connection, Consent, Decision, PATIENCE_LONG, Status, change_within, load,
 };
+use super::manage::PATIENCE;
 use super::setup::{self, Rejected, Setup, account, is_invalid_grant, token_error};
 use super::{hash, tokens};
 use crate::ctx::Ctx;
@@ -105,7 +106,7 @@ async fn is_shared(ctx: &Ctx, setup: &Setup, connection: &Connection) -> Result<
 /// where that can be done.
 async fn in_use(ctx: &Ctx, setup: &Setup, connection: &Connection) -> Result<Grant> {
     let (merchant, id) = (&connection.merchant_id, &connection.id);
-    match tokens::access(ctx, setup, merchant, id, tokens::Need::Good).await {
+    match tokens::access_within(ctx, PATIENCE, setup, merchant, id, tokens::Need::Good).await {
         Ok((_, grant)) => Ok(grant),
         Err(error) if error.code() == Code::ConnectionReauthRequired => {
             tokens::grant(ctx, connection).await

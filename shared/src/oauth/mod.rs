@@ -3,6 +3,7 @@
 pub mod connect;
 pub mod connection;
 mod give_back;
+pub mod import;
 pub mod manage;
 pub mod setup;
 pub mod tokens;

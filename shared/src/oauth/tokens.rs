@@ -194,6 +194,19 @@ pub async fn access(
     id: &ConnectionId,
     need: Need<'_>,
 ) -> Result<(Connection, Grant)> {
+    access_within(ctx, Duration::MAX, setup, merchant, id, need).await
+}
+
+/// The same for somebody who cannot wait as long as it takes to be sure that whoever renews is dead:
+/// after `patience` it is [`Code::Busy`].
+pub(super) async fn access_within(
+    ctx: &Ctx,
+    patience: Duration,
+    setup: &Setup,
+    merchant: &MerchantId,
+    id: &ConnectionId,
+    need: Need<'_>,
+) -> Result<(Connection, Grant)> {
     let mut watched: Option<Watched> = None;
     let mut pause = LOOK_FIRST;
     loop {
@@ -239,6 +252,15 @@ pub async fn access(
                 fence,
             };
             return renewal.run(&grant).await;
+        }
+        if watched
+            .as_ref()
+            .is_some_and(|watched| watched.waited >= patience)
+        {
+            return Err(Error::new(
+                Code::Busy,
+                "the access is being renewed at this moment; send it again in a minute",
+            ));
         }
         ctx.clock.sleep(pause).await;
         if let Some(watched) = &mut watched {
@@ -367,7 +389,7 @@ impl Renewal<'_> {
             let mut along = Along::default();
             if current.status == Status::ReauthRequired {
                 // Somebody was refused with the tokens before, while these were on their way.
-                current.status = Status::Live;
+                current.status = current.at_work();
                 along = Along::entry(
                     Happened::Recovered,
                     "the provider gave new tokens after all",

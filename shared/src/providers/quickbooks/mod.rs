@@ -127,11 +127,12 @@ fn document_entity(document: Document) -> &'static str {
     }
 }
 
-/// The id and version of an entity in an answer.
+/// The id, version and number of an entity in an answer.
 fn remote(entity: &Value) -> Option<Remote> {
     Some(Remote {
         id: entity["Id"].as_str()?.to_owned(),
         version: entity["SyncToken"].as_str()?.to_owned(),
+        number: entity["DocNumber"].as_str().map(str::to_owned),
     })
 }
 
@@ -156,6 +157,10 @@ fn answer(response: &Response) -> Result<Value, Fault> {
 impl Provider for QuickBooks {
     fn manifest(&self) -> &'static Manifest {
         &MANIFEST
+    }
+
+    fn is_account_id(&self, id: &str) -> bool {
+        id.bytes().all(|byte| byte.is_ascii_digit())
     }
 
     fn account_requests(&self, site: &Site, grant: &Grant) -> Vec<Request> {
