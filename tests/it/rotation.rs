@@ -105,10 +105,11 @@ async fn sealed(world: &World) -> BTreeMap<String, (String, Vec<Value>)> {
         for row in world.rows(table, None).await.into_values() {
             let text = row["doc"]["S"].as_str().expect("a document");
             let row: Value = serde_json::from_str(text).expect("JSON");
-            let Some(root) = row["key"]["root"].as_str() else {
+            // An import that failed half way has a key too, for a day, and no id.
+            let (Some(root), Some(id)) = (row["key"]["root"].as_str(), row["id"].as_str()) else {
                 continue;
             };
-            let id = row["id"].as_str().expect("an id").to_owned();
+            let id = id.to_owned();
             let parts = ["tokens", "previous", "consent"];
             let mut texts: Vec<Value> = parts
                 .iter()

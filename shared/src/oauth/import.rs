@@ -196,7 +196,19 @@ async fn renewed(
     let owner = format!("import/{token}");
     let row = keys::import(merchant, &token);
     let now = ctx.now();
-    let (condition, key, wrapped) = match ctx.store.get(&row).await? {
+    let (mut kept, mut fresh) = (None, Condition::Absent);
+    if let Some(item) = ctx.store.get(&row).await? {
+        let held: Brought = item.read()?;
+        fresh = Condition::Rev(item.rev);
+        match vault::unwrap(ctx, &owner, &held.key).await {
+            Ok(key) => kept = Some((item.rev, held, key)),
+            // The root key that wrapped it was forgotten meanwhile, and what was given with it.
+            Err(error) => {
+                tracing::warn!(error = %error.chain(), "what an import was given is lost")
+            }
+        }
+    }
+    let (condition, key, wrapped) = match kept {
         None => {
             // Whose account it is, an access token can tell before the refresh token is used; where
             // it cannot, the renewed one does.
@@ -206,11 +218,9 @@ async fn renewed(
                 connect::claim(ctx, setup.manifest(), &account.id, merchant).await?;
             }
             let (key, wrapped) = vault::new_key(ctx, &owner).await?;
-            (Condition::Absent, key, wrapped)
+            (fresh, key, wrapped)
         }
-        Some(item) => {
-            let held: Brought = item.read()?;
-            let key = vault::unwrap(ctx, &owner, &held.key).await?;
+        Some((rev, held, key)) => {
             if let Some(sealed) = &held.sealed {
                 let mut kept = tokens::open(&key, &owner, sealed)?;
                 kept.facts.extend(grant.facts);
@@ -231,7 +241,7 @@ async fn renewed(
                     "these tokens are being imported at this moment; send it again in a minute",
                 ));
             }
-            (Condition::Rev(item.rev), key, held.key)
+            (Condition::Rev(rev), key, held.key)
         }
     };
     let kept_until = (now + KEPT).timestamp();

@@ -46,10 +46,12 @@ async fn serve(ctx: &Ctx, handler: Handler, request: &Request) -> Response {
     }
 }
 
-/// The path as a log may hold it: a connect link's secret stands in its path.
+/// The path as a log may hold it: some have a secret at their end.
 fn route(path: &str) -> &str {
     if path.starts_with("/connect/") {
         "/connect/…"
+    } else if path.starts_with("/oauth/proof/") {
+        "/oauth/proof/…"
     } else {
         path
     }
