@@ -252,6 +252,8 @@ fn verdict(manifest: &Manifest, fault: Fault) -> String {
 mod tests {
     use super::*;
     use crossdock::providers::PROVIDERS;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
 
@@ -260,13 +262,15 @@ mod tests {
         let net = Client::new(true).expect("a client");
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let there = format!("http://{}", listener.local_addr().expect("an address"));
-        // It answers one call for each provider, and is gone after that.
+        let calls = Arc::new(AtomicUsize::new(0));
+        let seen = calls.clone();
         let server = tokio::spawn(async move {
-            for _ in PROVIDERS {
+            loop {
                 let (mut stream, _) = listener.accept().await.expect("a call");
                 let mut request = [0; 4096];
                 let length = stream.read(&mut request).await.expect("a request");
                 assert!(length > 0, "a real call");
+                seen.fetch_add(1, Ordering::Relaxed);
                 let answer =
                     b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
                 stream.write_all(answer).await.expect("it is taken");
@@ -290,8 +294,16 @@ mod tests {
             let said = check(&net, *provider, &given).await;
             assert_eq!(said.is_err(), platform, "{}: {said:?}", manifest.name);
             asked.push((provider, given));
+            assert_eq!(
+                calls.load(Ordering::Relaxed),
+                asked.len(),
+                "{}",
+                manifest.name
+            );
         }
-        server.await.expect("each provider called once");
+        // The task holds the port until it has ended.
+        server.abort();
+        server.await.expect_err("it was broken off");
         for (provider, given) in asked {
             let said = check(&net, *provider, &given)
                 .await
