@@ -13,7 +13,6 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use url::Url;
 
 /// Where neither came, and what to do then.
 const NEITHER: &str = "neither a consent nor a refusal; nothing was connected, go back to the shop";
@@ -670,13 +669,7 @@ async fn stolen_link(stage: &mut Stage) {
     stage.settle().await;
 
     // He passes the address on to the victim, whose own session then confirms it.
-    let asked = world.ask_to_confirm(&victim, &id, &confirmation).await;
-    let asked = asked.expect(200).json();
-    let url: Url = asked["continue_url"]
-        .as_str()
-        .expect("a URL")
-        .parse()
-        .expect("a URL");
+    let url = world.continue_url(&victim, &id, &confirmation).await;
     stage.begin().await;
     let name = "a stolen link, passed on to its owner";
     let (own_name, _) = visit.cookie.split_once('=').expect("a pair");
@@ -710,13 +703,7 @@ async fn one_account_for_two(stage: &mut Stage) {
     for round in ["a slow confirmation", "a slow confirmation of a reconnect"] {
         let (id, confirmation) = world.pending(&slow).await;
         let other = world.connect(&quick).await;
-        let asked = world.ask_to_confirm(&slow, &id, &confirmation).await;
-        let asked = asked.expect(200).json();
-        let url: Url = asked["continue_url"]
-            .as_str()
-            .expect("a URL")
-            .parse()
-            .expect("a URL");
+        let url = world.continue_url(&slow, &id, &confirmation).await;
         let cookie = world
             .browser_of(&confirmation)
             .expect("a browser brought it");

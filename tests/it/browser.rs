@@ -362,7 +362,6 @@ impl World {
     pub async fn disconnect(&self, shop: &Shop, id: &str) {
         let category = shop.provider.category;
         let path = format!("/api/v1/integrations/{category}/{id}/disconnect");
-        // Some stand-ins of keys have nothing to give back.
         let body = json!({ "merchant_id": shop.merchant });
         self.post(&path, &body).await.expect(200);
     }
@@ -371,6 +370,14 @@ impl World {
     pub async fn prove(&self, url: &Url, cookie: Option<&str>) -> Reply {
         self.secret(url.path().rsplit('/').next().expect("a last segment"));
         self.open(url, cookie).await
+    }
+
+    /// Where the backend sends its user after it has confirmed.
+    pub async fn continue_url(&self, shop: &Shop, id: &str, confirmation: &str) -> Url {
+        let asked = self.ask_to_confirm(shop, id, confirmation).await;
+        let asked = asked.expect(200).json();
+        let url = asked["continue_url"].as_str().expect("it is not live yet");
+        url.parse().expect("a URL")
     }
 
     /// The backend shows a confirmation.

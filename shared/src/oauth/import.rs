@@ -208,6 +208,7 @@ async fn renewed(
             }
         }
     }
+    let mut held = None;
     let (condition, key, wrapped) = match kept {
         None => {
             // Whose account it is, an access token can tell before the refresh token is used; where
@@ -220,46 +221,46 @@ async fn renewed(
             let (key, wrapped) = vault::new_key(ctx, &owner).await?;
             (fresh, key, wrapped)
         }
-        Some((rev, held, key)) => {
-            if let Some(sealed) = &held.sealed {
+        Some((rev, before, key)) => {
+            if let Some(sealed) = &before.sealed {
                 let mut kept = tokens::open(&key, &owner, sealed)?;
                 kept.facts.extend(grant.facts);
                 let rejected = account(ctx, setup, &kept).await.err();
                 if !matches!(rejected, Some(Rejected::Theirs(Fault::Unauthorized))) {
                     let given = Given {
                         grant: kept,
-                        access_expires_at: held.access_expires_at,
-                        scopes: held.scopes,
+                        access_expires_at: before.access_expires_at,
+                        scopes: before.scopes,
                     };
                     return Ok((row, given));
                 }
                 // It has ended meanwhile, and its own refresh token is as good as the first was.
                 grant = kept;
-            } else if now - held.begun_at < AT_WORK {
+            } else if now - before.begun_at < AT_WORK {
                 return Err(Error::new(
                     Code::Busy,
                     "these tokens are being imported at this moment; send it again in a minute",
                 ));
             }
-            (Condition::Rev(rev), key, held.key)
+            held = before.sealed;
+            (Condition::Rev(rev), key, before.key)
         }
     };
     let kept_until = (now + KEPT).timestamp();
+    // Whoever comes second finds the row changed. A pair that is kept stays until there is another.
     let mut held = Brought {
         key: wrapped,
-        sealed: None,
+        sealed: held,
         access_expires_at: None,
         scopes: None,
         begun_at: now,
     };
-    if condition == Condition::Absent {
-        let write = Write::put(row.clone(), condition, &held)?.expiring(kept_until);
-        ctx.store.write(write).await?;
-    }
+    let write = Write::put(row.clone(), condition, &held)?.expiring(kept_until);
+    ctx.store.write(write).await?;
     let given = match setup.renew_foreign(ctx, flow, &grant).await {
         Ok(given) => given,
         Err(error) => {
-            if condition == Condition::Absent {
+            if held.sealed.is_none() {
                 let (key, condition) = (row, Condition::Any);
                 ctx.store.write(Write::Delete { key, condition }).await?;
             }
