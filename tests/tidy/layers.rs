@@ -185,7 +185,8 @@ fn function_binaries_only_say_which_entry_they_are() {
     none("functions that think", wrong);
 }
 
-/// A provider that can be connected has a manifest; one that is synced has its maps and faults beside.
+/// A provider that can be connected has a manifest; one that is synced has its settings, maps and faults
+/// beside.
 #[test]
 fn every_provider_has_the_same_files() {
     let mut folders = std::collections::BTreeMap::<String, BTreeSet<String>>::new();
@@ -199,8 +200,10 @@ fn every_provider_has_the_same_files() {
         }
     }
     let set = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
-    let (connected, synced): (BTreeSet<String>, BTreeSet<String>) =
-        (set(&["mod.rs"]), set(&["fault.rs", "map.rs", "mod.rs"]));
+    let (connected, synced): (BTreeSet<String>, BTreeSet<String>) = (
+        set(&["mod.rs"]),
+        set(&["fault.rs", "map.rs", "mod.rs", "settings.rs"]),
+    );
     let wrong = folders
         .iter()
         .filter(|(_, found)| **found != connected && **found != synced);

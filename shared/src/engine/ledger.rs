@@ -5,7 +5,7 @@ use super::push::Target;
 use crate::ctx::Ctx;
 use crate::error::{Code, Error, Result};
 use crate::oauth::connection::Connection;
-use crate::store::{Condition, Key, Write, keys};
+use crate::store::{Condition, Item, Key, Write, keys};
 use crate::sync::push::{Link, LinkState, Problem};
 use chrono::TimeDelta;
 
@@ -16,35 +16,79 @@ pub(super) const RACE_ROUNDS_MAX: usize = 4;
 /// timeout in the template, in seconds.
 pub const RETRY_AFTER: TimeDelta = TimeDelta::seconds(720);
 
+/// Which row of a connection: a kind (see [`Form::kind`](crate::sync::push::Form::kind)) and an id
+/// within it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct RowName {
+    pub kind: &'static str,
+    pub id: String,
+}
+
+impl RowName {
+    /// The row of a record itself, where also stands that it waits.
+    pub(super) fn of(target: &Target) -> RowName {
+        RowName {
+            kind: target.record.kind.as_str(),
+            id: target.record.id.clone(),
+        }
+    }
+
+    fn key(&self, connection: &Connection) -> Key {
+        keys::link(&connection.merchant_id, &connection.id, self.kind, &self.id)
+    }
+}
+
 /// A row as it was read, with what must still hold when it is written.
 pub(super) struct Row<'a> {
     connection: &'a Connection,
-    target: &'a Target,
+    name: RowName,
     key: Key,
     condition: Condition,
     pub link: Link,
 }
 
 impl Row<'_> {
-    /// Reads what `connection` knows of the record of `target`.
-    pub(super) async fn load<'a>(
-        ctx: &Ctx,
-        connection: &'a Connection,
-        target: &'a Target,
-    ) -> Result<Row<'a>> {
-        let (merchant, kind) = (&connection.merchant_id, target.record.kind.as_str());
-        let key = keys::link(merchant, &connection.id, kind, &target.record.id);
-        let (condition, link) = match ctx.store.get(&key).await? {
+    fn read<'a>(connection: &'a Connection, name: &RowName, item: Option<Item>) -> Result<Row<'a>> {
+        let (condition, link) = match item {
             Some(item) => (Condition::Rev(item.rev), item.read()?),
             None => (Condition::Absent, Link::default()),
         };
         Ok(Row {
             connection,
-            target,
-            key,
+            name: name.clone(),
+            key: name.key(connection),
             condition,
             link,
         })
+    }
+
+    /// Reads what `connection` knows under `name`.
+    pub(super) async fn load<'a>(
+        ctx: &Ctx,
+        connection: &'a Connection,
+        name: &RowName,
+    ) -> Result<Row<'a>> {
+        let item = ctx.store.get(&name.key(connection)).await?;
+        Row::read(connection, name, item)
+    }
+
+    /// Reads many rows, in the order of `names`.
+    pub(super) async fn load_many<'a>(
+        ctx: &Ctx,
+        connection: &'a Connection,
+        names: &[RowName],
+    ) -> Result<Vec<Row<'a>>> {
+        let keys: Vec<Key> = names.iter().map(|name| name.key(connection)).collect();
+        let items = ctx.store.get_many(&keys).await?;
+        let rows = names.iter().zip(items);
+        rows.map(|(name, item)| Row::read(connection, name, item))
+            .collect()
+    }
+
+    /// Reads the row again, after somebody else was faster.
+    pub(super) async fn reload(&mut self, ctx: &Ctx) -> Result<()> {
+        *self = Row::load(ctx, self.connection, &self.name).await?;
+        Ok(())
     }
 
     /// Writes `link` in place of what was read. Whoever comes second meets [`Code::Busy`] and starts
@@ -60,7 +104,7 @@ impl Row<'_> {
         if let (LinkState::Parked, Some(problem)) = (self.link.state, &self.link.problem) {
             tracing::warn!(
                 merchant_id = %self.connection.merchant_id, connection_id = %self.connection.id,
-                record = %self.target.record.id, code = %problem.code, "parked"
+                kind = self.name.kind, record = %self.name.id, code = %problem.code, "parked"
             );
         }
         Ok(())
@@ -72,12 +116,12 @@ impl Row<'_> {
 pub(super) async fn change(
     ctx: &Ctx,
     connection: &Connection,
-    target: &Target,
+    name: &RowName,
     decide: impl Fn(&Link) -> Option<Link>,
 ) -> Result<()> {
     let mut busy = None;
     for _ in 0..RACE_ROUNDS_MAX {
-        let mut row = Row::load(ctx, connection, target).await?;
+        let mut row = Row::load(ctx, connection, name).await?;
         let Some(changed) = decide(&row.link) else {
             return Ok(());
         };
@@ -94,11 +138,11 @@ pub(super) async fn change(
 pub(super) async fn park(
     ctx: &Ctx,
     connection: &Connection,
-    target: &Target,
+    name: &RowName,
     rev: u64,
     problem: Problem,
 ) -> Result<()> {
-    change(ctx, connection, target, |link| {
+    change(ctx, connection, name, |link| {
         // Somebody with a newer record is at work, and what is wrong with the older one is of no matter.
         (link.record_rev <= rev).then(|| link.park(problem.clone(), rev, ctx.now()))
     })
@@ -110,7 +154,7 @@ pub(super) async fn park(
 pub(super) async fn fail(
     ctx: &Ctx,
     connection: &Connection,
-    target: &Target,
+    name: &RowName,
     rev: u64,
     error: &Error,
 ) {
@@ -123,14 +167,14 @@ pub(super) async fn fail(
         code: error.code().as_str().to_owned(),
         detail: error.detail().to_owned(),
     };
-    let noted = change(ctx, connection, target, |link| {
+    let noted = change(ctx, connection, name, |link| {
         let now = ctx.now();
         link.fail(problem.clone(), rev, now + RETRY_AFTER, now)
     });
     if let Err(error) = noted.await {
         tracing::warn!(
             merchant_id = %connection.merchant_id, connection_id = %connection.id,
-            record = %target.record.id, error = %error.chain(), "the failure is not noted"
+            kind = name.kind, record = %name.id, error = %error.chain(), "the failure is not noted"
         );
     }
 }

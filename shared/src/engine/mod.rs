@@ -9,3 +9,4 @@ pub mod refresh;
 pub mod rotation;
 mod session;
 mod waiting;
+mod writes;

@@ -7,27 +7,35 @@
 //! tried again alone. A mark goes away only when its record was dealt with, so a walk may be broken
 //! off, doubled and repeated.
 
-use super::ledger;
+use super::ledger::{self, RowName};
 use super::push::{Target, load};
 use crate::ctx::Ctx;
 use crate::error::{Code, Error, Result};
 use crate::model::ids::ConnectionId;
 use crate::model::notice::{Envelope, Notice};
 use crate::oauth::connection::{self, Connection, Status};
-use crate::providers::Accounting;
+use crate::providers::accounting::Accounting;
 use crate::store::{Item, keys};
 use crate::sync::push::Waits;
 
 /// Rows of the ledger that one message looks at.
 const PAGE_ROWS_MAX: usize = 500;
 
-/// Notes that what `wanted` brings up waits for `connection`.
-pub(super) async fn note(ctx: &Ctx, connection: &Connection, wanted: &[Target]) -> Result<()> {
+/// Notes that what `wanted` brings up waits for `connection`, as far as its books are to show it.
+pub(super) async fn note(
+    ctx: &Ctx,
+    provider: &dyn Accounting,
+    connection: &Connection,
+    wanted: &[Target],
+) -> Result<()> {
     for asked in wanted {
         for (target, record) in load(ctx, asked).await? {
             let order_id = target.order_id.as_ref();
-            ledger::change(ctx, connection, &target, |link| {
-                link.wait(&target.record, order_id, record.rev, ctx.now())
+            ledger::change(ctx, connection, &RowName::of(&target), |link| {
+                let wanted = !record.documents(provider, connection, link).is_empty();
+                let waits =
+                    wanted.then(|| link.wait(&target.record, order_id, record.rev, ctx.now()));
+                waits.flatten()
             })
             .await?;
         }

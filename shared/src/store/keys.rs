@@ -151,9 +151,20 @@ pub fn ledger(merchant: &MerchantId, connection: &ConnectionId) -> Group {
     }
 }
 
-/// The ledger row of one thing: `kind` is `order`, `refund`, `customer`, `item` or `settings`.
+/// The ledger row of one thing: `kind` is that of a document (`order`, `payment`, `refund`,
+/// `refund_payment`), `customer`, `item` or `settings`. A payment's id follows that of its order after
+/// a `/`, and nothing else has two parts.
 pub fn link(merchant: &MerchantId, connection: &ConnectionId, kind: &str, id: &str) -> Key {
     member(ledger(merchant, connection), format!("{kind}/{id}"))
+}
+
+/// One call that writes documents at the provider, apart from the rows that a walk over the ledger sees.
+pub fn call(merchant: &MerchantId, connection: &ConnectionId, call: &str) -> Key {
+    let calls = Group {
+        table: Table::Ledger,
+        pk: format!("{merchant}/{connection}/calls"),
+    };
+    member(calls, call.to_owned())
 }
 
 pub fn endpoints(merchant: &MerchantId) -> Group {

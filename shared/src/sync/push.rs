@@ -1,20 +1,71 @@
-//! Pushing one record to one provider so that a crash, a double or a late message at any point has
+//! Pushing one document to one provider so that a crash, a double or a late message at any point has
 //! no second effect.
 //!
-//! The order is always: record the intent, make the call with the provider's idempotency key, store
-//! what came back. The key of a creation depends on the record alone, so however often and by
-//! whomever it is tried, the provider sees one request. The key of an update also depends on the
-//! provider's version that it replaces and on the content. Providers repeat a refusal as faithfully as
-//! a success, so after a refusal, which had no effect, the next try has a new key.
+//! The order is always: record the intent, seal the call, make it, store what came back. An intent names
+//! the call that carries it, and a call's very bytes are kept under its name, which is also the
+//! provider's idempotency key. So whoever finds an open intent first concludes it by sending the very
+//! same call again: providers repeat their answers, and then it is known what stands there. Nobody
+//! replaces an intent whose call may have been made.
 
 use crate::model::ids::RecordId;
+use crate::model::money::Money;
 use crate::model::notice::RecordRef;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
-/// Most rounds of one push: create, then at most a repair, a re-read and an update.
+/// Most rounds of one push: conclude, create or update, and after a stale version re-read and update.
 pub const PUSH_ROUNDS_MAX: usize = 6;
+
+/// What a document is in the books.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Form {
+    /// A sale with its payment in one.
+    SalesReceipt,
+    /// A sale that payments settle.
+    Invoice,
+    /// Money that settles an invoice.
+    Payment,
+    /// A refund with the money that goes back in one.
+    RefundReceipt,
+    /// A refund of which the money goes back by itself.
+    CreditNote,
+    /// The money of a credit note.
+    RefundPayment,
+}
+
+impl Form {
+    pub const ALL: [Form; 6] = [
+        Form::SalesReceipt,
+        Form::Invoice,
+        Form::Payment,
+        Form::RefundReceipt,
+        Form::CreditNote,
+        Form::RefundPayment,
+    ];
+
+    /// The kind of its rows in the ledger: one record has one row of each kind, whatever the form.
+    pub const fn kind(self) -> &'static str {
+        match self {
+            Form::SalesReceipt | Form::Invoice => "order",
+            Form::Payment => "payment",
+            Form::RefundReceipt | Form::CreditNote => "refund",
+            Form::RefundPayment => "refund_payment",
+        }
+    }
+
+    /// In words for people.
+    pub const fn title(self) -> &'static str {
+        match self {
+            Form::SalesReceipt => "sales receipt",
+            Form::Invoice => "invoice",
+            Form::Payment => "payment",
+            Form::RefundReceipt => "refund receipt",
+            Form::CreditNote => "credit note",
+            Form::RefundPayment => "payment of the credit note",
+        }
+    }
+}
 
 /// What a record is at the provider.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,13 +78,43 @@ pub struct Remote {
     pub number: Option<String>,
 }
 
-/// A call that was about to be made.
+/// A write that was about to be made.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Intent {
-    pub request_id: String,
+    /// The call that carries it: its name in the ledger, and the provider's idempotency key.
+    pub call: String,
     /// The fingerprint of what the call would write.
     pub content: String,
     pub at: DateTime<Utc>,
+}
+
+/// One call that writes documents, as it was sealed: sent once or often, always to the letter.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Call {
+    pub form: Form,
+    /// Whether it changes what stands there.
+    pub update: bool,
+    /// The bytes of the request.
+    pub body: String,
+    /// What it writes, in the order of the request.
+    pub items: Vec<CallItem>,
+    pub sealed_at: DateTime<Utc>,
+}
+
+/// One document of a call.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CallItem {
+    /// The id of its row in the ledger; the form tells the kind.
+    pub id: String,
+    /// What the provider must make of it.
+    pub total: Money,
+}
+
+impl Call {
+    /// Whether the provider no longer remembers its answer, if it remembers for `window` only.
+    pub fn is_forgotten(&self, window: Option<TimeDelta>, now: DateTime<Utc>) -> bool {
+        window.is_some_and(|window| now - self.sealed_at >= window)
+    }
 }
 
 /// Why a record does not stand at the provider as it should.
@@ -80,6 +161,10 @@ pub struct Waits {
 pub struct Link {
     pub state: LinkState,
     pub remote: Option<Remote>,
+    /// What the document is, once anybody has set out to write it: it stays what it is, though the
+    /// merchant may want the next ones in another form.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub form: Option<Form>,
     /// The fingerprint of what the provider holds; `None` when that is not certain.
     pub content: Option<String>,
     pub intent: Option<Intent>,
@@ -113,75 +198,57 @@ pub struct Link {
 pub enum Step {
     /// The provider holds this content, or somebody with a newer record is at work.
     Done,
-    Create {
-        request_id: String,
-    },
-    Update {
-        request_id: String,
-        remote: Remote,
-    },
+    /// What became of this call has to be known first.
+    Conclude(String),
+    Create,
+    Update(Remote),
 }
 
 impl Link {
-    /// Decides the next step towards `content`, which is our record at revision `record_rev`.
-    /// `identity` names the record and the connection.
-    pub fn plan(&self, identity: &str, content: &str, record_rev: u64) -> Step {
+    /// Decides the next step towards `content`, which is our record at revision `record_rev`. What is
+    /// `fixed` cannot be changed at the provider once it stands there.
+    pub fn plan(&self, content: &str, record_rev: u64, fixed: bool) -> Step {
         if self.record_rev > record_rev {
             return Step::Done;
         }
-        let refusals = self.refusals.to_string();
+        if let Some(intent) = &self.intent {
+            return Step::Conclude(intent.call.clone());
+        }
         match &self.remote {
-            None => Step::Create {
-                request_id: request_id(&["create", identity, &refusals]),
-            },
-            // What is parked is written again: the provider may have made something else of the same
-            // content, and whatever stood in the way may be gone.
-            Some(_)
-                if self.content.as_deref() == Some(content) && self.state != LinkState::Parked =>
-            {
-                Step::Done
-            }
-            Some(remote) => Step::Update {
-                request_id: request_id(&["update", identity, &refusals, &remote.version, content]),
-                remote: remote.clone(),
-            },
+            None => Step::Create,
+            Some(_) if fixed || self.content.as_deref() == Some(content) => Step::Done,
+            Some(remote) => Step::Update(remote.clone()),
         }
     }
 
-    /// The link before the call of `step`, or `None` when all of it is already recorded.
-    ///
-    /// An intent to create is never replaced: the provider may have acted on it, and would then
-    /// answer any later creation with what the first one wrote.
+    /// The form in which the document stands there, or may stand there.
+    pub fn held_form(&self) -> Option<Form> {
+        let held = self.remote.is_some() || self.intent.is_some();
+        self.form.filter(|_| held)
+    }
+
+    /// The link before `call` writes `content` in the given form.
     pub fn intend(
         &self,
-        step: &Step,
+        call: &str,
+        form: Form,
         content: &str,
         record_rev: u64,
         now: DateTime<Utc>,
-    ) -> Option<Link> {
-        let request_id = match step {
-            Step::Done => return None,
-            Step::Create { request_id } | Step::Update { request_id, .. } => request_id,
-        };
-        let recorded = self
-            .intent
-            .as_ref()
-            .filter(|intent| intent.request_id == *request_id);
-        if recorded.is_some() && self.record_rev >= record_rev {
-            return None;
-        }
-        let intent = recorded.cloned().unwrap_or_else(|| Intent {
-            request_id: request_id.clone(),
+    ) -> Link {
+        let intent = Intent {
+            call: call.to_owned(),
             content: content.to_owned(),
             at: now,
-        });
-        Some(Link {
+        };
+        Link {
+            form: Some(form),
             // From here on the provider may hold the one or the other, until it has answered.
             content: None,
             intent: Some(intent),
             record_rev,
             ..self.turned(LinkState::Pending, now)
-        })
+        }
     }
 
     /// The same link in `state`, from `now` on unless it was in that state before.
@@ -199,11 +266,13 @@ impl Link {
     /// that is recorded. Without it a late worker with a revision in between would write the past.
     pub fn seen(&self, record_rev: u64, now: DateTime<Utc>) -> Option<Link> {
         let waiting = self.still_waiting(record_rev);
-        // What was left out for a while and stands there unchanged is as good as sent.
-        // So is what failed before it was found to stand there.
+        // What was left out, failed or was parked for a while and stands there as it should is as good
+        // as sent.
         let stands = self.content.is_some() && self.record_rev <= record_rev;
         let state = match self.state {
-            LinkState::LeftOut | LinkState::Pending if stands => LinkState::Synced,
+            LinkState::LeftOut | LinkState::Pending | LinkState::Parked if stands => {
+                LinkState::Synced
+            }
             state => state,
         };
         let known = (self.record_rev.max(record_rev), &waiting, state);
@@ -272,25 +341,41 @@ impl Link {
         })
     }
 
-    /// The link after the provider answered a call for `content` with `remote`.
+    /// The link after the provider answered the call of the open intent with `remote`.
     ///
-    /// If the recorded intent was for other content, the answer may be a replay of that one: what
-    /// the provider holds is then not certain, and the next round writes it.
-    pub fn settle(&self, remote: Remote, content: &str, now: DateTime<Utc>) -> Link {
-        let certain = self
-            .intent
-            .as_ref()
-            .is_some_and(|intent| intent.content == content);
-        let (state, waiting) = match certain {
-            true => (LinkState::Synced, self.still_waiting(self.record_rev)),
-            false => (LinkState::Pending, self.waiting.clone()),
+    /// Whoever has a newer record meanwhile finds that the content differs, and writes it.
+    pub fn settle(&self, remote: Remote, now: DateTime<Utc>) -> Link {
+        // A newer record may have been found wanting, or left out, while the call was open.
+        let settled = match self.state {
+            LinkState::Pending => self.turned(LinkState::Synced, now).untroubled(),
+            state => self.turned(state, now),
         };
         Link {
             remote: Some(remote),
-            content: certain.then(|| content.to_owned()),
+            content: self.intent.as_ref().map(|intent| intent.content.clone()),
             intent: None,
-            waiting,
-            ..self.turned(state, now).untroubled()
+            waiting: self.still_waiting(self.record_rev),
+            ..settled
+        }
+    }
+
+    /// The link after the provider took the document and made something else of it: what stands there
+    /// is known and not what we meant, so the next try writes it again.
+    pub fn differ(&self, remote: Remote, problem: Problem, now: DateTime<Utc>) -> Link {
+        Link {
+            content: None,
+            ..self.settle(remote, now).park(problem, self.record_rev, now)
+        }
+    }
+
+    /// The link after it turned out that nobody made the call of the open intent, or that the answer
+    /// can no longer be had and what stands there is to be written again.
+    pub fn forget(&self, now: DateTime<Utc>) -> Link {
+        Link {
+            intent: None,
+            content: None,
+            updated_at: Some(now),
+            ..self.clone()
         }
     }
 
@@ -304,13 +389,12 @@ impl Link {
         }
     }
 
-    /// The link after the provider refused the very call that the intent stands for: it had no effect,
-    /// and the next try is a new request.
-    pub fn refuse(&self, problem: Problem, now: DateTime<Utc>) -> Link {
+    /// The link after the provider refused what the intent stands for: it had no effect. What was
+    /// refused once goes in a call of its own from then on, so that it takes nothing else along.
+    pub fn refuse(&self, now: DateTime<Utc>) -> Link {
         Link {
-            intent: None,
             refusals: self.refusals + 1,
-            ..self.park(problem, self.record_rev, now)
+            ..self.forget(now)
         }
     }
 
@@ -321,6 +405,7 @@ impl Link {
             problem: Some(problem),
             attempts: self.attempts.saturating_add(1),
             next_attempt_at: None,
+            record_rev: self.record_rev.max(record_rev),
             waiting: self.still_waiting(record_rev),
             ..self.turned(LinkState::Parked, now)
         }
@@ -346,20 +431,6 @@ impl Link {
     }
 }
 
-/// An idempotency key of 32 hexadecimal characters, which every provider here takes.
-pub fn request_id(parts: &[&str]) -> String {
-    let mut hash = Sha256::new();
-    for part in parts {
-        // The length keeps ("ab", "c") and ("a", "bc") apart.
-        hash.update((part.len() as u64).to_be_bytes());
-        hash.update(part.as_bytes());
-    }
-    hash.finalize()[..16]
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -374,74 +445,94 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_creation_has_one_key_whatever_its_content() {
-        let link = Link::default();
-        assert_eq!(
-            link.plan("con/order/1", "a", 1),
-            link.plan("con/order/1", "b", 2)
-        );
-        assert_ne!(
-            link.plan("con/order/1", "a", 1),
-            link.plan("con/order/2", "a", 1)
-        );
+    fn intended(link: &Link, call: &str, content: &str, rev: u64) -> Link {
+        link.intend(call, Form::Invoice, content, rev, NOW)
+    }
+
+    fn problem() -> Problem {
+        Problem {
+            code: "c".to_owned(),
+            detail: "d".to_owned(),
+        }
     }
 
     #[test]
-    fn an_answer_to_an_older_intent_is_not_trusted() {
-        let first = Link::default();
-        let step = first.plan("r", "old", 1);
-        let intended = first.intend(&step, "old", 1, NOW).unwrap();
+    fn an_open_call_is_concluded_before_anything_else_is_written() {
+        let link = Link::default();
+        assert_eq!(link.plan("old", 1, false), Step::Create);
+        let open = intended(&link, "call", "old", 1);
         // The process dies here; the record changes; another process takes over.
-        let step = intended.plan("r", "new", 2);
-        let taken_over = intended.intend(&step, "new", 2, NOW).unwrap();
-        assert_eq!(taken_over.intent, intended.intent, "the first intent stays");
-        let settled = taken_over.settle(remote("0"), "new", NOW);
-        assert_eq!(settled.content, None);
-        assert!(matches!(settled.plan("r", "new", 2), Step::Update { .. }));
+        let conclude = Step::Conclude("call".to_owned());
+        assert_eq!(open.plan("old", 1, false), conclude);
+        assert_eq!(open.plan("new", 2, false), conclude);
+        let parked = open.park(problem(), 2, NOW);
+        assert_eq!(parked.plan("new", 2, false), conclude, "it stays open");
+        let settled = open.settle(remote("0"), NOW);
+        assert_eq!(settled.content.as_deref(), Some("old"));
+        assert_eq!(settled.plan("new", 2, false), Step::Update(remote("0")));
+        assert_eq!(settled.plan("new", 2, true), Step::Done, "it cannot change");
+        let again = open.forget(NOW);
+        assert_eq!(again.plan("new", 2, false), Step::Create);
     }
 
     #[test]
     fn the_same_content_is_written_once() {
-        let link = Link::default();
-        let step = link.plan("r", "a", 1);
-        let link = link
-            .intend(&step, "a", 1, NOW)
-            .unwrap()
-            .settle(remote("0"), "a", NOW);
+        let link = intended(&Link::default(), "call", "a", 1).settle(remote("0"), NOW);
         assert_eq!(link.state, LinkState::Synced);
-        assert_eq!(link.plan("r", "a", 1), Step::Done);
+        assert_eq!(link.plan("a", 1, false), Step::Done);
+        assert_eq!(link.plan("a", 2, false), Step::Done);
     }
 
     #[test]
     fn the_past_is_not_written_over_the_present() {
-        let link = Link::default();
-        let step = link.plan("r", "new", 2);
-        let link = link
-            .intend(&step, "new", 2, NOW)
-            .unwrap()
-            .settle(remote("0"), "new", NOW);
-        assert_eq!(link.plan("r", "old", 1), Step::Done);
-        assert!(matches!(link.plan("r", "newest", 3), Step::Update { .. }));
+        let link = intended(&Link::default(), "call", "new", 2).settle(remote("0"), NOW);
+        assert_eq!(link.plan("old", 1, false), Step::Done);
+        assert_eq!(link.plan("newest", 3, false), Step::Update(remote("0")));
     }
 
     #[test]
-    fn a_refused_call_is_followed_by_a_new_request() {
-        let link = Link::default();
-        let step = link.plan("r", "a", 1);
-        let intended = link.intend(&step, "a", 1, NOW).unwrap();
-        let problem = Problem {
-            code: "c".to_owned(),
-            detail: "d".to_owned(),
-        };
-        let parked = intended.park(problem.clone(), 1, NOW);
-        assert_eq!(parked.plan("r", "a", 1), step, "an open call is repeated");
-        let refused = intended.refuse(problem, NOW);
-        assert_ne!(
-            refused.plan("r", "a", 1),
-            step,
-            "a refusal would be repeated for ever"
+    fn a_refusal_had_no_effect_and_is_remembered() {
+        let open = intended(&Link::default(), "call", "a", 1);
+        let refused = open.refuse(NOW).park(problem(), 1, NOW);
+        assert_eq!((refused.refusals, &refused.intent), (1, &None));
+        assert_eq!(refused.plan("a", 1, false), Step::Create);
+        assert_eq!(refused.held_form(), None, "it may take another form");
+    }
+
+    #[test]
+    fn what_stands_there_keeps_its_form() {
+        let open = intended(&Link::default(), "call", "a", 1);
+        assert_eq!(open.held_form(), Some(Form::Invoice));
+        assert_eq!(
+            open.settle(remote("0"), NOW).held_form(),
+            Some(Form::Invoice)
         );
+        for form in Form::ALL {
+            let word = serde_json::to_value(form).unwrap();
+            assert_eq!(serde_json::from_value::<Form>(word).unwrap(), form);
+        }
+    }
+
+    #[test]
+    fn what_was_parked_and_stands_there_after_all_is_synced() {
+        let link = intended(&Link::default(), "call", "a", 1).settle(remote("0"), NOW);
+        let parked = link.park(problem(), 2, NOW);
+        assert_eq!(parked.seen(1, NOW), None, "the newer one is still parked");
+        let seen = parked.seen(3, NOW).unwrap();
+        assert_eq!((seen.state, seen.problem), (LinkState::Synced, None));
+        // A newer record was found wanting while the call for an older one was open.
+        let open = intended(&Link::default(), "call", "a", 1).park(problem(), 2, NOW);
+        let settled = open.settle(remote("0"), NOW);
+        assert_eq!(settled.state, LinkState::Parked);
+        assert_eq!(settled.problem, Some(problem()));
+    }
+
+    #[test]
+    fn a_document_of_another_total_is_parked_and_written_again() {
+        let open = intended(&Link::default(), "call", "a", 1);
+        let differs = open.differ(remote("0"), problem(), NOW);
+        assert_eq!(differs.state, LinkState::Parked);
+        assert_eq!(differs.plan("a", 1, false), Step::Update(remote("0")));
     }
 
     #[test]
@@ -450,24 +541,17 @@ mod tests {
             kind: crate::model::event::RecordKind::Order,
             id: "1".to_owned(),
         };
-        let link = Link::default();
-        let step = link.plan("r", "a", 1);
-        let open = link.intend(&step, "a", 1, NOW).unwrap();
+        let open = intended(&Link::default(), "call", "a", 1);
         let waiting = open.wait(&record, None, 2, NOW).unwrap();
         assert_eq!(waiting.intent, open.intent, "an open call stays open");
         assert_eq!(waiting.wait(&record, None, 2, NOW), None);
         assert_eq!(waiting.wait(&record, None, 1, NOW), None);
         // Somebody who had read the record before it changed is no reason to stop waiting.
-        let settled = waiting.settle(remote("0"), "a", NOW);
+        let settled = waiting.settle(remote("0"), NOW);
         assert_eq!(settled.waiting, waiting.waiting);
-        let step = settled.plan("r", "b", 2);
-        let pushed = settled.intend(&step, "b", 2, NOW).unwrap();
-        assert_eq!(pushed.settle(remote("1"), "b", NOW).waiting, None);
-        let problem = Problem {
-            code: "c".to_owned(),
-            detail: "d".to_owned(),
-        };
-        assert_eq!(pushed.park(problem, 2, NOW).waiting, None);
+        let pushed = intended(&settled, "next", "b", 2);
+        assert_eq!(pushed.settle(remote("1"), NOW).waiting, None);
+        assert_eq!(pushed.park(problem(), 2, NOW).waiting, None);
         assert_eq!(settled.seen(2, NOW).unwrap().waiting, None);
         let row = serde_json::to_value(&waiting).unwrap();
         let waits: Waits = serde_json::from_value(row).unwrap();
@@ -479,32 +563,29 @@ mod tests {
 
     #[test]
     fn what_is_left_out_keeps_what_the_provider_holds() {
-        let link = Link::default();
-        let step = link.plan("r", "a", 1);
-        let link = link.intend(&step, "a", 1, NOW).unwrap();
-        let link = link.settle(remote("0"), "a", NOW);
+        let link = intended(&Link::default(), "call", "a", 1).settle(remote("0"), NOW);
         let out = link.leave_out(2, NOW).unwrap();
         assert_eq!(
             (out.state, &out.remote),
             (LinkState::LeftOut, &Some(remote("0")))
         );
         assert_eq!(out.leave_out(3, NOW), None);
-        assert_eq!(out.plan("r", "a", 3), Step::Done);
+        assert_eq!(out.plan("a", 3, false), Step::Done);
         assert_eq!(out.seen(3, NOW).unwrap().state, LinkState::Synced);
     }
 
     #[test]
-    fn an_update_has_another_key_for_each_version_and_content() {
-        let link = Link {
-            remote: Some(remote("0")),
-            ..Link::default()
+    fn a_call_is_forgotten_when_the_provider_forgets_it() {
+        let call = Call {
+            form: Form::Payment,
+            update: false,
+            body: String::new(),
+            items: Vec::new(),
+            sealed_at: NOW,
         };
-        let key = |link: &Link, content: &str| match link.plan("r", content, 1) {
-            Step::Update { request_id, .. } => request_id,
-            other => panic!("{other:?}"),
-        };
-        let reread = link.reread(remote("1"), NOW);
-        assert_ne!(key(&link, "a"), key(&link, "b"));
-        assert_ne!(key(&link, "a"), key(&reread, "a"));
+        let window = Some(TimeDelta::minutes(5));
+        assert!(!call.is_forgotten(window, NOW + TimeDelta::seconds(299)));
+        assert!(call.is_forgotten(window, NOW + TimeDelta::minutes(5)));
+        assert!(!call.is_forgotten(None, NOW + TimeDelta::days(400)));
     }
 }
