@@ -251,6 +251,42 @@ const FUNCTIONS: &[Function] = &[
         source: Source::Queue("SyncQuickbooks"),
     },
     Function {
+        name: "sync_xero",
+        variables: &[
+            "TABLE_RECORDS",
+            "TABLE_OUTBOX",
+            "TABLE_CONNECTIONS",
+            "TABLE_LEDGER",
+            "SECRET_PROVIDER_PREFIX",
+            "SECRET_VAULT",
+            "ENABLE_ACCOUNTING_SYNC",
+            "QUEUE_SYNC_XERO_URL",
+            "NET_ALLOW_LOOPBACK",
+        ],
+        tables: &[
+            // Records; the event of a connection that ended.
+            ("Records", &["GetItem", "UpdateItem"]),
+            ("Outbox", &["UpdateItem"]),
+            // All connections; one again for its tokens, which are put when they are renewed.
+            (
+                "Connections",
+                &["GetItem", "Query", "UpdateItem", "DeleteItem"],
+            ),
+            // One document's row; those of customers and items in bulk; all, for those that wait.
+            (
+                "Ledger",
+                &[
+                    "GetItem",
+                    "BatchGetItem",
+                    "Query",
+                    "UpdateItem",
+                    "BatchWriteItem",
+                ],
+            ),
+        ],
+        source: Source::Queue("SyncXero"),
+    },
+    Function {
         name: "webhook_fanout",
         variables: &["TABLE_WEBHOOKS", "QUEUE_WEBHOOK_DELIVER_URL"],
         tables: &[("Webhooks", &["Query", "UpdateItem"])],
