@@ -55,7 +55,7 @@ fn ends<P>(
 #[test]
 fn a_link_ends() {
     ends(
-        async |_, ctx| link(ctx).await,
+        async |world, ctx| link(world, ctx).await,
         async |ctx, link| connect::start(ctx, &link).await.map(drop),
         Code::LinkExpired,
     );
@@ -66,7 +66,7 @@ fn a_link_ends() {
 fn a_consent_ends_with_its_link() {
     let (world, ctx) = fresh();
     alone(async {
-        let link = link(&ctx).await;
+        let link = link(&world, &ctx).await;
         world.advance(LIFE - SECOND);
         let callback = consent(&world, &ctx, &link).await;
         world.advance(SECOND);
@@ -83,7 +83,7 @@ fn a_consent_ends_with_its_link() {
 fn a_confirmation_ends() {
     ends(
         async |world, ctx| {
-            let callback = consent(world, ctx, &link(ctx).await).await;
+            let callback = consent(world, ctx, &link(world, ctx).await).await;
             finish(ctx, callback).await.unwrap()
         },
         async |ctx, (id, confirmation)| {

@@ -14,7 +14,9 @@ use crate::model::money::Money;
 use crate::providers::Fault;
 use crate::providers::accounting::{Document, Written};
 use crate::store::{Condition, Write, WriteError, keys};
-use crate::sync::push::{Call, CallItem, Form, Link, PUSH_ROUNDS_MAX, Problem, Remote, Step};
+use crate::sync::push::{
+    Call, CallItem, Form, Link, PUSH_ROUNDS_MAX, Problem, Recall, Remote, Step,
+};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use chrono::TimeDelta;
@@ -316,15 +318,19 @@ impl<'a, 'p> Writing<'a, 'p> {
                 let (carried, left): (Vec<usize>, Vec<usize>) =
                     indexes.iter().copied().partition(carried);
                 self.forget(&left).await?;
-                if !call.is_forgotten(window, ctx.now()) {
-                    return match carried[..] {
-                        [] => Ok(()),
-                        _ => self.make(id, &call, &carried).await,
-                    };
-                }
-                for index in carried {
-                    if let Err(stop) = self.look_up(index, &call).await {
-                        self.results[index] = Some(Err(stop));
+                match call.recall(window, ctx.now()) {
+                    _ if carried.is_empty() => {}
+                    Recall::Again => return self.make(id, &call, &carried).await,
+                    Recall::Wait => {
+                        let detail = "what became of the last try is not known yet".to_owned();
+                        self.stop(&carried, &Stop::Theirs(Fault::Later { detail }));
+                    }
+                    Recall::Past => {
+                        for index in carried {
+                            if let Err(stop) = self.look_up(index, &call).await {
+                                self.results[index] = Some(Err(stop));
+                            }
+                        }
                     }
                 }
                 Ok(())
@@ -423,8 +429,7 @@ impl<'a, 'p> Writing<'a, 'p> {
                 (link, done.then_some(Ok(())))
             }
             Err(Fault::NameTaken) => match self.find(index).await? {
-                // Made by a call that is long forgotten: whatever stands there is written again.
-                Some(remote) => (refused.reread(remote, ctx.now()), None),
+                Some(remote) => (self.adopted(index, remote), None),
                 None => {
                     let problem = number_taken(self.session, form);
                     (refused.park(problem, rev, ctx.now()), Some(Ok(())))
@@ -441,8 +446,18 @@ impl<'a, 'p> Writing<'a, 'p> {
                 (self.rows[index].link.reread(remote, ctx.now()), None)
             }
             Err(Fault::Refused { code, detail }) => {
-                let problem = Problem { code, detail };
-                (refused.park(problem, rev, ctx.now()), Some(Ok(())))
+                // What was not to be made may stand there, in whatever words the provider says so.
+                let found = match self.rows[index].link.remote {
+                    None => self.find(index).await?,
+                    Some(_) => None,
+                };
+                match found {
+                    Some(remote) => (self.adopted(index, remote), None),
+                    None => {
+                        let problem = Problem { code, detail };
+                        (refused.park(problem, rev, ctx.now()), Some(Ok(())))
+                    }
+                }
             }
             // The answer says that it had no effect, and would say so for ever under the same key.
             Err(fault @ (Fault::Later { .. } | Fault::Unauthorized)) => {
@@ -456,6 +471,17 @@ impl<'a, 'p> Writing<'a, 'p> {
             self.results[index] = Some(result);
         }
         Ok(())
+    }
+
+    /// The link of a document that stands there already, made by a call that is long forgotten. It is
+    /// written again, unless it cannot be changed.
+    fn adopted(&self, index: usize, remote: Remote) -> Link {
+        let (link, now) = (&self.rows[index].link, self.session.ctx.now());
+        let form = self.pieces[index].document.form();
+        match self.session.provider.is_fixed(form) {
+            true => link.settle(remote, now),
+            false => link.refuse(now).reread(remote, now),
+        }
     }
 
     /// The same for a row that nobody here asked about. Whoever did comes again, so a lost race is left

@@ -110,10 +110,29 @@ pub struct CallItem {
     pub total: Money,
 }
 
+/// How long a request may be on its way, however often its sender gave it up.
+const ON_ITS_WAY_MAX: TimeDelta = TimeDelta::minutes(2);
+
+/// What can be known of a call that was sealed a while ago.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Recall {
+    /// Sent again, it is answered as it was before.
+    Again,
+    /// It is too late to send it again, and too early to see what it did: it may still arrive.
+    Wait,
+    /// What it did stands there by now, or never will.
+    Past,
+}
+
 impl Call {
-    /// Whether the provider no longer remembers its answer, if it remembers for `window` only.
-    pub fn is_forgotten(&self, window: Option<TimeDelta>, now: DateTime<Utc>) -> bool {
-        window.is_some_and(|window| now - self.sealed_at >= window)
+    /// `window` is how long the same call is answered as before; `None` for ever.
+    pub fn recall(&self, window: Option<TimeDelta>, now: DateTime<Utc>) -> Recall {
+        let age = now - self.sealed_at;
+        match window {
+            Some(window) if age >= window + ON_ITS_WAY_MAX => Recall::Past,
+            Some(window) if age >= window => Recall::Wait,
+            _ => Recall::Again,
+        }
     }
 }
 
@@ -583,9 +602,17 @@ mod tests {
             items: Vec::new(),
             sealed_at: NOW,
         };
-        let window = Some(TimeDelta::minutes(5));
-        assert!(!call.is_forgotten(window, NOW + TimeDelta::seconds(299)));
-        assert!(call.is_forgotten(window, NOW + TimeDelta::minutes(5)));
-        assert!(!call.is_forgotten(None, NOW + TimeDelta::days(400)));
+        let window = Some(TimeDelta::minutes(4));
+        for (seconds, recall) in [
+            (0, Recall::Again),
+            (239, Recall::Again),
+            (240, Recall::Wait),
+            (359, Recall::Wait),
+            (360, Recall::Past),
+        ] {
+            let now = NOW + TimeDelta::seconds(seconds);
+            assert_eq!(call.recall(window, now), recall, "{seconds}");
+        }
+        assert_eq!(call.recall(None, NOW + TimeDelta::days(400)), Recall::Again);
     }
 }
