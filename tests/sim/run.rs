@@ -752,6 +752,23 @@ impl Run {
         }
     }
 
+    /// Accepts everything and then pushes it, `size` messages at a time. Returns how many calls of the
+    /// provider that took.
+    pub fn carry_all(&mut self, size: usize) -> u64 {
+        self.relay_and_push();
+        let unsent = std::mem::take(&mut self.unsent);
+        for indexes in unsent.chunks(100) {
+            self.whole(Job::Accept(indexes.to_vec()));
+        }
+        self.publish_all();
+        let notices = self.receive_all();
+        let before = self.world.state().net_calls;
+        for notices in notices.chunks(size) {
+            self.whole(Job::Push(notices.to_vec()));
+        }
+        self.world.state().net_calls - before
+    }
+
     fn whole(&mut self, job: Job) {
         self.start(job);
         self.only_task(&mut 0, None);

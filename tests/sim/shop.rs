@@ -170,6 +170,40 @@ impl Shop {
         shop
     }
 
+    /// Paid orders of a customer each, of one kind of goods each.
+    pub fn backlog(orders: usize, skus: usize) -> Shop {
+        let mut shop = Shop::default();
+        for number in 0..orders {
+            let (id, sku) = (format!("{number:05}"), format!("SKU-{}", number % skus));
+            let total = ("USD", 1000 + number as i64);
+            let data = json!({
+                "id": id, "version": 1, "number": id, "currency": "USD",
+                "placed_at": "2026-01-01T09:00:00Z",
+                "customer": { "id": format!("c-{id}"), "name": format!("Customer {id}") },
+                "lines": [{
+                    "sku": sku, "name": sku, "quantity": "1",
+                    "unit_price": major("USD", total.1), "total": money(total),
+                }],
+                "total": money(total),
+            });
+            shop.events
+                .push(event("order.created", format!("{id}-v1"), data));
+            let data = json!({
+                "id": "p", "order_id": id, "outcome": "succeeded", "amount": money(total),
+                "method": "card", "processed_at": "2026-01-01T09:05:00Z",
+            });
+            let paid = event("payment.processed", format!("{id}-p"), data);
+            shop.events.push(paid);
+            let expected = &mut shop.expected;
+            expected.payments.insert(format!("{id}/p"), total);
+            let mark = format!("Crossdock customer c-{id}");
+            expected.customers.insert((mark, "USD"));
+            expected.skus.insert(sku);
+            expected.sales.insert(id, total);
+        }
+        shop
+    }
+
     /// One order that is paid, changed, changed back and refunded in part: in this order,
     /// `[v1, payment, v2, v3, refund]`.
     pub fn one_order(dice: &mut Dice) -> Shop {

@@ -5,6 +5,8 @@
 mod fault;
 mod map;
 mod settings;
+#[cfg(test)]
+mod tests;
 
 use super::accounting::{
     Accounting, Dependency, DependencyKind, Document, Found, Outcomes, References, Written,
