@@ -14,6 +14,7 @@ mod bad_input;
 mod browser;
 mod configure;
 mod connect;
+mod imports;
 mod kill;
 mod logs;
 mod manage;
@@ -36,12 +37,13 @@ type Test = fn(Arc<World>) -> BoxFuture<'static, ()>;
 
 /// In this order: secrets change before any connection needs them, the books of a killed run are read
 /// last but one, and the logs of all at the end.
-const TESTS: [(&str, Test); 12] = [
+const TESTS: [(&str, Test); 13] = [
     ("store", |world| Box::pin(store::test(world))),
     ("configure", |world| Box::pin(configure::test(world))),
     ("bad_input", |world| Box::pin(bad_input::test(world))),
     ("connect", |world| Box::pin(connect::test(world))),
     ("attacks", |world| Box::pin(attacks::test(world))),
+    ("imports", |world| Box::pin(imports::test(world))),
     ("manage", |world| Box::pin(manage::test(world))),
     ("story", |world| Box::pin(story::test(world))),
     ("webhooks", |world| Box::pin(webhooks::test(world))),

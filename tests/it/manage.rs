@@ -610,10 +610,10 @@ async fn healthy_and_failing(api: &Api<'_>) {
     assert_eq!(fresh["tenant_name"], "Company of manage");
     assert_eq!(fresh["label"], "Company of manage");
     assert_eq!(fresh["scopes"], json!(["com.intuit.quickbooks.accounting"]));
-    // An access token lives for an hour, and is renewed when between a quarter and half of it is left.
+    // An access token lives for an hour, and is renewed between an eighth and five eighths of it.
     let ahead = time(&fresh["next_refresh_at"]) - time(&fresh["created_at"]);
     assert!(
-        ahead > TimeDelta::minutes(14) && ahead < TimeDelta::minutes(46),
+        ahead > TimeDelta::minutes(7) && ahead < TimeDelta::minutes(38),
         "{ahead}"
     );
     assert_eq!(api.connections(&values).await, std::slice::from_ref(&fresh));

@@ -233,6 +233,8 @@ pub async fn connection(ctx: &Ctx, name: &str, number: usize) -> Connection {
         }),
         previous: None,
         consent: None,
+        confirmed: None,
+        paused: false,
         lease: None,
         fence: 0,
         next_refresh_at: Some(now),

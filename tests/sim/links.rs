@@ -1,7 +1,7 @@
 //! Links, consents and confirmations end after half an hour, also while their rows still stand: the
 //! table deletes what has ended some time later.
 
-use crate::run::{alone, consent, finish, link, merchant, register};
+use crate::run::{alone, confirm, consent, cookies, finish, link, prove, register};
 use crate::world::World;
 use crossdock::ctx::Ctx;
 use crossdock::error::{Code, Result};
@@ -86,11 +86,21 @@ fn a_confirmation_ends() {
             let callback = consent(world, ctx, &link(world, ctx).await).await;
             finish(ctx, callback).await.unwrap()
         },
-        async |ctx, (id, confirmation)| {
-            connect::confirm(ctx, &merchant(), &id, &confirmation)
-                .await
-                .map(drop)
-        },
+        async |ctx, (id, confirmation)| confirm(ctx, &id, &confirmation).await.map(drop),
         Code::ValidationFailed,
+    );
+}
+
+#[test]
+fn a_proof_ends_with_its_confirmation() {
+    ends(
+        async |world, ctx| {
+            let callback = consent(world, ctx, &link(world, ctx).await).await;
+            let cookies = cookies(&callback);
+            let (id, confirmation) = finish(ctx, callback).await.unwrap();
+            (confirm(ctx, &id, &confirmation).await.unwrap(), cookies)
+        },
+        async |ctx, (url, cookies)| prove(ctx, &url, &cookies).await.map(drop),
+        Code::LinkExpired,
     );
 }

@@ -63,11 +63,37 @@ pub async fn set_up(world: &World, ctx: &Ctx) -> ConnectionId {
 async fn connect(world: &World, ctx: &Ctx) -> ConnectionId {
     let link = link(world, ctx).await;
     let callback = consent(world, ctx, &link).await;
+    let cookies = cookies(&callback);
     let (id, confirmation) = finish(ctx, callback).await.unwrap();
-    connect::confirm(ctx, &merchant(), &id, &confirmation)
-        .await
-        .unwrap();
+    let url = confirm(ctx, &id, &confirmation).await.unwrap();
+    prove(ctx, &url, &cookies).await.unwrap();
     id
+}
+
+/// What the browser that brings `callback` holds.
+pub fn cookies(callback: &connect::Callback) -> BTreeMap<String, String> {
+    let name = connect::cookie_name(&callback.parameters["state"]);
+    BTreeMap::from([(name, callback.cookie.clone().unwrap())])
+}
+
+/// Where the backend sends its user after it has confirmed what that user brought.
+pub async fn confirm(
+    ctx: &Ctx,
+    id: &ConnectionId,
+    confirmation: &str,
+) -> crossdock::error::Result<Url> {
+    let confirmed = connect::confirm(ctx, &merchant(), id, confirmation).await?;
+    Ok(confirmed.continue_url.expect("it is not live yet"))
+}
+
+/// The browser follows.
+pub async fn prove(
+    ctx: &Ctx,
+    url: &Url,
+    cookies: &BTreeMap<String, String>,
+) -> crossdock::error::Result<Url> {
+    let secret = url.path().rsplit('/').next().unwrap();
+    connect::prove(ctx, secret, cookies).await
 }
 
 /// Registers the merchant with us, and us with the provider.

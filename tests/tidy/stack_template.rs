@@ -126,6 +126,8 @@ const FUNCTIONS: &[Function] = &[
     Function {
         name: "oauth_callback",
         variables: &[
+            "TABLE_RECORDS",
+            "TABLE_OUTBOX",
             "TABLE_CONNECTIONS",
             "SECRET_PROVIDER_PREFIX",
             "SECRET_VAULT",
@@ -137,11 +139,16 @@ const FUNCTIONS: &[Function] = &[
             "ENABLE_LOYALTY_INTEGRATION",
             "NET_ALLOW_LOOPBACK",
         ],
-        // State and link are deleted, the merchant's connections listed, one of them put.
-        tables: &[(
-            "Connections",
-            &["GetItem", "Query", "UpdateItem", "DeleteItem"],
-        )],
+        // State and link are deleted, the merchant's connections listed, one of them put; that it is
+        // live is told by an event.
+        tables: &[
+            ("Records", &["UpdateItem"]),
+            ("Outbox", &["UpdateItem"]),
+            (
+                "Connections",
+                &["GetItem", "Query", "UpdateItem", "DeleteItem"],
+            ),
+        ],
         source: Source::Api,
     },
     Function {

@@ -6,7 +6,7 @@ use crate::error::{Code, Error, FieldError, Result};
 use crate::model::ids::{ConnectionId, MerchantId};
 use crate::model::text::{check_line, check_time};
 use crate::oauth::connection::{self, Connection, Entry, Health, Settings, Status};
-use crate::oauth::{connect, manage};
+use crate::oauth::{connect, import, manage};
 use crate::providers::{Category, Manifest, Provider, provider};
 use crate::store::{Item, keys};
 use auth::{Merchant, Platform};
@@ -62,7 +62,7 @@ struct SettingsRequest {
 #[serde(deny_unknown_fields)]
 struct ImportRequest {
     merchant_id: MerchantId,
-    tokens: connect::Import,
+    tokens: import::Import,
 }
 
 pub fn handle<'a>(ctx: &'a Ctx, request: &'a Request) -> BoxFuture<'a, Result<Response>> {
@@ -183,8 +183,12 @@ impl Call<'_> {
     }
 
     async fn reply(&self, status: u16, connection: Connection) -> Result<Response> {
+        Response::json(status, &self.shown(connection).await?)
+    }
+
+    async fn shown(&self, connection: Connection) -> Result<Value> {
         let mut views = views(self.ctx, std::slice::from_ref(&connection)).await?;
-        Response::json(status, &views.remove(0))
+        Ok(views.remove(0))
     }
 
     async fn connect(&self, category: &str, name: &str) -> Result<Response> {
@@ -201,7 +205,7 @@ impl Call<'_> {
         let provider = self.provider(category, name)?;
         let body: ImportRequest = self.request.read()?;
         let merchant = self.merchant(&body.merchant_id).await?;
-        let connection = connect::import(self.ctx, &merchant.id, provider, body.tokens).await?;
+        let connection = import::import(self.ctx, &merchant.id, provider, body.tokens).await?;
         self.reply(201, connection).await
     }
 
@@ -216,8 +220,12 @@ impl Call<'_> {
         let body: ConfirmRequest = self.request.read()?;
         let (merchant, id) = self.connection(category, id, &body.merchant_id).await?;
         let confirmation = body.confirmation.expose_secret();
-        let connection = connect::confirm(self.ctx, &merchant, &id, confirmation).await?;
-        self.reply(200, connection).await
+        let confirmed = connect::confirm(self.ctx, &merchant, &id, confirmation).await?;
+        let body = json!({
+            "connection": self.shown(confirmed.connection).await?,
+            "continue_url": confirmed.continue_url,
+        });
+        Ok(Response::json(200, &body)?.header("cache-control", "no-store"))
     }
 
     async fn reconnect(&self, category: &str, id: &str) -> Result<Response> {

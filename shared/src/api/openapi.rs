@@ -378,14 +378,22 @@ fn about(route: &Route) -> Operation {
             &["merchant_id", "limit", "cursor"],
             "HistoryPage",
         ),
-        ("POST", "/api/v1/integrations/{category}/{connection_id}/confirm") => connection(
-            "confirm",
-            "Makes a connection live, with the confirmation that the merchant's browser brought back.",
-            (
-                "ConfirmRequest",
-                json!({ "merchant_id": MERCHANT, "confirmation": "placeholder" }),
-            ),
-        ),
+        ("POST", "/api/v1/integrations/{category}/{connection_id}/confirm") => Operation {
+            answers: vec![(
+                200,
+                "The connection, and where to send the user's browser to make it live.",
+                Answer::Json("Confirmed"),
+            )],
+            ..connection(
+                "confirm",
+                "Confirms for a user of the backend's what that user's browser brought back. It may \
+                 be sent again.",
+                (
+                    "ConfirmRequest",
+                    json!({ "merchant_id": MERCHANT, "confirmation": "placeholder" }),
+                ),
+            )
+        },
         ("POST", "/api/v1/integrations/{category}/{connection_id}/reconnect") => link(
             "reconnect",
             "Makes a link that repairs this connection; it keeps its id.",
@@ -483,6 +491,11 @@ fn about(route: &Route) -> Operation {
             ],
             ..browser("openLink", "Opens a connect link.")
         },
+        ("GET", "/oauth/proof/{secret}") => browser(
+            "proveBrowser",
+            "Takes the browser of a user whose backend has confirmed a connection, makes the \
+             connection live if the consent was given in it, and sends it back to the shop.",
+        ),
         ("GET", "/oauth/cb/{provider}/{tenant}") => browser(
             "takeBack",
             "Takes the browser back from the provider's consent.",
@@ -522,6 +535,7 @@ fn parameters() -> Value {
             "provider", None, json!({ "type": "string", "enum": providers }), "quickbooks",
         ),
         "path_link": path("link", Some("secret"), text.clone(), "placeholder"),
+        "path_secret": path("secret", Some("secret"), text.clone(), "placeholder"),
         "path_tenant": path("tenant", Some("deployment"), text, "placeholder"),
         "query_merchant_id": {
             "name": "merchant_id", "in": "query", "required": true, "schema": id,
@@ -817,6 +831,15 @@ fn connection_schemas() -> Value {
     let mut connections = page("Connection");
     connections["properties"]["providers"] = list("Offer");
     json!({
+        "Confirmed": answer(json!({
+            "connection": reference("Connection"),
+            "continue_url": {
+                "type": ["string", "null"], "format": "uri",
+                "description": "Send the browser of the user here: if the consent was given in it, \
+                    the connection is live and the browser comes back to the return address. Null \
+                    when that is done.",
+            },
+        }), &[]),
         "Connection": answer(json!({
             "id": { "allOf": [reference("Id")], "x-names": "connection" },
             "merchant_id": merchant_id(),

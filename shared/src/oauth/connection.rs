@@ -76,7 +76,19 @@ pub struct Consent {
     pub reference: Option<String>,
     pub scopes: Vec<String>,
     pub confirmation_hash: String,
+    /// The browser that gave it; absent for what the backend itself brought along.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub browser: Option<Browser>,
     pub expires_at: DateTime<Utc>,
+}
+
+/// The browser in which a connection was begun, by the cookie that it was given then.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Browser {
+    pub cookie_name: String,
+    pub cookie_hash: String,
+    /// Where it goes when all is done.
+    pub return_url: Url,
 }
 
 /// Who is renewing the tokens. A lease has no time of its own: whoever wants to take it over has to
@@ -132,6 +144,13 @@ pub struct Connection {
     /// The tokens before, until the first success with the new ones.
     pub previous: Option<Tokens>,
     pub consent: Option<Consent>,
+    /// The hash of the confirmation that was used last, so that using it again is no fault.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confirmed: Option<String>,
+    /// Whether somebody stopped it. It is kept while the access is lost, so that giving the access
+    /// again does not begin what was stopped.
+    #[serde(default)]
+    pub paused: bool,
     pub lease: Option<Lease>,
     /// The fence of the latest lease.
     pub fence: u64,
@@ -175,6 +194,15 @@ impl Connection {
     /// The associated data of this connection's secrets.
     pub fn vault_owner(&self) -> &str {
         self.id.as_str()
+    }
+
+    /// What it is when its tokens are good.
+    pub fn at_work(&self) -> Status {
+        if self.paused {
+            Status::Paused
+        } else {
+            Status::Live
+        }
     }
 
     /// A name for people.
@@ -699,6 +727,8 @@ mod tests {
             tokens: None,
             previous: None,
             consent: None,
+            confirmed: None,
+            paused: false,
             lease: None,
             fence: 0,
             next_refresh_at: None,

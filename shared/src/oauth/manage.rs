@@ -15,6 +15,11 @@ use crate::net::Limits;
 use crate::providers::accounting::accounting;
 use crate::providers::{Account, Fault, Revocation, json_answer};
 use crate::store::{Condition, Write, keys};
+use std::time::Duration;
+
+/// How long a caller of the API waits for somebody else's renewal: with the calls that follow it has to
+/// be done within the time of one request.
+const PATIENCE: Duration = Duration::from_secs(6);
 
 fn wrong_status(connection: &Connection, wanted: &str) -> Error {
     Error::new(
@@ -32,7 +37,8 @@ pub async fn pause(ctx: &Ctx, merchant: &MerchantId, id: &ConnectionId) -> Resul
     let (connection, ()) = change(ctx, merchant, id, |current| match current.status {
         Status::Paused => Ok(Decision::Leave(())),
         Status::Live => {
-            current.status = Status::Paused;
+            current.paused = true;
+            current.status = current.at_work();
             let along = Along::entry(
                 Happened::Paused,
                 "paused; nothing is sent until it is resumed",
@@ -50,7 +56,8 @@ pub async fn resume(ctx: &Ctx, merchant: &MerchantId, id: &ConnectionId) -> Resu
     let (connection, ()) = change(ctx, merchant, id, |current| match current.status {
         Status::Live => Ok(Decision::Leave(())),
         Status::Paused => {
-            current.status = Status::Live;
+            current.paused = false;
+            current.status = current.at_work();
             let along =
                 Along::entry(Happened::Resumed, "resumed").event(EventType::ConnectionConnected);
             Ok(Decision::Store(along, ()))
@@ -99,7 +106,7 @@ pub async fn check(ctx: &Ctx, merchant: &MerchantId, id: &ConnectionId) -> Resul
 
 /// Asks for the account, and once more with renewed tokens if those in use are refused.
 async fn asked(ctx: &Ctx, setup: &Setup, merchant: &MerchantId, id: &ConnectionId) -> Result<()> {
-    let (_, grant) = tokens::access(ctx, setup, merchant, id, Need::Good).await?;
+    let (_, grant) = tokens::access_within(ctx, PATIENCE, setup, merchant, id, Need::Good).await?;
     let rejected = match account(ctx, setup, &grant).await {
         Ok(_) => return Ok(()),
         Err(rejected) => rejected,
@@ -107,7 +114,8 @@ async fn asked(ctx: &Ctx, setup: &Setup, merchant: &MerchantId, id: &ConnectionI
     if !matches!(rejected, Rejected::Theirs(Fault::Unauthorized)) {
         return Err(rejected.into_error(setup.manifest()));
     }
-    let (_, grant) = tokens::access(ctx, setup, merchant, id, Need::Other(&grant.access)).await?;
+    let need = Need::Other(&grant.access);
+    let (_, grant) = tokens::access_within(ctx, PATIENCE, setup, merchant, id, need).await?;
     match account(ctx, setup, &grant).await {
         Ok(_) => Ok(()),
         Err(rejected) => Err(rejected.into_error(setup.manifest())),
@@ -188,11 +196,15 @@ pub async fn disconnect(
         }
     };
     let account = keys::account(&connection.provider, &hash(&connection.tenant_id));
+    // It may be somebody else's by now, if this connection never came to life.
+    let held = ctx.store.get(&account).await?;
+    let held = held.filter(|item| item.doc["connection_id"] == connection.id.as_str());
     let (connection, ()) = change(ctx, merchant, id, |current| {
         if current.status == Status::Disconnected {
             return Ok(Decision::Leave(()));
         }
         current.status = Status::Disconnected;
+        current.paused = false;
         current.key = None;
         current.tokens = None;
         current.previous = None;
@@ -201,10 +213,10 @@ pub async fn disconnect(
         current.next_refresh_at = None;
         let mut along = Along::entry(Happened::Disconnected, given_back.clone())
             .event(EventType::ConnectionDisconnected);
-        along.writes.push(Write::Delete {
+        along.writes.extend(held.as_ref().map(|item| Write::Delete {
             key: account.clone(),
-            condition: Condition::Any,
-        });
+            condition: Condition::Rev(item.rev),
+        }));
         Ok(Decision::Store(along, ()))
     })
     .await?;
@@ -232,7 +244,7 @@ async fn give_back(ctx: &Ctx, connection: &Connection) -> Result<String> {
     };
     // A dead token gives nothing back at some providers, so a good one is used where there is one.
     let (merchant, id) = (&connection.merchant_id, &connection.id);
-    let good = tokens::access(ctx, &setup, merchant, id, tokens::Need::Good).await;
+    let good = tokens::access_within(ctx, PATIENCE, &setup, merchant, id, Need::Good).await;
     let grant = match good {
         Ok((_, grant)) => grant,
         Err(error) if error.code() == Code::ConnectionReauthRequired => {

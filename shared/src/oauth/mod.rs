@@ -2,6 +2,7 @@
 
 pub mod connect;
 pub mod connection;
+pub mod import;
 pub mod manage;
 pub mod setup;
 pub mod tokens;

@@ -367,6 +367,12 @@ pub trait Provider: Send + Sync {
         }
     }
 
+    /// Whether `id` can be an account's, as far as its form tells.
+    fn is_account_id(&self, id: &str) -> bool {
+        let _ = id;
+        true
+    }
+
     /// The calls that tell which account `grant` reaches, and prove that it does: what came with a
     /// browser proves nothing. `authorize` is applied to each by the caller.
     fn account_requests(&self, site: &Site, grant: &Grant) -> Vec<Request>;

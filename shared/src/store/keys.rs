@@ -76,6 +76,20 @@ pub fn connect_state(secret_hash: &str) -> Key {
     alone(Table::Connections, format!("state/{secret_hash}"))
 }
 
+/// A confirmation that a browser has still to follow: it comes with the secret alone, and the document
+/// names the merchant.
+pub fn connect_proof(secret_hash: &str) -> Key {
+    alone(Table::Connections, format!("proof/{secret_hash}"))
+}
+
+/// What an import was given for a refresh token that may work once.
+pub fn import(merchant: &MerchantId, token_hash: &str) -> Key {
+    alone(
+        Table::Connections,
+        format!("{merchant}/import/{token_hash}"),
+    )
+}
+
 /// What happened to one connection, oldest first.
 pub fn connection_history(merchant: &MerchantId, connection: &ConnectionId) -> Group {
     Group {

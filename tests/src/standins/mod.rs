@@ -1,4 +1,4 @@
-//! Provider stand-ins: QuickBooks whole, and the OAuth half of all others.
+//! Provider stand-ins: QuickBooks and Xero whole, and the OAuth half of all others.
 
 mod faults;
 mod money;
@@ -6,7 +6,7 @@ pub mod oauth;
 pub mod quickbooks;
 mod socket;
 mod wire;
-pub mod xero;
+mod xero;
 
 use std::io;
 use std::net::SocketAddr;

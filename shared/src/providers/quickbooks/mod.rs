@@ -178,6 +178,10 @@ impl Provider for QuickBooks {
         &MANIFEST
     }
 
+    fn is_account_id(&self, id: &str) -> bool {
+        id.bytes().all(|byte| byte.is_ascii_digit())
+    }
+
     fn account_requests(&self, site: &Site, grant: &Grant) -> Vec<Request> {
         let tenant = Tenant {
             api: site.api.clone(),

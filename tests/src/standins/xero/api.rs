@@ -340,7 +340,7 @@ fn list(books: &mut Books<'_>, call: &Call<'_>, kind: Kind) -> Reply {
         }
         _ => false,
     };
-    let mut found: Vec<(Fields, i64)> = organisation
+    let mut found: Vec<&Fields> = organisation
         .shelf(kind)
         .all()
         .filter(|value| within(&ids, text(value, kind.id())))
@@ -351,15 +351,10 @@ fn list(books: &mut Books<'_>, call: &Call<'_>, kind: Kind) -> Reply {
         .filter(|value| mine.is_none() || text(value, "_app") == mine)
         .filter(|value| ids.is_some() || !hidden(value))
         .filter(|value| matches(value, search.as_deref()))
-        .map(|value| (render(organisation, kind, value, detail), changed(value)))
-        .filter(|(shown, _)| filter.as_ref().is_none_or(|filter| filter.keeps(shown)))
         .collect();
     // The vendor does not say in which order pages come. By the time of the last change is the hardest
     // for a caller: what changes meanwhile leaves its page for the last one.
-    found.sort_by_key(|(_, changed)| *changed);
-    if let Some(wanted) = asked("order") {
-        filter::order(&mut found, wanted);
-    }
+    found.sort_by_key(|value| changed(value));
     let number = |name: &str| asked(name).map(str::parse::<usize>).transpose();
     let (Ok(page), Ok(size)) = (number("page"), number("pageSize")) else {
         return wire::bad_query("page and pageSize have to be numbers");
@@ -368,15 +363,30 @@ fn list(books: &mut Books<'_>, call: &Call<'_>, kind: Kind) -> Reply {
     if !(1..=1000).contains(&size) {
         return wire::bad_query("pageSize has to be between 1 and 1000");
     }
-    let items = found.len();
-    let (skipped, taken) = if paged {
-        ((page - 1) * size, size)
+    let shown = |value: &&Fields| render(organisation, kind, value, detail);
+    let cut = |items: usize| match paged {
+        true => ((page - 1) * size, size),
+        false => (0, items),
+    };
+    // Only what is compared as it is shown has to be shown before the page is cut out.
+    let (items, all): (usize, Vec<Fields>) = if filter.is_some() || asked("order").is_some() {
+        let mut all: Vec<Fields> = found.iter().map(shown).collect();
+        all.retain(|shown| filter.as_ref().is_none_or(|filter| filter.keeps(shown)));
+        if let Some(wanted) = asked("order") {
+            filter::order(&mut all, wanted);
+        }
+        let (skipped, taken) = cut(all.len());
+        (
+            all.len(),
+            all.into_iter().skip(skipped).take(taken).collect(),
+        )
     } else {
-        (0, items)
+        let (skipped, taken) = cut(found.len());
+        let all = found.iter().skip(skipped).take(taken).map(shown);
+        (found.len(), all.collect())
     };
     let places = books.places;
-    let all = found.into_iter().skip(skipped).take(taken);
-    let all = all.map(|(mut shown, _)| {
+    let all = all.into_iter().map(|mut shown| {
         priced(&mut shown, places);
         Value::Object(shown)
     });

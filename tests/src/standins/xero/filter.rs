@@ -309,9 +309,9 @@ fn compare(found: &Value, operand: &Operand) -> Option<Ordering> {
 }
 
 /// `Field` or `Field DESC`.
-pub fn order(all: &mut [(Fields, i64)], wanted: &str) {
+pub fn order(all: &mut [Fields], wanted: &str) {
     let (field, direction) = wanted.split_once(' ').unwrap_or((wanted, "ASC"));
-    all.sort_by(|(one, _), (other, _)| {
+    all.sort_by(|one, other| {
         let (one, other) = (at(one, field), at(other, field));
         let numbers = one
             .and_then(money::decimal)

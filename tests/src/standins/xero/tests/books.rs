@@ -120,6 +120,11 @@ async fn a_line_without_its_id_is_made_again() {
     let made = caller.save("Invoices", invoice("S-1", "AUTHORISED")).await;
     assert_ne!(&made["LineItems"][0]["LineItemID"], id);
     assert_eq!(made["LineItems"].as_array().map(Vec::len), Some(1));
+    // An id that no line of it has is none.
+    let mut strange = invoice("S-1", "AUTHORISED");
+    strange["LineItems"][0]["LineItemID"] = id.clone();
+    let made = caller.save("Invoices", strange).await;
+    assert_ne!(&made["LineItems"][0]["LineItemID"], id);
     // What is not sent at all stays.
     let made = caller
         .save(

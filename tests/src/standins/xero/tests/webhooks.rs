@@ -204,6 +204,12 @@ async fn tried_again_for_a_day() {
     }
     // At once, once more at the next look, and every 15 minutes until a day is over.
     assert_eq!(tried, 98);
+    let seen = control(&caller.vendor, Method::GET, "webhooks", Value::Null).await;
+    let answers = &seen["deliveries"][0]["answers"];
+    assert_eq!(
+        answers.as_array().map(|all| &all[..3]),
+        Some(&[Value::Null, Value::Null, json!(500)][..])
+    );
 }
 
 #[tokio::test]
