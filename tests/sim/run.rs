@@ -3,7 +3,7 @@
 use crate::shop::{Expected, MERCHANT, Shop, Sum, exponent};
 use crate::world::{Chances, Dice, Message, PLATFORM_KEY, PUBLIC_URL, RETURN_URL, Stand, World};
 use axum::http;
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
 use crossdock::api::auth::Merchant;
 use crossdock::api::{self, events};
 use crossdock::ctx::Ctx;
@@ -33,6 +33,8 @@ const TENANT: &str = "5a1e0000-0000-4000-8000-000000000001";
 const TROUBLED_POLLS_MAX: usize = 6_000;
 const QUIET_POLLS_MAX: usize = 200_000;
 const WORKERS_MAX: usize = 6;
+/// How long a function may run: its time-out in the template.
+const FUNCTION_LIFE: TimeDelta = TimeDelta::minutes(2);
 /// After how long a message that failed comes again.
 const VISIBILITY: TimeDelta = TimeDelta::seconds(30);
 
@@ -254,6 +256,7 @@ struct Task {
     id: usize,
     job: Job,
     future: BoxFuture<'static, Done>,
+    started_at: DateTime<Utc>,
 }
 
 /// What the merchant's books are.
@@ -368,7 +371,13 @@ impl Run {
                 async move { Done::Pushed(push_batch(ctx, world, notices).await) }.boxed()
             }
         };
-        self.tasks.push(Task { id, job, future });
+        let started_at = self.world.state().now;
+        self.tasks.push(Task {
+            id,
+            job,
+            future,
+            started_at,
+        });
     }
 
     fn back_to_queue(&self, notices: Vec<Notice>, delay: TimeDelta) {
@@ -487,6 +496,9 @@ impl Run {
         if self.per_mille(5) {
             alone(self.world.deliver_late());
         }
+        if self.books == Books::Xero {
+            self.age(troubled);
+        }
         let pause = if self.tasks.is_empty() || self.per_mille(2) {
             20_000
         } else {
@@ -506,6 +518,24 @@ impl Run {
         if let Poll::Ready(done) = self.tasks[position].future.as_mut().poll(&mut context) {
             let task = self.tasks.swap_remove(position);
             self.finish(task, done, troubled);
+        }
+    }
+
+    /// Ends what has run for longer than a function may, and now and then lets so much time go by that
+    /// the provider forgets its answers.
+    fn age(&mut self, troubled: bool) {
+        let now = self.world.state().now;
+        let old = |task: &Task| now - task.started_at > FUNCTION_LIFE;
+        while let Some(position) = self.tasks.iter().position(old) {
+            self.crash(position);
+        }
+        if troubled && self.per_mille(4) {
+            self.world.note(|| "all stop for a while".to_owned());
+            while !self.tasks.is_empty() {
+                self.crash(0);
+            }
+            let seconds = self.below(900) as u64;
+            self.world.advance(Duration::from_secs(seconds));
         }
     }
 
@@ -632,6 +662,7 @@ impl Run {
                 id: 0,
                 job: Job::Relay,
                 future: future.boxed(),
+                started_at: self.world.state().now,
             });
             self.only_task(&mut polls, dies_at);
             loop {

@@ -32,7 +32,7 @@ pub const PUBLIC_URL: &str = "https://crossdock.example";
 pub const RETURN_URL: &str = "https://shop.example/back";
 const SYNC_QUEUE: &str = "sync";
 /// How long a request is on its way at most, where the provider's memory is short: Xero remembers an
-/// answer for six minutes, and the engine relies on four of them.
+/// answer for six minutes, and the engine counts on a minute for the way.
 const LATE_MAX: TimeDelta = TimeDelta::minutes(1);
 pub const PLATFORM_KEY: &str = "the-platform-key";
 

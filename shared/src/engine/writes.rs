@@ -49,6 +49,9 @@ pub(super) struct Piece<'a> {
     pub content: String,
 }
 
+/// The position of a document that is to be written, and what it takes the place of.
+type Wanted = (usize, Option<Remote>);
+
 /// What stands under the name of a call.
 #[derive(Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "snake_case")]
@@ -116,7 +119,7 @@ impl<'a, 'p> Writing<'a, 'p> {
     async fn round(&mut self) {
         let mut open_calls: BTreeMap<String, Vec<usize>> = BTreeMap::new();
         // Changes go before creations: a payment that settles less makes room for another.
-        let mut writes: BTreeMap<(bool, Form), Vec<(usize, Option<Remote>)>> = BTreeMap::new();
+        let mut writes: BTreeMap<(bool, Form), Vec<Wanted>> = BTreeMap::new();
         for index in 0..self.pieces.len() {
             if self.results[index].is_some() {
                 continue;
@@ -184,7 +187,7 @@ impl<'a, 'p> Writing<'a, 'p> {
     }
 
     /// Splits documents of one form into calls.
-    fn chunks(&self, wanted: Vec<(usize, Option<Remote>)>) -> Vec<Vec<(usize, Option<Remote>)>> {
+    fn chunks(&self, wanted: Vec<Wanted>) -> Vec<Vec<Wanted>> {
         let most = self.session.provider.write_max();
         let mut chunks: Vec<Vec<_>> = Vec::new();
         let (mut alone, mut bytes) = (true, 0);
@@ -213,7 +216,7 @@ impl<'a, 'p> Writing<'a, 'p> {
     }
 
     /// Makes one call: intents, seal, call.
-    async fn write(&mut self, form: Form, chunk: Vec<(usize, Option<Remote>)>) -> Result<(), Stop> {
+    async fn write(&mut self, form: Form, chunk: Vec<Wanted>) -> Result<(), Stop> {
         let (ctx, provider) = (self.session.ctx, self.session.provider);
         let id = ctx.uuid().simple().to_string();
         let update = chunk.iter().any(|(_, remote)| remote.is_some());

@@ -110,8 +110,9 @@ pub struct CallItem {
     pub total: Money,
 }
 
-/// How long a request may be on its way, however often its sender gave it up.
-const ON_ITS_WAY_MAX: TimeDelta = TimeDelta::minutes(2);
+/// How long a call may still arrive after somebody was about to send it: a function lives for two
+/// minutes, and its last request may be on its way for one.
+const ON_ITS_WAY_MAX: TimeDelta = TimeDelta::minutes(3);
 
 /// What can be known of a call that was sealed a while ago.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -602,11 +603,11 @@ mod tests {
             items: Vec::new(),
             sealed_at: NOW,
         };
-        let window = Some(TimeDelta::minutes(4));
+        let window = Some(TimeDelta::minutes(3));
         for (seconds, recall) in [
             (0, Recall::Again),
-            (239, Recall::Again),
-            (240, Recall::Wait),
+            (179, Recall::Again),
+            (180, Recall::Wait),
             (359, Recall::Wait),
             (360, Recall::Past),
         ] {
