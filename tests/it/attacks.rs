@@ -15,6 +15,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use url::Url;
 
+/// Where neither came, and what to do then.
+const NEITHER: &str = "neither a consent nor a refusal; nothing was connected, go back to the shop";
 const ANOTHER_BROWSER: &str = "open the link again in this one";
 const START_AGAIN: &str = "start again";
 const TRY_AGAIN: &str = "go back";
@@ -356,7 +358,7 @@ async fn browsers_and_states(stage: &mut Stage, victim: &Shop) {
     }
     // Parameters of a consent that are posted, and keys that stand in an address.
     let answer = match provider.token {
-        Some(_) => (403, "neither a consent nor a refusal"),
+        Some(_) => (403, NEITHER),
         None => (410, START_AGAIN),
     };
     stage
@@ -372,7 +374,7 @@ async fn browsers_and_states(stage: &mut Stage, victim: &Shop) {
         .await;
     if provider.token.is_some() {
         let name = "neither a code nor a refusal";
-        let answer = (403, "neither a consent nor a refusal");
+        let answer = (403, NEITHER);
         for empty in [callback.without("code"), callback.with("code", "")] {
             stage.callback(name, &empty, cookie, answer).await;
         }
@@ -765,6 +767,12 @@ async fn return_addresses(stage: &mut Stage, victim: &Shop) {
         format!("{receiver}/connected#https://attacker.example"),
         format!("{receiver}/connected?"),
         format!("{receiver}/connected#"),
+        // The same place, written otherwise than it was registered.
+        format!("{receiver}/connected")
+            .to_uppercase()
+            .replace("/CONNECTED", "/connected"),
+        format!("{receiver}/./connected"),
+        format!(" {receiver}/connected"),
         "http://example.com/x".to_owned(),
         "https://10.0.0.1/x".to_owned(),
         "https://169.254.169.254/x".to_owned(),

@@ -407,6 +407,10 @@ pub fn page_fault(reply: &Reply, status: u16, advice: &str) -> Option<String> {
         ),
         (reply.header("cache-control") == "no-store", "no-store"),
         (
+            reply.header("referrer-policy") == "no-referrer",
+            "no referrer",
+        ),
+        (
             reply
                 .header("content-security-policy")
                 .contains("default-src 'none'"),

@@ -11,7 +11,10 @@
 
 mod calls;
 mod cell;
+mod disconnect;
 mod explore;
+mod health;
+mod ledger;
 mod links;
 mod refresh;
 mod rotation;

@@ -8,6 +8,7 @@ use crate::oauth::connect::{self, Callback, Next};
 use crate::portal;
 use futures::future::BoxFuture;
 use std::collections::BTreeMap;
+use url::Origin;
 
 /// As long as the link lives, in seconds.
 const COOKIE_AGE: i64 = connect::LINK_LIFE.num_seconds();
@@ -42,7 +43,8 @@ pub fn start<'a>(ctx: &'a Ctx, request: &'a Request) -> BoxFuture<'a, Result<Res
                         fields,
                         action,
                         state,
-                    } => form(portal::keys_form(manifest, fields, &action, &state)),
+                        shop,
+                    } => form(portal::keys_form(manifest, fields, &action, &state), &shop),
                 };
                 Ok(response.header("set-cookie", cookie))
             }
@@ -120,13 +122,17 @@ fn redirect(url: &str) -> Response {
     }
 }
 
-/// A page with a form, which may be posted to this origin alone.
-fn form(body: String) -> Response {
-    let mut response = Response::html(200, body).header("cache-control", "no-store");
-    response
-        .headers
-        .push(("referrer-policy", "no-referrer".to_owned()));
-    response
+/// A page with a form, which may be posted to this origin alone. From here the browser is sent on to the
+/// shop; some browsers count that as a target of the form too.
+fn form(body: String, shop: &Origin) -> Response {
+    let mut page = Response::private_html(200, body);
+    let shop = shop.ascii_serialization();
+    for (name, value) in &mut page.headers {
+        if *name == "content-security-policy" {
+            value.push_str(&format!("; form-action 'self' {shop}"));
+        }
+    }
+    page
 }
 
 fn page(error: Error) -> Result<Response> {
@@ -135,5 +141,5 @@ fn page(error: Error) -> Result<Response> {
         return Err(error);
     }
     let page = portal::message(error.code().title(), error.detail());
-    Ok(Response::html(error.code().status(), page).header("cache-control", "no-store"))
+    Ok(Response::private_html(error.code().status(), page))
 }

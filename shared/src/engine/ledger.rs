@@ -1,12 +1,16 @@
 //! The ledger: a row for each record at each provider. Everything that changes a row goes through
-//! here, so that what hangs on a row changes with it.
+//! here, so that what hangs on a row changes with it: for what is troubled and for what waits a second
+//! row stands in a group of its own, and is written and deleted in one transaction with the first. So
+//! what is open is found without a walk over everything, and a push that goes well costs nothing more.
 
 use super::push::Target;
 use crate::ctx::Ctx;
 use crate::error::{Code, Error, Result};
+use crate::model::event::RecordKind;
+use crate::model::ids::RecordId;
 use crate::oauth::connection::Connection;
-use crate::store::{Condition, Item, Key, Write, keys};
-use crate::sync::push::{Link, LinkState, Problem};
+use crate::store::{Condition, Group, Item, Key, Write, keys};
+use crate::sync::push::{Link, LinkState, Open, Problem, RowKind, RowRef};
 use chrono::TimeDelta;
 
 /// How often a record is taken up again at once when another function was writing its ledger row.
@@ -16,25 +20,37 @@ pub(super) const RACE_ROUNDS_MAX: usize = 4;
 /// timeout in the template, in seconds.
 pub const RETRY_AFTER: TimeDelta = TimeDelta::seconds(720);
 
-/// Which row of a connection: a kind (see [`Form::kind`](crate::sync::push::Form::kind)) and an id
-/// within it.
+/// The kinds of rows that documents have, in the order in which the ledger lists them.
+pub const KINDS: [RowKind; 4] = RowKind::ALL;
+
+/// Those of them that stand for a record of the shop; the others belong to one of these.
+pub const RECORDS: [RowKind; 2] = [RowKind::Order, RowKind::Refund];
+
+/// Which row of a connection, with what it takes to come back to its record.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct RowName {
-    pub kind: &'static str,
-    pub id: String,
+    pub row: RowRef,
+    /// The order that the record belongs to, if any.
+    pub order_id: Option<RecordId>,
 }
 
 impl RowName {
     /// The row of a record itself, where also stands that it waits.
     pub(super) fn of(target: &Target) -> RowName {
+        let kind = match target.record.kind {
+            RecordKind::Refund => RowKind::Refund,
+            _ => RowKind::Order,
+        };
+        let id = target.record.id.clone();
         RowName {
-            kind: target.record.kind.as_str(),
-            id: target.record.id.clone(),
+            row: RowRef { kind, id },
+            order_id: target.order_id.clone(),
         }
     }
 
     fn key(&self, connection: &Connection) -> Key {
-        keys::link(&connection.merchant_id, &connection.id, self.kind, &self.id)
+        let (merchant, id) = (&connection.merchant_id, &connection.id);
+        keys::link(merchant, id, self.row.kind.as_str(), &self.row.id)
     }
 }
 
@@ -94,8 +110,25 @@ impl Row<'_> {
     /// Writes `link` in place of what was read. Whoever comes second meets [`Code::Busy`] and starts
     /// again from what the first one wrote.
     pub(super) async fn store(&mut self, ctx: &Ctx, link: Link) -> Result<()> {
-        let write = Write::put(self.key.clone(), self.condition, &link)?;
-        ctx.store.write(write).await?;
+        let mut writes = vec![Write::put(self.key.clone(), self.condition, &link)?];
+        let (merchant, id) = (&self.connection.merchant_id, &self.connection.id);
+        let RowRef { kind, id: row } = &self.name.row;
+        let place = |group| keys::open(group, kind.as_str(), row);
+        writes.extend(turned(
+            place(keys::troubled(merchant, id)),
+            self.troubled(&self.link),
+            self.troubled(&link),
+        )?);
+        writes.extend(turned(
+            place(keys::waiting(merchant, id)),
+            self.waiting(&self.link),
+            self.waiting(&link),
+        )?);
+        // A single write costs half of a transaction of one, and a push that goes well has no other.
+        match <[Write; 1]>::try_from(writes) {
+            Ok([alone]) => ctx.store.write(alone).await?,
+            Err(writes) => ctx.store.transact(writes).await?,
+        }
         self.condition = match self.condition {
             Condition::Rev(rev) => Condition::Rev(rev + 1),
             _ => Condition::Rev(1),
@@ -104,10 +137,120 @@ impl Row<'_> {
         if let (LinkState::Parked, Some(problem)) = (self.link.state, &self.link.problem) {
             tracing::warn!(
                 merchant_id = %self.connection.merchant_id, connection_id = %self.connection.id,
-                kind = self.name.kind, record = %self.name.id, code = %problem.code, "parked"
+                kind = self.name.row.kind.as_str(), record = %self.name.row.id, code = %problem.code, "parked"
             );
         }
         Ok(())
+    }
+
+    /// What points to this row while something is wrong with `link`.
+    fn troubled(&self, link: &Link) -> Option<Open> {
+        let code = link.problem.as_ref()?.code.clone();
+        Some(self.open(Some(code)))
+    }
+
+    /// What points to this row while `link` waits.
+    fn waiting(&self, link: &Link) -> Option<Open> {
+        link.waiting.as_ref().map(|_| self.open(None))
+    }
+
+    fn open(&self, code: Option<String>) -> Open {
+        Open {
+            record: self.name.row.owner(),
+            order_id: self.name.order_id.clone(),
+            code,
+        }
+    }
+}
+
+/// One page of the records of `group`, which is a connection's ledger or a group beside it, in the order
+/// of `kind/id`: those of `kinds`, after the place `after`, at most `limit` of them. Returns them with the
+/// place after which the next page begins; `None` when there is none. A page may be empty before the
+/// end. What else the ledger holds, such as customers, is not read.
+pub async fn page(
+    ctx: &Ctx,
+    group: &Group,
+    kinds: &[RowKind],
+    after: Option<&str>,
+    limit: usize,
+) -> Result<(Vec<Item>, Option<String>)> {
+    let start = |kind: &RowKind| format!("{}/", kind.as_str());
+    let Some(after) = after.map(str::to_owned).or(kinds.first().map(start)) else {
+        return Ok((Vec::new(), None));
+    };
+    let at = kinds
+        .iter()
+        .position(|kind| after.starts_with(&start(kind)));
+    let at = at.ok_or_else(|| Error::internal("a page begins after a record of no kind"))?;
+    let prefix = start(&kinds[at]);
+    let cursor = keys::after_row(group, &after);
+    let page = ctx.store.list(group, Some(&cursor), limit).await?;
+    let mut items = page.items;
+    let read = items.len();
+    items.retain(|item| keys::place(&item.key).starts_with(&prefix));
+    let ended = items.len() < read || page.next.is_none();
+    let next = match (ended, items.last()) {
+        (false, Some(last)) => Some(keys::place(&last.key).to_owned()),
+        _ => kinds.get(at + 1).map(start),
+    };
+    Ok((items, next))
+}
+
+/// The row that stands at a place of the ledger, if it is of one of [`KINDS`].
+pub fn row_at(place: &str) -> Option<RowRef> {
+    let (name, id) = place.split_once('/')?;
+    let kind = KINDS.into_iter().find(|kind| kind.as_str() == name)?;
+    let id = id.to_owned();
+    Some(RowRef { kind, id })
+}
+
+/// The keys of `rows` at `connection`.
+pub fn rows(connection: &Connection, rows: &[RowRef]) -> Vec<Key> {
+    let (merchant, id) = (&connection.merchant_id, &connection.id);
+    let key = |row: &RowRef| keys::link(merchant, id, row.kind.as_str(), &row.id);
+    rows.iter().map(key).collect()
+}
+
+/// Writes what should point to the rows of `targets` and does not: rows that are older than what points
+/// to them have nothing that does.
+pub(super) async fn mend(ctx: &Ctx, connection: &Connection, targets: &[Target]) -> Result<()> {
+    let (merchant, id) = (&connection.merchant_id, &connection.id);
+    let mut places = Vec::new();
+    for Target { record, .. } in targets {
+        for group in [keys::troubled(merchant, id), keys::waiting(merchant, id)] {
+            places.push(keys::open(group, record.kind.as_str(), &record.id));
+        }
+    }
+    let found = ctx.store.get_many(&places).await?;
+    for (target, found) in targets.iter().zip(found.chunks(2)) {
+        let row = Row::load(ctx, connection, &RowName::of(target)).await?;
+        let open = [row.troubled(&row.link), row.waiting(&row.link)];
+        let mut writes = vec![Write::put(row.key.clone(), row.condition, &row.link)?];
+        for ((group, open), found) in [keys::troubled(merchant, id), keys::waiting(merchant, id)]
+            .into_iter()
+            .zip(open)
+            .zip(found)
+        {
+            let key = keys::open(group, target.record.kind.as_str(), &target.record.id);
+            if found.is_none() {
+                writes.extend(turned(key, None, open)?);
+            }
+        }
+        if writes.len() > 1 {
+            ctx.store.transact(writes).await?;
+        }
+    }
+    Ok(())
+}
+
+/// What becomes of the row at `key` that points to a row of the ledger. It is written whatever stands
+/// there: that the ledger's own row is as it was read guards both.
+fn turned(key: Key, before: Option<Open>, after: Option<Open>) -> Result<Option<Write>> {
+    let condition = Condition::Any;
+    match (before, after) {
+        (before, after) if before == after => Ok(None),
+        (_, Some(open)) => Write::put(key, condition, &open).map(Some),
+        (_, None) => Ok(Some(Write::Delete { key, condition })),
     }
 }
 
@@ -174,7 +317,7 @@ pub(super) async fn fail(
     if let Err(error) = noted.await {
         tracing::warn!(
             merchant_id = %connection.merchant_id, connection_id = %connection.id,
-            kind = name.kind, record = %name.id, error = %error.chain(), "the failure is not noted"
+            kind = name.row.kind.as_str(), record = %name.row.id, error = %error.chain(), "the failure is not noted"
         );
     }
 }

@@ -3,6 +3,7 @@
 
 use super::dependencies::{self, Failures};
 use super::ledger::{self, Row, RowName};
+use super::resync;
 use super::session::{Session, Stop};
 use super::waiting;
 use super::writes::{Piece, Writing};
@@ -19,7 +20,7 @@ use crate::providers::accounting::{
     Accounting, Dependency, Document, References, Subject, accounting, documents,
 };
 use crate::store::keys;
-use crate::sync::push::{Form, Link, LinkState, Problem};
+use crate::sync::push::{Form, Link, LinkState, Problem, RowRef};
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -114,6 +115,7 @@ pub async fn push(ctx: &Ctx, provider: &str, notices: &[Notice]) -> Vec<Result<(
     for (notice, target) in notices.iter().zip(targets) {
         outcomes.push(match target.and_then(|target| failed.get(&target)) {
             Some(line) => Err(Error::new(Code::UpstreamFailed, line.clone())),
+            None if notice.resync.is_some() => resync::step(ctx, provider, notice).await,
             None if began_again(notice) => waiting::take_up(ctx, provider, notice).await,
             None => Ok(()),
         });
@@ -243,8 +245,11 @@ async fn push_connection(
             work,
             document,
             name: RowName {
-                kind: document.form().kind(),
-                id: document.id(),
+                row: RowRef {
+                    kind: document.form().kind(),
+                    id: document.id(),
+                },
+                order_id: work.name.order_id.clone(),
             },
         }));
     }
@@ -278,7 +283,7 @@ async fn push_connection(
         let (indexes, pieces): (Vec<usize>, Vec<Piece>) = pieces.into_iter().unzip();
         let written = Writing::run(&session, &pieces).await?;
         for (index, (result, link)) in indexes.into_iter().zip(written) {
-            links.insert(jobs[index].name.clone(), link);
+            links.insert(jobs[index].name.row.clone(), link);
             if let Err(stop) = result {
                 ended.push((index, stop));
             }
@@ -351,7 +356,7 @@ impl Prepared<'_> {
     async fn pieces<'j>(
         &self,
         jobs: &'j [Job<'j>],
-        links: &BTreeMap<RowName, Link>,
+        links: &BTreeMap<RowRef, Link>,
     ) -> Result<Pieces<'j>> {
         let (mut pieces, mut ended) = (Vec::new(), Vec::new());
         for (index, job) in jobs.iter().enumerate() {
@@ -366,7 +371,7 @@ impl Prepared<'_> {
     async fn piece<'j>(
         &self,
         job: &'j Job<'j>,
-        links: &BTreeMap<RowName, Link>,
+        links: &BTreeMap<RowRef, Link>,
     ) -> Result<Piece<'j>, Stop> {
         let (provider, document) = (self.session.provider, job.document);
         for dependency in provider.dependencies(document, &self.settings)? {
@@ -393,12 +398,15 @@ impl Prepared<'_> {
         &self,
         form: Form,
         id: String,
-        links: &BTreeMap<RowName, Link>,
+        links: &BTreeMap<RowRef, Link>,
     ) -> Result<String, Stop> {
         let session = self.session;
         let kind = form.kind();
-        let name = RowName { kind, id };
-        let link = match links.get(&name) {
+        let name = RowName {
+            row: RowRef { kind, id },
+            order_id: None,
+        };
+        let link = match links.get(&name.row) {
             Some(link) => link.clone(),
             None => {
                 let row = Row::load(session.ctx, session.connection, &name).await?;

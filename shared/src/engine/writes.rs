@@ -15,7 +15,7 @@ use crate::providers::Fault;
 use crate::providers::accounting::{Document, Written};
 use crate::store::{Condition, Write, WriteError, keys};
 use crate::sync::push::{
-    Call, CallItem, Form, Link, PUSH_ROUNDS_MAX, Problem, Recall, Remote, Step,
+    Call, CallItem, Form, Link, PUSH_ROUNDS_MAX, Problem, Recall, Remote, RowRef, Step,
 };
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -231,7 +231,8 @@ impl<'a, 'p> Writing<'a, 'p> {
             let (body, item) = (
                 piece.body.clone(),
                 CallItem {
-                    id: piece.name.id.clone(),
+                    id: piece.name.row.id.clone(),
+                    order_id: piece.name.order_id.clone(),
                     total: piece.document.total(),
                 },
             );
@@ -315,7 +316,7 @@ impl<'a, 'p> Writing<'a, 'p> {
             Some(Sealed::Sealed(call)) => {
                 // Whoever was not sure that his intent was stored has left it out.
                 let carried = |index: &usize| {
-                    let id = &self.pieces[*index].name.id;
+                    let id = &self.pieces[*index].name.row.id;
                     call.items.iter().any(|item| item.id == *id)
                 };
                 let (carried, left): (Vec<usize>, Vec<usize>) =
@@ -396,7 +397,7 @@ impl<'a, 'p> Writing<'a, 'p> {
             Err(stop) => return Err(stop),
         };
         for (item, outcome) in call.items.iter().zip(outcomes) {
-            let here = |index: &&usize| self.pieces[**index].name.id == item.id;
+            let here = |index: &&usize| self.pieces[**index].name.row.id == item.id;
             match indexes.iter().find(here).copied() {
                 Some(index) => {
                     if let Err(stop) = self.settle(index, id, item.total, outcome).await {
@@ -498,8 +499,11 @@ impl<'a, 'p> Writing<'a, 'p> {
     ) -> Result<()> {
         let ctx = self.session.ctx;
         let name = RowName {
-            kind: call.form.kind(),
-            id: item.id.clone(),
+            row: RowRef {
+                kind: call.form.kind(),
+                id: item.id.clone(),
+            },
+            order_id: item.order_id.clone(),
         };
         let mut row = Row::load(ctx, self.session.connection, &name).await?;
         if !names(&row.link, id) {

@@ -34,7 +34,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use subtle::ConstantTimeEq;
-use url::Url;
+use url::{Origin, Url};
 
 /// How long a link, and the consent that it leads to, can be used.
 pub const LINK_LIFE: TimeDelta = TimeDelta::minutes(30);
@@ -62,9 +62,9 @@ struct State {
 
 /// Which merchant and connection a provider's account belongs to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Owner {
-    merchant_id: MerchantId,
-    connection_id: ConnectionId,
+pub(super) struct Owner {
+    pub(super) merchant_id: MerchantId,
+    pub(super) connection_id: ConnectionId,
 }
 
 /// A link to be opened by the merchant's browser.
@@ -99,6 +99,8 @@ pub enum Next {
         fields: &'static [KeyField],
         action: String,
         state: String,
+        /// Where the browser is sent on to after it.
+        shop: Origin,
     },
 }
 
@@ -134,7 +136,7 @@ pub async fn create_link(
     ctx: &Ctx,
     merchant: &MerchantId,
     manifest: &Manifest,
-    return_url: Url,
+    return_url: String,
     connection: Option<&ConnectionId>,
 ) -> Result<NewLink> {
     ctx.config.enabled(manifest.category)?;
@@ -147,20 +149,19 @@ pub async fn create_link(
         )]))
     };
     // The confirmation travels to this address, so it must be as good as an address that we call.
-    let fits = Guard::new(ctx.config.allow_loopback())
-        .check_url(&return_url)
-        .is_ok();
-    if !fits || return_url.query().is_some() || return_url.fragment().is_some() {
+    let guard = Guard::new(ctx.config.allow_loopback());
+    let parsed = return_url.parse::<Url>().ok();
+    let parsed = parsed.filter(|url| {
+        guard.check_url(url).is_ok() && url.query().is_none() && url.fragment().is_none()
+    });
+    let Some(parsed) = parsed else {
         return fault(
             "invalid_value",
             "return_url must be an https URL of a public host, without user, query or fragment",
         );
-    }
-    if !ctx
-        .config
-        .return_urls()
-        .any(|known| known == return_url.as_str())
-    {
+    };
+    // To the letter as it came: an address has many spellings, and was registered in one.
+    if !ctx.config.return_urls().any(|known| known == return_url) {
         return fault(
             "not_registered",
             "this address is not registered; the operator of this platform lists the shop's return \
@@ -172,7 +173,7 @@ pub async fn create_link(
     let link = Link {
         merchant_id: merchant.clone(),
         provider: manifest.name.to_owned(),
-        return_url,
+        return_url: parsed,
         connection_id: connection.cloned(),
         expires_at,
     };
@@ -207,6 +208,7 @@ pub async fn start(ctx: &Ctx, link_secret: &str) -> Result<Started> {
     let (nonce, cookie) = (random(ctx), random(ctx));
     let state = format!("{nonce}.{}", vault::sign(ctx, &nonce).await?);
     let expires_at = link.expires_at.timestamp();
+    let shop = link.return_url.origin();
     let document = State {
         link_hash,
         link,
@@ -226,6 +228,7 @@ pub async fn start(ctx: &Ctx, link_secret: &str) -> Result<Started> {
             fields,
             action: redirect_uri(ctx.config.public_url()?, manifest.name),
             state,
+            shop,
         },
     };
     Ok(Started {
@@ -308,7 +311,8 @@ pub async fn finish(ctx: &Ctx, callback: Callback) -> Result<Url> {
                 return Err(Error::new(
                     Code::AuthorizationRefused,
                     format!(
-                        "{} sent back neither a consent nor a refusal",
+                        "{} sent back neither a consent nor a refusal; nothing was connected, go back \
+                         to the shop and start again",
                         manifest.title
                     ),
                 ));
@@ -320,12 +324,16 @@ pub async fn finish(ctx: &Ctx, callback: Callback) -> Result<Url> {
                 .map_err(|error| advised(error, "go back to the shop and start again"))?
         }
         providers::Consent::Keys(fields) => {
-            let given = pasted(fields, &callback)?;
+            let again = "go back and send the form again";
+            let given = pasted(fields, &callback).map_err(|error| match error.code() {
+                Code::ValidationFailed => advised(error, again),
+                _ => error,
+            })?;
             // A key that was mistyped is no attack: the form may be sent again until one fits.
             let account = account(ctx, &setup, &given.grant).await;
             let account = account.map_err(|rejected| {
                 let error = rejected.into_error(manifest);
-                advised(error, "go back and send the form again")
+                advised(error, again)
             })?;
             consume(ctx, once).await?;
             (account, given)
@@ -432,7 +440,8 @@ fn advised(error: Error, advice: &str) -> Error {
     if error.code() == Code::Internal {
         return error;
     }
-    let detail = format!("{}; nothing was connected, {advice}", error.detail());
+    let said = error.detail().trim_end_matches('.');
+    let detail = format!("{said}; nothing was connected, {advice}");
     Error::new(error.code(), detail).because(error)
 }
 

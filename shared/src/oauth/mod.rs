@@ -2,6 +2,7 @@
 
 pub mod connect;
 pub mod connection;
+mod give_back;
 pub mod import;
 pub mod manage;
 pub mod setup;

@@ -34,7 +34,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// An access token is renewed when less than this is left of it.
-const MARGIN: TimeDelta = TimeDelta::minutes(2);
+pub(super) const MARGIN: TimeDelta = TimeDelta::minutes(2);
 /// How long a lease has to stand still before somebody else takes it: longer than the call to the
 /// provider ([`Limits::PROVIDER`]) and the storing of its answer ([`PATIENCE_LONG`]) together. A second
 /// call is made only where the tokens before still work, so being overtaken then does no harm.
@@ -94,7 +94,7 @@ pub(super) fn seal(ctx: &Ctx, key: &DataKey, owner: &str, grant: &Grant) -> Resu
     vault::seal(ctx, key, owner, &SecretString::from(text))
 }
 
-async fn data_key(ctx: &Ctx, connection: &Connection) -> Result<DataKey> {
+pub(super) async fn data_key(ctx: &Ctx, connection: &Connection) -> Result<DataKey> {
     let key = connection.key.as_ref().ok_or_else(|| reauth(connection))?;
     vault::unwrap(ctx, connection.vault_owner(), key).await
 }

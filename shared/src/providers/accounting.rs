@@ -94,7 +94,7 @@ impl Document<'_> {
     pub fn id(&self) -> String {
         match self {
             Document::SalesReceipt(order) | Document::Invoice(order) => order.id.to_string(),
-            Document::Payment { payment, order, .. } => format!("{}/{}", order.id, payment.id),
+            Document::Payment { payment, order, .. } => format!("{}~{}", order.id, payment.id),
             Document::RefundReceipt(refund, _)
             | Document::CreditNote(refund, _)
             | Document::RefundPayment(refund, _) => refund.id.to_string(),
@@ -140,7 +140,8 @@ impl Document<'_> {
             Document::RefundReceipt(..) | Document::CreditNote(..) => "refund",
             Document::RefundPayment(..) => "refund payment",
         };
-        format!("Crossdock {what} {}", self.id())
+        // People read it, and a path is plainer to them.
+        format!("Crossdock {what} {}", self.id().replace('~', "/"))
     }
 }
 

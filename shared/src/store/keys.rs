@@ -166,8 +166,7 @@ pub fn ledger(merchant: &MerchantId, connection: &ConnectionId) -> Group {
 }
 
 /// The ledger row of one thing: `kind` is that of a document (`order`, `payment`, `refund`,
-/// `refund_payment`), `customer`, `item` or `settings`. A payment's id follows that of its order after
-/// a `/`, and nothing else has two parts.
+/// `refund_payment`), `customer`, `item` or `settings`.
 pub fn link(merchant: &MerchantId, connection: &ConnectionId, kind: &str, id: &str) -> Key {
     member(ledger(merchant, connection), format!("{kind}/{id}"))
 }
@@ -179,6 +178,48 @@ pub fn call(merchant: &MerchantId, connection: &ConnectionId, call: &str) -> Key
         pk: format!("{merchant}/{connection}/calls"),
     };
     member(calls, call.to_owned())
+}
+
+/// The ledger rows of one connection in which something is wrong, so that nobody has to look for them
+/// among all.
+pub fn troubled(merchant: &MerchantId, connection: &ConnectionId) -> Group {
+    Group {
+        table: Table::Ledger,
+        pk: format!("{merchant}/troubled/{connection}"),
+    }
+}
+
+/// The ledger rows whose records wait until one connection can be used again.
+pub fn waiting(merchant: &MerchantId, connection: &ConnectionId) -> Group {
+    Group {
+        table: Table::Ledger,
+        pk: format!("{merchant}/waiting/{connection}"),
+    }
+}
+
+/// The place of a ledger row in such a group.
+pub fn open(group: Group, kind: &str, id: &str) -> Key {
+    member(group, format!("{kind}/{id}"))
+}
+
+/// Where a walk over a connection's ledger, or over one of the groups beside it, goes on after the row
+/// of `place`, which is `kind/id`. As with deliveries, any text is safe.
+pub fn after_row(group: &Group, place: &str) -> String {
+    super::cursor(&group.pk, &place.replace('\n', ""))
+}
+
+/// `kind/id` of a ledger row, or of a row that points to it.
+pub fn place(key: &Key) -> &str {
+    &key.sk
+}
+
+/// The one count of a connection's ledger, and the one resync of it, which change by themselves.
+pub fn count(merchant: &MerchantId, connection: &ConnectionId) -> Key {
+    alone(Table::Ledger, format!("{merchant}/count/{connection}"))
+}
+
+pub fn resync(merchant: &MerchantId, connection: &ConnectionId) -> Key {
+    alone(Table::Ledger, format!("{merchant}/resync/{connection}"))
 }
 
 pub fn endpoints(merchant: &MerchantId) -> Group {

@@ -7,6 +7,7 @@
 //! same call again: providers repeat their answers, and then it is known what stands there. Nobody
 //! replaces an intent whose call may have been made.
 
+use crate::model::event::RecordKind;
 use crate::model::ids::RecordId;
 use crate::model::money::Money;
 use crate::model::notice::RecordRef;
@@ -45,12 +46,12 @@ impl Form {
     ];
 
     /// The kind of its rows in the ledger: one record has one row of each kind, whatever the form.
-    pub const fn kind(self) -> &'static str {
+    pub const fn kind(self) -> RowKind {
         match self {
-            Form::SalesReceipt | Form::Invoice => "order",
-            Form::Payment => "payment",
-            Form::RefundReceipt | Form::CreditNote => "refund",
-            Form::RefundPayment => "refund_payment",
+            Form::SalesReceipt | Form::Invoice => RowKind::Order,
+            Form::Payment => RowKind::Payment,
+            Form::RefundReceipt | Form::CreditNote => RowKind::Refund,
+            Form::RefundPayment => RowKind::RefundPayment,
         }
     }
 
@@ -64,6 +65,65 @@ impl Form {
             Form::CreditNote => "credit note",
             Form::RefundPayment => "payment of the credit note",
         }
+    }
+}
+
+/// What a row of the ledger is about, in the words of the API.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RowKind {
+    Order,
+    /// One payment of an order.
+    Payment,
+    Refund,
+    /// The money of a refund, where that is a document of its own.
+    RefundPayment,
+}
+
+impl RowKind {
+    /// In the order in which the ledger lists them.
+    pub const ALL: [RowKind; 4] = [
+        RowKind::Order,
+        RowKind::Payment,
+        RowKind::Refund,
+        RowKind::RefundPayment,
+    ];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            RowKind::Order => "order",
+            RowKind::Payment => "payment",
+            RowKind::Refund => "refund",
+            RowKind::RefundPayment => "refund_payment",
+        }
+    }
+}
+
+/// One row of the ledger. A payment's id is that of its order, a `~` and its own: no id holds a `~`, and
+/// payments of two orders may have one id.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct RowRef {
+    #[serde(rename = "type")]
+    pub kind: RowKind,
+    pub id: String,
+}
+
+impl RowRef {
+    /// The record that the row belongs to: who pushes that pushes the row.
+    pub fn owner(&self) -> RecordRef {
+        let (kind, id) = match self.kind {
+            RowKind::Order => (RecordKind::Order, &self.id[..]),
+            RowKind::Payment => {
+                let order = self
+                    .id
+                    .split_once('~')
+                    .map_or(&self.id[..], |parts| parts.0);
+                (RecordKind::Order, order)
+            }
+            RowKind::Refund | RowKind::RefundPayment => (RecordKind::Refund, &self.id[..]),
+        };
+        let id = id.to_owned();
+        RecordRef { kind, id }
     }
 }
 
@@ -106,6 +166,8 @@ pub struct Call {
 pub struct CallItem {
     /// The id of its row in the ledger; the form tells the kind.
     pub id: String,
+    /// The order that its record belongs to, if any.
+    pub order_id: Option<RecordId>,
     /// What the provider must make of it.
     pub total: Money,
 }
@@ -159,21 +221,23 @@ pub enum LinkState {
     LeftOut,
 }
 
-/// A record that met a connection which could not be used, and is pushed when it can be used again.
+/// That a record met a connection which could not be used, and is pushed when it can be used again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Waiting {
-    pub record: RecordRef,
-    pub order_id: Option<RecordId>,
     /// The newest revision of the record that waits: whoever pushes an older one leaves it waiting.
     pub record_rev: u64,
     pub since: DateTime<Utc>,
 }
 
-/// The one part of a row that a walk over the ledger reads, whatever else stands there.
-#[derive(Debug, Deserialize)]
-pub struct Waits {
-    #[serde(default)]
-    pub waiting: Option<Waiting>,
+/// Stands beside the ledger for a row of it that somebody has to come back to, with what it takes to
+/// do so.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Open {
+    pub record: RecordRef,
+    pub order_id: Option<RecordId>,
+    /// The code of what is wrong; nothing for what only waits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<String>,
 }
 
 /// One row of the ledger: what is known about one record at one provider.
@@ -213,6 +277,28 @@ pub struct Link {
     pub updated_at: Option<DateTime<Utc>>,
 }
 
+/// How a record stands at a provider, in the words of the API: the state of its row, unless a newer
+/// revision waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Standing {
+    Pending,
+    Synced,
+    Parked,
+    LeftOut,
+    Waiting,
+}
+
+impl Standing {
+    pub const ALL: [Standing; 5] = [
+        Standing::Pending,
+        Standing::Synced,
+        Standing::Parked,
+        Standing::LeftOut,
+        Standing::Waiting,
+    ];
+}
+
 /// The next step of a push.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
@@ -225,6 +311,18 @@ pub enum Step {
 }
 
 impl Link {
+    pub fn standing(&self) -> Standing {
+        if self.waiting.is_some() {
+            return Standing::Waiting;
+        }
+        match self.state {
+            LinkState::Pending => Standing::Pending,
+            LinkState::Synced => Standing::Synced,
+            LinkState::Parked => Standing::Parked,
+            LinkState::LeftOut => Standing::LeftOut,
+        }
+    }
+
     /// Decides the next step towards `content`, which is our record at revision `record_rev`. What is
     /// `fixed` cannot be changed at the provider once it stands there.
     pub fn plan(&self, content: &str, record_rev: u64, fixed: bool) -> Step {
@@ -311,20 +409,12 @@ impl Link {
 
     /// The link of a record that meets a connection which cannot be used, or `None` when that is
     /// recorded. Nothing else changes: what was open stays open.
-    pub fn wait(
-        &self,
-        record: &RecordRef,
-        order_id: Option<&RecordId>,
-        record_rev: u64,
-        now: DateTime<Utc>,
-    ) -> Option<Link> {
+    pub fn wait(&self, record_rev: u64, now: DateTime<Utc>) -> Option<Link> {
         let held = self.waiting.as_ref();
         if held.is_some_and(|waiting| waiting.record_rev >= record_rev) {
             return None;
         }
         let waiting = Waiting {
-            record: record.clone(),
-            order_id: order_id.cloned(),
             record_rev,
             since: held.map_or(now, |waiting| waiting.since),
         };
@@ -557,15 +647,11 @@ mod tests {
 
     #[test]
     fn what_waits_goes_on_where_it_stood() {
-        let record = RecordRef {
-            kind: crate::model::event::RecordKind::Order,
-            id: "1".to_owned(),
-        };
         let open = intended(&Link::default(), "call", "a", 1);
-        let waiting = open.wait(&record, None, 2, NOW).unwrap();
+        let waiting = open.wait(2, NOW).unwrap();
         assert_eq!(waiting.intent, open.intent, "an open call stays open");
-        assert_eq!(waiting.wait(&record, None, 2, NOW), None);
-        assert_eq!(waiting.wait(&record, None, 1, NOW), None);
+        assert_eq!(waiting.wait(2, NOW), None);
+        assert_eq!(waiting.wait(1, NOW), None);
         // Somebody who had read the record before it changed is no reason to stop waiting.
         let settled = waiting.settle(remote("0"), NOW);
         assert_eq!(settled.waiting, waiting.waiting);
@@ -573,12 +659,6 @@ mod tests {
         assert_eq!(pushed.settle(remote("1"), NOW).waiting, None);
         assert_eq!(pushed.park(problem(), 2, NOW).waiting, None);
         assert_eq!(settled.seen(2, NOW).unwrap().waiting, None);
-        let row = serde_json::to_value(&waiting).unwrap();
-        let waits: Waits = serde_json::from_value(row).unwrap();
-        assert_eq!(waits.waiting, waiting.waiting);
-        let other = serde_json::json!({ "settings": {}, "read_at": "2026-01-01T00:00:00Z" });
-        let waits: Waits = serde_json::from_value(other).unwrap();
-        assert_eq!(waits.waiting, None);
     }
 
     #[test]
@@ -592,6 +672,86 @@ mod tests {
         assert_eq!(out.leave_out(3, NOW), None);
         assert_eq!(out.plan("a", 3, false), Step::Done);
         assert_eq!(out.seen(3, NOW).unwrap().state, LinkState::Synced);
+    }
+
+    #[test]
+    fn what_fails_stays_open_until_it_stands_there() {
+        let next = NOW + TimeDelta::seconds(1);
+        let fail = |link: &Link, rev| link.fail(problem(), rev, next, NOW);
+        let failed = fail(&Link::default(), 1).unwrap();
+        let failed = fail(&failed, 1).unwrap();
+        assert_eq!((failed.state, failed.attempts), (LinkState::Pending, 2));
+        assert_eq!(failed.next_attempt_at, Some(next));
+        let open = intended(&failed, "call", "a", 2);
+        assert_eq!(open.problem, failed.problem, "it is not over yet");
+        assert_eq!(
+            fail(&open, 1),
+            None,
+            "somebody with a newer record is at work"
+        );
+        let synced = open.settle(remote("0"), NOW);
+        let clean = |link: &Link| {
+            assert_eq!(link.state, LinkState::Synced);
+            assert_eq!((&link.problem, link.attempts), (&None, 0));
+            assert_eq!(link.next_attempt_at, None);
+        };
+        clean(&synced);
+        assert_eq!(fail(&synced, 2), None, "it stands there");
+        // A newer revision fails before it is known to be the same over there.
+        let failed = fail(&synced, 3).unwrap();
+        assert_eq!(failed.plan("a", 3, false), Step::Done);
+        clean(&failed.seen(3, NOW).unwrap());
+        assert_eq!(failed.plan("b", 3, false), Step::Update(remote("0")));
+    }
+
+    #[test]
+    fn a_state_has_the_time_of_its_beginning() {
+        let at = |seconds| NOW + TimeDelta::seconds(seconds);
+        let fail = |link: &Link, seconds| {
+            let now = at(seconds);
+            link.fail(problem(), 1, now, now).unwrap()
+        };
+        let failing = fail(&fail(&Link::default(), 1), 2);
+        assert_eq!(failing.since, Some(at(1)));
+        assert_eq!(failing.updated_at, Some(at(2)));
+        let open = failing.intend("call", Form::Invoice, "a", 1, at(3));
+        assert_eq!(open.since, Some(at(1)));
+        let synced = open.settle(remote("0"), at(4));
+        assert_eq!(synced.since, Some(at(4)));
+        assert_eq!(synced.park(problem(), 1, at(5)).since, Some(at(5)));
+    }
+
+    #[test]
+    fn rows_of_before_are_read() {
+        let row = serde_json::json!({
+            "state": "parked", "remote": { "id": "7", "version": "0" }, "content": null,
+            "intent": null, "record_rev": 3, "refusals": 1,
+            "problem": { "code": "c", "detail": "d" },
+            "waiting": {
+                "record": { "type": "order", "id": "1" }, "order_id": "1", "record_rev": 4,
+                "since": "2026-01-01T00:00:00Z",
+            },
+            "updated_at": "2026-01-01T00:00:00Z",
+        });
+        let link: Link = serde_json::from_value(row).unwrap();
+        assert_eq!(link.standing(), Standing::Waiting);
+        assert_eq!(link.waiting.unwrap().record_rev, 4);
+        assert_eq!((link.attempts, link.since), (0, None));
+        assert_eq!(link.remote.unwrap().number, None);
+    }
+
+    #[test]
+    fn a_row_belongs_to_the_record_that_pushes_it() {
+        for (kind, id, owner, of) in [
+            (RowKind::Order, "1", RecordKind::Order, "1"),
+            (RowKind::Payment, "1~p", RecordKind::Order, "1"),
+            (RowKind::Refund, "r", RecordKind::Refund, "r"),
+            (RowKind::RefundPayment, "r", RecordKind::Refund, "r"),
+        ] {
+            let id = id.to_owned();
+            let found = RowRef { kind, id }.owner();
+            assert_eq!((found.kind, found.id.as_str()), (owner, of));
+        }
     }
 
     #[test]
