@@ -71,6 +71,10 @@ pub const VARIABLES: &[Variable] = &[
         meaning: "URL of the queue of what is to be carried to QuickBooks",
     },
     Variable {
+        name: "QUEUE_SYNC_XERO_URL",
+        meaning: "URL of the queue of what is to be carried to Xero",
+    },
+    Variable {
         name: "QUEUE_VAULT_ROTATE_URL",
         meaning: "URL of the queue of the vault's root key rotation",
     },

@@ -26,6 +26,7 @@ mod store;
 mod story;
 mod webhooks;
 mod world;
+mod xero;
 
 use futures::future::BoxFuture;
 use local::stack::{Config, Stack, Trouble};
@@ -38,7 +39,7 @@ type Test = fn(Arc<World>) -> BoxFuture<'static, ()>;
 
 /// In this order: secrets change before any connection needs them, the books of a killed run are read
 /// last but one, and the logs of all at the end.
-const TESTS: [(&str, Test); 14] = [
+const TESTS: [(&str, Test); 15] = [
     ("store", |world| Box::pin(store::test(world))),
     ("configure", |world| Box::pin(configure::test(world))),
     ("bad_input", |world| Box::pin(bad_input::test(world))),
@@ -48,6 +49,7 @@ const TESTS: [(&str, Test); 14] = [
     ("manage", |world| Box::pin(manage::test(world))),
     ("records", |world| Box::pin(records::test(world))),
     ("story", |world| Box::pin(story::test(world))),
+    ("xero", |world| Box::pin(xero::test(world))),
     ("webhooks", |world| Box::pin(webhooks::test(world))),
     ("rotation", |world| Box::pin(rotation::test(world))),
     ("refresh", |world| Box::pin(refresh::test(world))),

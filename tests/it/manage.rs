@@ -824,6 +824,9 @@ async fn settings(api: &Api<'_>) {
         ("records_from", json!("2020-01-01")),
         ("records_from", json!("yesterday")),
         ("records_from", json!("2026-02-30T00:00:00Z")),
+        ("orders_as", json!("cash_book")),
+        // A form, but none of an order.
+        ("orders_as", json!("payment")),
         ("colour", json!("red")),
     ] {
         let reply = set(json!({ member: wrong })).await;
@@ -835,7 +838,7 @@ async fn settings(api: &Api<'_>) {
     }
     assert_eq!(
         api.show(&values).await["settings"],
-        json!({ "label": null, "records_from": null })
+        json!({ "label": null, "records_from": null, "orders_as": null })
     );
 
     // The orders of these tests are placed in February.

@@ -61,7 +61,7 @@ fn ends<P>(
 #[test]
 fn a_link_ends() {
     ends(
-        async |_, ctx| link(ctx).await,
+        async |world, ctx| link(world, ctx).await,
         async |ctx, link| connect::start(ctx, &link).await.map(drop),
         Code::LinkExpired,
     );
@@ -72,7 +72,7 @@ fn a_link_ends() {
 fn a_consent_ends_with_its_link() {
     let (world, ctx) = fresh();
     alone(async {
-        let link = link(&ctx).await;
+        let link = link(&world, &ctx).await;
         world.advance(LIFE - SECOND);
         let callback = consent(&world, &ctx, &link).await;
         world.advance(SECOND);
@@ -89,7 +89,7 @@ fn a_consent_ends_with_its_link() {
 fn a_confirmation_ends() {
     ends(
         async |world, ctx| {
-            let callback = consent(world, ctx, &link(ctx).await).await;
+            let callback = consent(world, ctx, &link(world, ctx).await).await;
             finish(ctx, callback).await.unwrap()
         },
         async |ctx, (id, confirmation)| confirm(ctx, &id, &confirmation).await.map(drop),
@@ -101,7 +101,7 @@ fn a_confirmation_ends() {
 fn a_proof_ends_with_its_confirmation() {
     ends(
         async |world, ctx| {
-            let callback = consent(world, ctx, &link(ctx).await).await;
+            let callback = consent(world, ctx, &link(world, ctx).await).await;
             let cookies = cookies(&callback);
             let (id, confirmation) = finish(ctx, callback).await.unwrap();
             (confirm(ctx, &id, &confirmation).await.unwrap(), cookies)
@@ -220,7 +220,7 @@ fn links_and_pages_are_for_one_pair_of_eyes() {
 fn a_browser_that_brings_nothing_is_told_what_to_do() {
     let (world, ctx) = fresh();
     let callback = alone(async {
-        let mut callback = consent(&world, &ctx, &link(&ctx).await).await;
+        let mut callback = consent(&world, &ctx, &link(&world, &ctx).await).await;
         callback.parameters.remove("code");
         callback
     });

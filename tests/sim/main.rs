@@ -9,6 +9,7 @@
     reason = "what is missing here is a failed test, and a failed test tells its story"
 )]
 
+mod calls;
 mod cell;
 mod disconnect;
 mod explore;
@@ -23,7 +24,7 @@ mod shop;
 mod switch;
 mod world;
 
-use run::Run;
+use run::{Books, Run};
 use shop::Shop;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use world::{Planned, Trouble};
@@ -67,6 +68,30 @@ fn whatever_happens_the_books_are_right() {
             Run::random,
         );
     }
+}
+
+/// The same for books of another form.
+fn whatever_happens_in(books: Books, shop: impl Fn(&mut world::Dice) -> Shop) {
+    let (first, runs) = (
+        number("CROSSDOCK_SEED", SEED),
+        number("CROSSDOCK_RUNS", RUNS),
+    );
+    println!("CROSSDOCK_SEED={first} CROSSDOCK_RUNS={runs}");
+    for seed in first..first + runs {
+        let mut run = Run::of(seed, books, &shop);
+        let name = format!("{books:?}: CROSSDOCK_SEED={seed} CROSSDOCK_RUNS=1");
+        judge(&name, &mut run, Run::random);
+    }
+}
+
+#[test]
+fn invoices_and_payments_are_right_whatever_happens() {
+    whatever_happens_in(Books::Invoices, Shop::of_invoices);
+}
+
+#[test]
+fn the_books_in_xero_are_right_whatever_happens() {
+    whatever_happens_in(Books::Xero, Shop::of_fixed_invoices);
 }
 
 #[test]

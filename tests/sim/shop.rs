@@ -12,6 +12,8 @@ pub type Sum = (&'static str, i64);
 /// What must stand at the provider in the end.
 #[derive(Debug, Default)]
 pub struct Expected {
+    /// By order, a `/` and the payment's id.
+    pub payments: BTreeMap<String, Sum>,
     /// By order: the total of its latest version.
     pub sales: BTreeMap<String, Sum>,
     pub refunds: BTreeMap<String, Sum>,
@@ -23,6 +25,10 @@ pub struct Expected {
 
 #[derive(Default)]
 pub struct Shop {
+    /// Orders are in the books from the start, and not only once they are paid.
+    invoices: bool,
+    /// What is paid does not change any more.
+    fixed: bool,
     pub events: Vec<Value>,
     pub expected: Expected,
 }
@@ -106,16 +112,43 @@ fn content(dice: &mut Dice, currency: &'static str) -> Content {
 }
 
 impl Shop {
+    /// The same for books that hold invoices.
+    pub fn of_invoices(dice: &mut Dice) -> Shop {
+        let shop = Shop {
+            invoices: true,
+            ..Shop::default()
+        };
+        shop.filled(dice)
+    }
+
+    /// The same for books that keep a paid invoice as it is: what changes there is not paid for.
+    pub fn of_fixed_invoices(dice: &mut Dice) -> Shop {
+        let shop = Shop {
+            invoices: true,
+            fixed: true,
+            ..Shop::default()
+        };
+        shop.filled(dice)
+    }
+
     pub fn random(dice: &mut Dice) -> Shop {
-        let mut shop = Shop::default();
+        Shop::default().filled(dice)
+    }
+
+    fn filled(self, dice: &mut Dice) -> Shop {
+        let mut shop = self;
         for n in 0..1 + dice.below(4) {
             let currency = *dice.pick(&["USD", "USD", "EUR", "JPY"]);
             let customer = dice.per_mille(750).then(|| *dice.pick(&CUSTOMERS));
             // Few contents for many versions, so that a change is often taken back again.
             let contents = [content(dice, currency), content(dice, currency)];
             let versions = 1 + dice.below(7);
+            let changes = !shop.fixed || dice.per_mille(400);
             let history: Vec<Content> = (0..versions)
-                .map(|_| dice.pick(&contents).clone())
+                .map(|_| match changes {
+                    true => dice.pick(&contents).clone(),
+                    false => contents[0].clone(),
+                })
                 .collect();
             let paid_in_full = dice.per_mille(880);
             let refunds = dice.below(3);
@@ -133,6 +166,40 @@ impl Shop {
             let amount = ("USD", 1 + dice.below(3000) as i64);
             shop.refund("r-alone".to_owned(), None, amount);
             shop.expected.skus.insert("REFUND".to_owned());
+        }
+        shop
+    }
+
+    /// Paid orders of a customer each, of one kind of goods each.
+    pub fn backlog(orders: usize, skus: usize) -> Shop {
+        let mut shop = Shop::default();
+        for number in 0..orders {
+            let (id, sku) = (format!("{number:05}"), format!("SKU-{}", number % skus));
+            let total = ("USD", 1000 + number as i64);
+            let data = json!({
+                "id": id, "version": 1, "number": id, "currency": "USD",
+                "placed_at": "2026-01-01T09:00:00Z",
+                "customer": { "id": format!("c-{id}"), "name": format!("Customer {id}") },
+                "lines": [{
+                    "sku": sku, "name": sku, "quantity": "1",
+                    "unit_price": major("USD", total.1), "total": money(total),
+                }],
+                "total": money(total),
+            });
+            shop.events
+                .push(event("order.created", format!("{id}-v1"), data));
+            let data = json!({
+                "id": "p", "order_id": id, "outcome": "succeeded", "amount": money(total),
+                "method": "card", "processed_at": "2026-01-01T09:05:00Z",
+            });
+            let paid = event("payment.processed", format!("{id}-p"), data);
+            shop.events.push(paid);
+            let expected = &mut shop.expected;
+            expected.payments.insert(format!("{id}/p"), total);
+            let mark = format!("Crossdock customer c-{id}");
+            expected.customers.insert((mark, "USD"));
+            expected.skus.insert(sku);
+            expected.sales.insert(id, total);
         }
         shop
     }
@@ -207,11 +274,15 @@ impl Shop {
         // What is paid covers every version or none, so that what is expected does not hang on who
         // was faster.
         let paid = if paid_in_full { largest } else { smallest / 2 };
-        let parts = if dice.per_mille(300) {
+        let same = largest == smallest && history.iter().all(|one| one.fields == history[0].fields);
+        let parts = if self.fixed && !same {
+            Vec::new()
+        } else if dice.per_mille(300) {
             vec![paid / 3, paid - paid / 3]
         } else {
             vec![paid]
         };
+        let refunds = if parts.is_empty() { 0 } else { refunds };
         for (index, amount) in parts.into_iter().enumerate() {
             let data = json!({
                 "id": format!("p-{id}-{index}"), "order_id": id, "outcome": "succeeded",
@@ -220,9 +291,12 @@ impl Shop {
             });
             self.events
                 .push(event("payment.processed", format!("{id}-p{index}"), data));
+            let payment = format!("{id}/p-{id}-{index}");
+            self.expected.payments.insert(payment, (currency, amount));
         }
         self.events.extend(versions);
-        if paid_in_full {
+        let booked = paid_in_full || self.invoices;
+        if booked {
             if refunds > 0 {
                 self.expected.skus.insert("REFUND".to_owned());
             }
@@ -241,7 +315,7 @@ impl Shop {
             let amount = (currency, 1 + dice.below((paid / 3) as usize) as i64);
             self.refund(format!("r-{id}-{index}"), Some(id), amount);
             // A refund is booked with its order, and this order is not.
-            if !paid_in_full {
+            if !booked {
                 self.expected.refunds.remove(&format!("r-{id}-{index}"));
             }
         }

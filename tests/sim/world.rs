@@ -18,7 +18,9 @@ use crossdock::queue::{self, Queue};
 use crossdock::secrets::Secrets;
 use crossdock::store::memory::Memory;
 use crossdock::store::{Group, Item, Key, Page, Store, Table, Write, WriteError};
+use local::standins::oauth::{self, Vendor};
 use local::standins::quickbooks::{self, Quickbooks};
+use local::standins::{Clock as Standing, Lost};
 use secrecy::{ExposeSecret, SecretString};
 use std::collections::BTreeSet;
 use std::pin::Pin;
@@ -28,7 +30,10 @@ use std::time::Duration;
 
 pub const PUBLIC_URL: &str = "https://crossdock.example";
 pub const RETURN_URL: &str = "https://shop.example/back";
-const SYNC_QUEUE: &str = "sync_quickbooks";
+const SYNC_QUEUE: &str = "sync";
+/// How long a request is on its way at most, where the provider's memory is short: Xero remembers an
+/// answer for six minutes, and the engine counts on a minute for the way.
+const LATE_MAX: TimeDelta = TimeDelta::minutes(1);
 pub const PLATFORM_KEY: &str = "the-platform-key";
 
 /// Random numbers that are the same for the same seed, today and with any later library
@@ -82,6 +87,39 @@ pub enum Trouble {
     TokensExpire,
 }
 
+/// The provider's stand-in.
+#[derive(Clone)]
+pub enum Stand {
+    Quickbooks(Quickbooks),
+    Xero(Vendor),
+}
+
+impl Stand {
+    pub fn name(&self) -> &'static str {
+        match self {
+            Stand::Quickbooks(_) => "quickbooks",
+            Stand::Xero(_) => "xero",
+        }
+    }
+
+    pub async fn handle(
+        &self,
+        request: http::Request<Vec<u8>>,
+    ) -> Result<http::Response<Vec<u8>>, Lost> {
+        match self {
+            Stand::Quickbooks(vendor) => vendor.handle(request).await,
+            Stand::Xero(vendor) => vendor.handle(request).await,
+        }
+    }
+
+    fn advance(&self, by: Duration) {
+        match self {
+            Stand::Quickbooks(vendor) => vendor.advance(by),
+            Stand::Xero(vendor) => vendor.advance(by),
+        }
+    }
+}
+
 /// How often things go wrong, in thousandths of the calls.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Chances {
@@ -112,7 +150,8 @@ pub struct State {
     pub ledger_writes: Vec<usize>,
     pub store_plan: Option<Planned>,
     pub net_plan: Option<Planned>,
-    pub late: Vec<http::Request<Vec<u8>>>,
+    /// When they were sent, too.
+    pub late: Vec<(DateTime<Utc>, http::Request<Vec<u8>>)>,
     pub queue: Vec<Message>,
     /// What was sent to other queues than the one above, by queue.
     pub sent: Vec<(String, String)>,
@@ -125,7 +164,7 @@ pub struct State {
 #[derive(Clone)]
 pub struct World {
     state: Arc<Mutex<State>>,
-    pub vendor: Quickbooks,
+    pub vendor: Stand,
     pub memory: Arc<Memory>,
 }
 
@@ -148,17 +187,33 @@ pub fn turn() -> Turn {
     Turn(false)
 }
 
+fn start() -> DateTime<Utc> {
+    DateTime::from_timestamp(1_767_225_600, 0).unwrap()
+}
+
 fn failed(what: &str) -> Error {
     Error::internal(format!("simulated: {what}"))
 }
 
 impl World {
     pub fn new(seed: u64) -> World {
-        let start = DateTime::from_timestamp(1_767_225_600, 0).unwrap();
         let options = quickbooks::Options {
-            clock: quickbooks::Clock::Fixed(start),
+            clock: Standing::Fixed(start()),
             ..quickbooks::Options::default()
         };
+        World::of(seed, Stand::Quickbooks(Quickbooks::new(options).unwrap()))
+    }
+
+    pub fn with_xero(seed: u64) -> World {
+        let options = oauth::Options {
+            clock: Standing::Fixed(start()),
+            ..oauth::Options::default()
+        };
+        World::of(seed, Stand::Xero(Vendor::new("xero", options).unwrap()))
+    }
+
+    fn of(seed: u64, vendor: Stand) -> World {
+        let start = start();
         World {
             state: Arc::new(Mutex::new(State {
                 dice: Dice::new(seed),
@@ -175,7 +230,7 @@ impl World {
                 on_bus: BTreeSet::new(),
                 trace: Vec::new(),
             })),
-            vendor: Quickbooks::new(options).unwrap(),
+            vendor,
             memory: Arc::default(),
         }
     }
@@ -208,6 +263,7 @@ impl World {
             ("PUBLIC_URL", PUBLIC_URL),
             ("BUS_NAME", "bus"),
             ("QUEUE_SYNC_QUICKBOOKS_URL", SYNC_QUEUE),
+            ("QUEUE_SYNC_XERO_URL", SYNC_QUEUE),
             ("QUEUE_REFRESH_URL", "refresh"),
             ("SECRET_PLATFORM", "platform"),
             ("SECRET_VAULT", "vault"),
@@ -315,7 +371,12 @@ impl World {
                 return false;
             }
             let index = state.dice.below(count);
-            state.late.swap_remove(index)
+            let (sent_at, request) = state.late.swap_remove(index);
+            let lost = matches!(self.vendor, Stand::Xero(_)) && state.now - sent_at > LATE_MAX;
+            (!lost).then_some(request)
+        };
+        let Some(request) = request else {
+            return true;
         };
         self.note(|| format!("late arrival: {}", request.uri()));
         let _ = self.vendor.handle(request).await;
@@ -465,11 +526,16 @@ impl Net for World {
         match trouble {
             Some(Trouble::Before) => return Err(lost()),
             Some(Trouble::Late) => {
-                self.state().late.push(request);
+                let mut state = self.state();
+                let now = state.now;
+                state.late.push((now, request));
                 return Err(lost());
             }
             Some(Trouble::StatusBefore) => {
                 return Ok(answered(503, "text/html", "<html>bad gateway</html>"));
+            }
+            Some(Trouble::Throttled) if matches!(self.vendor, Stand::Xero(_)) => {
+                return Ok(answered(429, "text/plain", ""));
             }
             Some(Trouble::Throttled) => {
                 let body = "<IntuitResponse><Fault type=\"SERVICE\"><Error code=\"3001\"><Message>\
@@ -522,7 +588,7 @@ impl Secrets for World {
         let secret = match id {
             "platform" => format!("{{\"platform_key\":\"{PLATFORM_KEY}\"}}"),
             "vault" => "{\"current\":\"1\",\"1\":\"root\"}".to_owned(),
-            "provider-quickbooks" => format!(
+            "provider-quickbooks" | "provider-xero" => format!(
                 "{{\"environment\":\"http://localhost:1\",\"client_id\":\"{}\",\"client_secret\":\"{}\"}}",
                 quickbooks::DEFAULT_CLIENT_ID,
                 quickbooks::DEFAULT_CLIENT_SECRET

@@ -98,6 +98,7 @@ const FUNCTIONS: &[Function] = &[
             "TABLE_LEDGER",
             "SECRET_PLATFORM",
             "QUEUE_SYNC_QUICKBOOKS_URL",
+            "QUEUE_SYNC_XERO_URL",
             "ENABLE_ACCOUNTING_SYNC",
             "ENABLE_CRM_SYNC",
             "ENABLE_EMAIL_MARKETING",
@@ -285,6 +286,44 @@ const FUNCTIONS: &[Function] = &[
             ),
         ],
         source: Source::Queue("SyncQuickbooks"),
+    },
+    Function {
+        name: "sync_xero",
+        variables: &[
+            "TABLE_RECORDS",
+            "TABLE_OUTBOX",
+            "TABLE_CONNECTIONS",
+            "TABLE_LEDGER",
+            "SECRET_PROVIDER_PREFIX",
+            "SECRET_VAULT",
+            "ENABLE_ACCOUNTING_SYNC",
+            "QUEUE_SYNC_XERO_URL",
+            "NET_ALLOW_LOOPBACK",
+        ],
+        tables: &[
+            // Records, those of a resync in bulk; the event of a connection that ended.
+            ("Records", &["GetItem", "BatchGetItem", "UpdateItem"]),
+            ("Outbox", &["UpdateItem"]),
+            // All connections; one again for its tokens, which are put when they are renewed.
+            (
+                "Connections",
+                &["GetItem", "Query", "UpdateItem", "DeleteItem"],
+            ),
+            // One document's row, with what points to it; those of customers and items in bulk; those
+            // that wait.
+            (
+                "Ledger",
+                &[
+                    "GetItem",
+                    "BatchGetItem",
+                    "Query",
+                    "UpdateItem",
+                    "DeleteItem",
+                    "BatchWriteItem",
+                ],
+            ),
+        ],
+        source: Source::Queue("SyncXero"),
     },
     Function {
         name: "webhook_fanout",

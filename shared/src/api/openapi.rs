@@ -894,7 +894,17 @@ fn connection_schemas() -> Value {
                 "oneOf": [time(), { "type": "null" }],
                 "description": "Orders placed and refunds made before are not sent.",
             },
-        }), &["label", "records_from"]),
+            "orders_as": {
+                "oneOf": [
+                    { "type": "string", "enum": ["sales_receipt", "invoice"] },
+                    { "type": "null" },
+                ],
+                "description": "What an order becomes in the books. A sales receipt is posted when the \
+                    order is paid in full; an invoice is posted at once, and each payment settles its \
+                    part. QuickBooks knows both and posts receipts unless told otherwise; Xero knows \
+                    invoices. What stands in the books already stays what it is.",
+            },
+        }), &["label", "records_from", "orders_as"]),
         "Trouble": answer(json!({
             "code": { "type": "string" }, "detail": { "type": "string" }, "at": time(),
         }), &[]),

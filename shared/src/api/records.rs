@@ -9,13 +9,11 @@ use crate::engine::count::{self, Counts, OPEN_MAX, Summary};
 use crate::engine::ledger::{self, KINDS};
 use crate::engine::resync::{self, Resync};
 use crate::error::{Error, FieldError, Result};
-use crate::model::event::RecordKind;
 use crate::model::ids::MerchantId;
-use crate::model::notice::RecordRef;
 use crate::model::order_record::OrderRecord;
 use crate::oauth::connection::{self, Connection};
 use crate::store::{Item, keys};
-use crate::sync::push::{Link, Standing};
+use crate::sync::push::{Link, RowKind, RowRef, Standing};
 use chrono::{DateTime, Utc};
 use futures::future::BoxFuture;
 use serde::Deserialize;
@@ -82,7 +80,7 @@ pub fn handle<'a>(ctx: &'a Ctx, request: &'a Request) -> BoxFuture<'a, Result<Re
 }
 
 /// The kind of record that a word of a request names.
-fn kind(name: &str) -> Option<RecordKind> {
+fn kind(name: &str) -> Option<RowKind> {
     KINDS.into_iter().find(|kind| kind.as_str() == name)
 }
 
@@ -91,7 +89,7 @@ fn fault(place: &str, code: &'static str, detail: impl Into<String>) -> Error {
 }
 
 /// A cursor of a request: the place of the last row that was looked at, or the beginning of a kind.
-fn cursor(text: Option<&str>, kinds: &[RecordKind]) -> Result<Option<String>> {
+fn cursor(text: Option<&str>, kinds: &[RowKind]) -> Result<Option<String>> {
     let Some(text) = text else { return Ok(None) };
     let name = text.split_once('/').map(|(name, _)| name);
     if text.contains('\n') || !kinds.iter().any(|kind| Some(kind.as_str()) == name) {
@@ -106,7 +104,7 @@ fn cursor(text: Option<&str>, kinds: &[RecordKind]) -> Result<Option<String>> {
 
 /// One row of the ledger as it is shown.
 struct Shown {
-    record: RecordRef,
+    record: RowRef,
     link: Link,
 }
 
@@ -118,11 +116,11 @@ impl Call<'_> {
     }
 
     /// The kinds of record that a request wants to see.
-    fn kinds(&self) -> Result<Vec<RecordKind>> {
+    fn kinds(&self) -> Result<Vec<RowKind>> {
         match self.request.query.get("type") {
             None => Ok(KINDS.to_vec()),
             Some(name) => kind(name).map(|kind| vec![kind]).ok_or_else(|| {
-                let known = KINDS.map(RecordKind::as_str).join(" and ");
+                let known = KINDS.map(RowKind::as_str).join(", ");
                 fault("/type", "invalid_value", format!("known types are {known}"))
             }),
         }
@@ -200,8 +198,8 @@ impl Call<'_> {
             looked += items.len();
             let places = items.iter().map(|item| keys::place(&item.key).to_owned());
             let places: Vec<String> = places.collect();
-            let records = places.iter().filter_map(|place| ledger::record_at(place));
-            let records: Vec<RecordRef> = records.collect();
+            let records = places.iter().filter_map(|place| ledger::row_at(place));
+            let records: Vec<RowRef> = records.collect();
             let rows = match whole {
                 true => items.into_iter().map(Some).collect(),
                 false => {
@@ -231,7 +229,10 @@ impl Call<'_> {
     /// What the shop says of each record now.
     async fn current(&self, connection: &Connection, shown: &[Shown]) -> Result<Vec<Option<Item>>> {
         let merchant = &connection.merchant_id;
-        let key = |row: &Shown| keys::record(merchant, row.record.kind, &row.record.id);
+        let key = |row: &Shown| {
+            let owner = row.record.owner();
+            keys::record(merchant, owner.kind, &owner.id)
+        };
         let documents: Vec<_> = shown.iter().map(key).collect();
         self.ctx.store.get_many(&documents).await
     }
@@ -240,7 +241,7 @@ impl Call<'_> {
         let connection = self.read(category, id).await?;
         let missing = || Error::not_found(format!("a {name} {record} at this connection"));
         let kind = kind(name).ok_or_else(missing)?;
-        let record = RecordRef {
+        let record = RowRef {
             kind,
             id: record.to_owned(),
         };
@@ -346,9 +347,9 @@ fn wanted(
             let mut records = Vec::new();
             for (index, wish) in wishes.into_iter().enumerate() {
                 match kind(&wish.kind) {
-                    Some(kind) => records.push(RecordRef { kind, id: wish.id }),
+                    Some(kind) => records.push(RowRef { kind, id: wish.id }),
                     None => {
-                        let known = KINDS.map(RecordKind::as_str).join(" and ");
+                        let known = KINDS.map(RowKind::as_str).join(", ");
                         let detail = format!("known types are {known}");
                         let place = format!("/records/{index}/type");
                         faults.push(FieldError::new(&place, "invalid_value", detail));
@@ -385,7 +386,7 @@ fn list(data: Vec<Value>, next: Option<String>) -> Result<Response> {
 fn view(row: &Shown, current: Option<&Item>, now: DateTime<Utc>) -> Result<Value> {
     let Shown { record, link } = row;
     let version = match (record.kind, current) {
-        (RecordKind::Order, Some(item)) => {
+        (RowKind::Order, Some(item)) => {
             let order = item.read::<OrderRecord>()?.order;
             order.map(|order| order.version)
         }

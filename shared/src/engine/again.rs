@@ -9,10 +9,11 @@ use crate::model::ids::EventId;
 use crate::model::notice::{Envelope, Notice, RecordRef};
 use crate::model::order::Refund;
 use crate::oauth::connection::{Connection, Status};
-use crate::providers::accounting;
+use crate::providers::accounting::accounting;
 use crate::queue::Message;
 use crate::store::{Item, keys};
-use crate::sync::push::Open;
+use crate::sync::push::{Open, RowRef};
+use std::collections::BTreeSet;
 
 /// Most records of one retry.
 pub const RETRY_RECORDS_MAX: usize = 100;
@@ -23,7 +24,7 @@ const ROWS_MAX: usize = 1000;
 #[derive(Debug)]
 pub enum Wanted {
     /// These, which the ledger knows; at most [`RETRY_RECORDS_MAX`].
-    Records(Vec<RecordRef>),
+    Records(Vec<RowRef>),
     /// What is troubled with this code, after this place.
     Code(String, Option<String>),
 }
@@ -134,12 +135,10 @@ pub(super) fn notice(
     }
 }
 
-/// Each of `records` with the order that it belongs to: an order itself, and the one of a refund.
-async fn with_orders(
-    ctx: &Ctx,
-    connection: &Connection,
-    records: Vec<RecordRef>,
-) -> Result<Vec<Open>> {
+/// The records that `rows` belong to, each once and with its order: an order itself, and the one of a
+/// refund.
+async fn with_orders(ctx: &Ctx, connection: &Connection, rows: Vec<RowRef>) -> Result<Vec<Open>> {
+    let records: BTreeSet<RecordRef> = rows.iter().map(RowRef::owner).collect();
     let documents = records
         .iter()
         .map(|record| keys::record(&connection.merchant_id, record.kind, &record.id));

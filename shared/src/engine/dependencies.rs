@@ -4,7 +4,8 @@
 
 use super::session::{Session, Stop};
 use crate::error::Result;
-use crate::providers::{Dependency, DependencyKind, Fault, Found, References};
+use crate::providers::Fault;
+use crate::providers::accounting::{Dependency, DependencyKind, Found, References};
 use crate::store::{Condition, Key, Write, keys};
 use crate::sync::push::{Link, LinkState, Remote};
 use std::collections::BTreeMap;
@@ -64,7 +65,7 @@ fn ledger_key(session: &Session<'_>, dependency: &Dependency) -> Key {
 
 type Missing = Vec<(Dependency, usize)>;
 
-/// Looks up everything in `missing` by all its names, and adopts what is ours.
+/// Looks up everything in `missing`, and adopts what is ours.
 async fn adopt(
     session: &Session<'_>,
     missing: Missing,
@@ -73,11 +74,9 @@ async fn adopt(
     let provider = session.provider;
     let mut found: BTreeMap<DependencyKind, Vec<Found>> = BTreeMap::new();
     for kind in [DependencyKind::Customer, DependencyKind::Item] {
-        let of_kind = missing
-            .iter()
-            .filter(|(dependency, _)| dependency.kind == kind);
-        let names: Vec<String> = of_kind.flat_map(|(d, _)| d.names.clone()).collect();
-        for chunk in names.chunks(provider.find_names_max()) {
+        let wanted = missing.iter().map(|(dependency, _)| dependency);
+        let wanted: Vec<&Dependency> = wanted.filter(|wanted| wanted.kind == kind).collect();
+        for chunk in wanted.chunks(provider.find_max()) {
             let request = provider.find(&session.tenant, kind, chunk);
             let (some, _) = session
                 .call(request, |answer| provider.read_found(kind, answer))
@@ -95,12 +94,9 @@ async fn adopt(
                 .iter()
                 .find(|found| provider.same_name(&found.name, name))
         };
-        // Where things carry marks, only ours is adopted; where they do not, the name decides.
-        let ours = dependency
-            .names
+        let ours = candidates
             .iter()
-            .filter_map(named)
-            .find(|found| dependency.mark.is_none() || dependency.mark == found.mark);
+            .find(|found| provider.is(&dependency, found));
         match ours {
             Some(found) => adopted.push((dependency, found.remote.clone())),
             None => {
@@ -132,7 +128,9 @@ async fn create(
         failures.insert((dependency.kind, dependency.key), Fault::NameTaken);
     }
     let mut rest = Vec::new();
-    for chunk in ready.chunks(provider.create_batch_max()) {
+    // One call makes things of one kind.
+    let kinds = ready.chunk_by(|(one, _), (other, _)| one.kind == other.kind);
+    for chunk in kinds.flat_map(|kind| kind.chunks(provider.create_max())) {
         let wanted: Vec<(&Dependency, &str)> = chunk
             .iter()
             .map(|(dependency, position)| (dependency, dependency.names[*position].as_str()))

@@ -7,10 +7,10 @@ use super::push::Target;
 use crate::ctx::Ctx;
 use crate::error::{Code, Error, Result};
 use crate::model::event::RecordKind;
-use crate::model::notice::RecordRef;
+use crate::model::ids::RecordId;
 use crate::oauth::connection::Connection;
 use crate::store::{Condition, Group, Item, Key, Write, keys};
-use crate::sync::push::{Link, LinkState, Open, Problem};
+use crate::sync::push::{Link, LinkState, Open, Problem, RowKind, RowRef};
 use chrono::TimeDelta;
 
 /// How often a record is taken up again at once when another function was writing its ledger row.
@@ -20,38 +20,91 @@ pub(super) const RACE_ROUNDS_MAX: usize = 4;
 /// timeout in the template, in seconds.
 pub const RETRY_AFTER: TimeDelta = TimeDelta::seconds(720);
 
-/// The kinds of records that are pushed one by one, in the order in which the ledger lists them.
-pub const KINDS: [RecordKind; 2] = [RecordKind::Order, RecordKind::Refund];
+/// The kinds of rows that documents have, in the order in which the ledger lists them.
+pub const KINDS: [RowKind; 4] = RowKind::ALL;
+
+/// Those of them that stand for a record of the shop; the others belong to one of these.
+pub const RECORDS: [RowKind; 2] = [RowKind::Order, RowKind::Refund];
+
+/// Which row of a connection, with what it takes to come back to its record.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct RowName {
+    pub row: RowRef,
+    /// The order that the record belongs to, if any.
+    pub order_id: Option<RecordId>,
+}
+
+impl RowName {
+    /// The row of a record itself, where also stands that it waits.
+    pub(super) fn of(target: &Target) -> RowName {
+        let kind = match target.record.kind {
+            RecordKind::Refund => RowKind::Refund,
+            _ => RowKind::Order,
+        };
+        let id = target.record.id.clone();
+        RowName {
+            row: RowRef { kind, id },
+            order_id: target.order_id.clone(),
+        }
+    }
+
+    fn key(&self, connection: &Connection) -> Key {
+        let (merchant, id) = (&connection.merchant_id, &connection.id);
+        keys::link(merchant, id, self.row.kind.as_str(), &self.row.id)
+    }
+}
 
 /// A row as it was read, with what must still hold when it is written.
 pub(super) struct Row<'a> {
     connection: &'a Connection,
-    target: &'a Target,
+    name: RowName,
     key: Key,
     condition: Condition,
     pub link: Link,
 }
 
 impl Row<'_> {
-    /// Reads what `connection` knows of the record of `target`.
-    pub(super) async fn load<'a>(
-        ctx: &Ctx,
-        connection: &'a Connection,
-        target: &'a Target,
-    ) -> Result<Row<'a>> {
-        let (merchant, kind) = (&connection.merchant_id, target.record.kind.as_str());
-        let key = keys::link(merchant, &connection.id, kind, &target.record.id);
-        let (condition, link) = match ctx.store.get(&key).await? {
+    fn read<'a>(connection: &'a Connection, name: &RowName, item: Option<Item>) -> Result<Row<'a>> {
+        let (condition, link) = match item {
             Some(item) => (Condition::Rev(item.rev), item.read()?),
             None => (Condition::Absent, Link::default()),
         };
         Ok(Row {
             connection,
-            target,
-            key,
+            name: name.clone(),
+            key: name.key(connection),
             condition,
             link,
         })
+    }
+
+    /// Reads what `connection` knows under `name`.
+    pub(super) async fn load<'a>(
+        ctx: &Ctx,
+        connection: &'a Connection,
+        name: &RowName,
+    ) -> Result<Row<'a>> {
+        let item = ctx.store.get(&name.key(connection)).await?;
+        Row::read(connection, name, item)
+    }
+
+    /// Reads many rows, in the order of `names`.
+    pub(super) async fn load_many<'a>(
+        ctx: &Ctx,
+        connection: &'a Connection,
+        names: &[RowName],
+    ) -> Result<Vec<Row<'a>>> {
+        let keys: Vec<Key> = names.iter().map(|name| name.key(connection)).collect();
+        let items = ctx.store.get_many(&keys).await?;
+        let rows = names.iter().zip(items);
+        rows.map(|(name, item)| Row::read(connection, name, item))
+            .collect()
+    }
+
+    /// Reads the row again, after somebody else was faster.
+    pub(super) async fn reload(&mut self, ctx: &Ctx) -> Result<()> {
+        *self = Row::load(ctx, self.connection, &self.name).await?;
+        Ok(())
     }
 
     /// Writes `link` in place of what was read. Whoever comes second meets [`Code::Busy`] and starts
@@ -59,8 +112,8 @@ impl Row<'_> {
     pub(super) async fn store(&mut self, ctx: &Ctx, link: Link) -> Result<()> {
         let mut writes = vec![Write::put(self.key.clone(), self.condition, &link)?];
         let (merchant, id) = (&self.connection.merchant_id, &self.connection.id);
-        let (kind, record) = (self.target.record.kind.as_str(), &self.target.record.id);
-        let place = |group| keys::open(group, kind, record);
+        let RowRef { kind, id: row } = &self.name.row;
+        let place = |group| keys::open(group, kind.as_str(), row);
         writes.extend(turned(
             place(keys::troubled(merchant, id)),
             self.troubled(&self.link),
@@ -84,7 +137,7 @@ impl Row<'_> {
         if let (LinkState::Parked, Some(problem)) = (self.link.state, &self.link.problem) {
             tracing::warn!(
                 merchant_id = %self.connection.merchant_id, connection_id = %self.connection.id,
-                record = %self.target.record.id, code = %problem.code, "parked"
+                kind = self.name.row.kind.as_str(), record = %self.name.row.id, code = %problem.code, "parked"
             );
         }
         Ok(())
@@ -103,8 +156,8 @@ impl Row<'_> {
 
     fn open(&self, code: Option<String>) -> Open {
         Open {
-            record: self.target.record.clone(),
-            order_id: self.target.order_id.clone(),
+            record: self.name.row.owner(),
+            order_id: self.name.order_id.clone(),
             code,
         }
     }
@@ -117,11 +170,11 @@ impl Row<'_> {
 pub async fn page(
     ctx: &Ctx,
     group: &Group,
-    kinds: &[RecordKind],
+    kinds: &[RowKind],
     after: Option<&str>,
     limit: usize,
 ) -> Result<(Vec<Item>, Option<String>)> {
-    let start = |kind: &RecordKind| format!("{}/", kind.as_str());
+    let start = |kind: &RowKind| format!("{}/", kind.as_str());
     let Some(after) = after.map(str::to_owned).or(kinds.first().map(start)) else {
         return Ok((Vec::new(), None));
     };
@@ -143,19 +196,19 @@ pub async fn page(
     Ok((items, next))
 }
 
-/// The record that stands at a place of the ledger, if it is one of [`KINDS`].
-pub fn record_at(place: &str) -> Option<RecordRef> {
+/// The row that stands at a place of the ledger, if it is of one of [`KINDS`].
+pub fn row_at(place: &str) -> Option<RowRef> {
     let (name, id) = place.split_once('/')?;
     let kind = KINDS.into_iter().find(|kind| kind.as_str() == name)?;
     let id = id.to_owned();
-    Some(RecordRef { kind, id })
+    Some(RowRef { kind, id })
 }
 
-/// The keys of the rows of `records` at `connection`.
-pub fn rows(connection: &Connection, records: &[RecordRef]) -> Vec<Key> {
+/// The keys of `rows` at `connection`.
+pub fn rows(connection: &Connection, rows: &[RowRef]) -> Vec<Key> {
     let (merchant, id) = (&connection.merchant_id, &connection.id);
-    let row = |record: &RecordRef| keys::link(merchant, id, record.kind.as_str(), &record.id);
-    records.iter().map(row).collect()
+    let key = |row: &RowRef| keys::link(merchant, id, row.kind.as_str(), &row.id);
+    rows.iter().map(key).collect()
 }
 
 /// Writes what should point to the rows of `targets` and does not: rows that are older than what points
@@ -170,7 +223,7 @@ pub(super) async fn mend(ctx: &Ctx, connection: &Connection, targets: &[Target])
     }
     let found = ctx.store.get_many(&places).await?;
     for (target, found) in targets.iter().zip(found.chunks(2)) {
-        let row = Row::load(ctx, connection, target).await?;
+        let row = Row::load(ctx, connection, &RowName::of(target)).await?;
         let open = [row.troubled(&row.link), row.waiting(&row.link)];
         let mut writes = vec![Write::put(row.key.clone(), row.condition, &row.link)?];
         for ((group, open), found) in [keys::troubled(merchant, id), keys::waiting(merchant, id)]
@@ -206,12 +259,12 @@ fn turned(key: Key, before: Option<Open>, after: Option<Open>) -> Result<Option<
 pub(super) async fn change(
     ctx: &Ctx,
     connection: &Connection,
-    target: &Target,
+    name: &RowName,
     decide: impl Fn(&Link) -> Option<Link>,
 ) -> Result<()> {
     let mut busy = None;
     for _ in 0..RACE_ROUNDS_MAX {
-        let mut row = Row::load(ctx, connection, target).await?;
+        let mut row = Row::load(ctx, connection, name).await?;
         let Some(changed) = decide(&row.link) else {
             return Ok(());
         };
@@ -228,11 +281,11 @@ pub(super) async fn change(
 pub(super) async fn park(
     ctx: &Ctx,
     connection: &Connection,
-    target: &Target,
+    name: &RowName,
     rev: u64,
     problem: Problem,
 ) -> Result<()> {
-    change(ctx, connection, target, |link| {
+    change(ctx, connection, name, |link| {
         // Somebody with a newer record is at work, and what is wrong with the older one is of no matter.
         (link.record_rev <= rev).then(|| link.park(problem.clone(), rev, ctx.now()))
     })
@@ -244,7 +297,7 @@ pub(super) async fn park(
 pub(super) async fn fail(
     ctx: &Ctx,
     connection: &Connection,
-    target: &Target,
+    name: &RowName,
     rev: u64,
     error: &Error,
 ) {
@@ -257,14 +310,14 @@ pub(super) async fn fail(
         code: error.code().as_str().to_owned(),
         detail: error.detail().to_owned(),
     };
-    let noted = change(ctx, connection, target, |link| {
+    let noted = change(ctx, connection, name, |link| {
         let now = ctx.now();
         link.fail(problem.clone(), rev, now + RETRY_AFTER, now)
     });
     if let Err(error) = noted.await {
         tracing::warn!(
             merchant_id = %connection.merchant_id, connection_id = %connection.id,
-            record = %target.record.id, error = %error.chain(), "the failure is not noted"
+            kind = name.row.kind.as_str(), record = %name.row.id, error = %error.chain(), "the failure is not noted"
         );
     }
 }

@@ -12,3 +12,4 @@ pub mod resync;
 pub mod rotation;
 mod session;
 mod waiting;
+mod writes;

@@ -2,10 +2,11 @@
 //! refer to is looked up and made together.
 
 use super::dependencies::{self, Failures};
-use super::ledger::{self, RACE_ROUNDS_MAX, Row};
+use super::ledger::{self, Row, RowName};
 use super::resync;
 use super::session::{Session, Stop};
 use super::waiting;
+use super::writes::{Piece, Writing};
 use crate::ctx::Ctx;
 use crate::error::{Code, Error, Result};
 use crate::model::event::{EventType, RecordKind, fingerprint};
@@ -14,9 +15,12 @@ use crate::model::notice::{Notice, RecordRef};
 use crate::model::order::Refund;
 use crate::model::order_record::OrderRecord;
 use crate::oauth::connection::{self, Connection, Status};
-use crate::providers::{Accounting, Dependency, Document, Fault, References, accounting};
+use crate::providers::Fault;
+use crate::providers::accounting::{
+    Accounting, Dependency, Document, References, Subject, accounting, documents,
+};
 use crate::store::keys;
-use crate::sync::push::{Link, PUSH_ROUNDS_MAX, Problem, Step};
+use crate::sync::push::{Form, Link, LinkState, Problem, RowRef};
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -40,27 +44,41 @@ pub(super) struct Record {
 }
 
 enum Kind {
-    Sale(Box<OrderRecord>),
+    Order(Box<OrderRecord>),
     Refund(Box<Refund>, Option<Box<OrderRecord>>),
 }
 
 impl Record {
-    fn document(&self) -> Option<Document<'_>> {
+    fn subject(&self) -> Subject<'_> {
         match &self.kind {
-            Kind::Sale(record) => record.order.as_ref().map(Document::Sale),
-            Kind::Refund(refund, order) => {
-                let order = order.as_ref().and_then(|record| record.order.as_ref());
-                Some(Document::Refund(refund, order))
-            }
+            Kind::Order(record) => Subject::Order(record),
+            Kind::Refund(refund, record) => Subject::Refund(refund, record.as_deref()),
         }
     }
 
-    /// When it happened in the shop.
+    /// When it happened in the shop; `None` while its order has not arrived.
     fn at(&self) -> Option<DateTime<Utc>> {
-        Some(match self.document()? {
-            Document::Sale(order) => order.placed_at,
-            Document::Refund(refund, _) => refund.refunded_at,
-        })
+        match &self.kind {
+            Kind::Order(record) => Some(record.order.as_ref()?.placed_at),
+            Kind::Refund(refund, _) => Some(refund.refunded_at),
+        }
+    }
+
+    /// The documents that it needs in the books of `connection`, of which `link` is its own row. What
+    /// stands there in one form stays in it.
+    pub(super) fn documents(
+        &self,
+        provider: &dyn Accounting,
+        connection: &Connection,
+        link: &Link,
+    ) -> Vec<Document<'_>> {
+        let usual = provider.order_forms().first().copied();
+        let wanted = connection.settings.orders_as.or(usual);
+        let held = link
+            .held_form()
+            .filter(|form| provider.order_forms().contains(form));
+        let form = held.or(wanted).unwrap_or(Form::Invoice);
+        documents(self.subject(), form, provider.refund_forms())
     }
 }
 
@@ -162,7 +180,7 @@ async fn push_or_wait(
             Status::Paused | Status::ReauthRequired => {}
             Status::Pending | Status::Disconnected => return Ok(Vec::new()),
         }
-        waiting::note(ctx, &connection, wanted).await?;
+        waiting::note(ctx, provider, &connection, wanted).await?;
         tracing::info!(
             merchant_id = %connection.merchant_id, connection_id = %connection.id,
             "waits until the connection is live again"
@@ -186,6 +204,20 @@ fn all(wanted: &[Target], error: &Error) -> Vec<(Target, Error)> {
         .collect()
 }
 
+/// One record to be pushed, and the notices' targets that brought it up.
+struct Work {
+    asked: Vec<Target>,
+    name: RowName,
+    record: Record,
+}
+
+/// One document to be pushed.
+struct Job<'a> {
+    work: &'a Work,
+    document: Document<'a>,
+    name: RowName,
+}
+
 async fn push_connection(
     ctx: &Ctx,
     provider: &'static dyn Accounting,
@@ -193,99 +225,216 @@ async fn push_connection(
     wanted: &[Target],
 ) -> Result<Vec<(Target, Error)>> {
     let session = Session::new(ctx, provider, connection).await?;
-    let mut records = Vec::new();
-    for asked in wanted {
-        for (target, record) in load(ctx, asked).await? {
-            let from = connection.settings.records_from;
-            if from.is_some_and(|from| record.at().is_some_and(|at| at < from)) {
-                let leave_out = |link: &Link| link.leave_out(record.rev, ctx.now());
-                ledger::change(ctx, connection, &target, leave_out).await?;
-                continue;
-            }
-            records.push(Work {
-                asked: asked.clone(),
-                target,
-                record,
-            });
+    let works = collect(ctx, wanted).await?;
+    let names: Vec<RowName> = works.iter().map(|work| work.name.clone()).collect();
+    let rows = Row::load_many(ctx, connection, &names).await?;
+    let mut jobs = Vec::new();
+    for (work, row) in works.iter().zip(rows) {
+        let rev = work.record.rev;
+        let documents = work.record.documents(provider, connection, &row.link);
+        let from = connection.settings.records_from;
+        let early = from.is_some_and(|from| work.record.at().is_some_and(|at| at < from));
+        // What waited and is no longer wanted waits no more.
+        let unwanted = documents.is_empty() && row.link.waiting.is_some();
+        if (early && !documents.is_empty()) || unwanted {
+            let leave_out = |link: &Link| link.leave_out(rev, ctx.now());
+            ledger::change(ctx, connection, &work.name, leave_out).await?;
+            continue;
         }
+        jobs.extend(documents.into_iter().map(|document| Job {
+            work,
+            document,
+            name: RowName {
+                row: RowRef {
+                    kind: document.form().kind(),
+                    id: document.id(),
+                },
+                order_id: work.name.order_id.clone(),
+            },
+        }));
     }
-    if records.is_empty() {
+    if jobs.is_empty() {
         return Ok(Vec::new());
     }
     // A refusal that concerns the company concerns every record.
-    let prepared = prepare(&session, &records).await;
-    let (settings, references, failures) = match prepared {
+    let (settings, references, failures) = match prepare(&session, &jobs).await {
         Ok(prepared) => prepared,
         Err(stop) => {
-            let outcome = stop.into_error();
-            for Work { target, record, .. } in &records {
-                match &outcome {
-                    Ok((code, detail)) => {
-                        let problem = Problem {
-                            code: code.clone(),
-                            detail: detail.clone(),
-                        };
-                        ledger::park(ctx, connection, target, record.rev, problem).await?;
-                    }
-                    Err(error) => ledger::fail(ctx, connection, target, record.rev, error).await,
-                }
+            for job in &jobs {
+                end(&session, job, stop.alike()).await?;
             }
-            return outcome.map(|_| Vec::new());
+            return stop.into_error().map(|_| Vec::new());
         }
     };
+    let prepared = Prepared {
+        session: &session,
+        settings,
+        references,
+        failures,
+    };
     let mut failed = Vec::new();
-    for Work {
-        asked,
-        target,
-        record,
-    } in records
-    {
-        let mut pushed = Ok(());
-        for _ in 0..RACE_ROUNDS_MAX {
-            pushed = push_record(
-                &session,
-                &target,
-                &record,
-                &settings,
-                &references,
-                &failures,
-            )
-            .await;
-            if !matches!(&pushed, Err(Stop::Ours(error)) if error.code() == Code::Busy) {
-                break;
+    let mut links = BTreeMap::new();
+    // What is referred to goes first.
+    let (first, then): (Vec<Job>, Vec<Job>) = jobs
+        .into_iter()
+        .partition(|job| job.document.refers_to().is_none());
+    for jobs in [first, then] {
+        let (pieces, mut ended) = prepared.pieces(&jobs, &links).await?;
+        let (indexes, pieces): (Vec<usize>, Vec<Piece>) = pieces.into_iter().unzip();
+        let written = Writing::run(&session, &pieces).await?;
+        for (index, (result, link)) in indexes.into_iter().zip(written) {
+            links.insert(jobs[index].name.row.clone(), link);
+            if let Err(stop) = result {
+                ended.push((index, stop));
             }
         }
-        let outcome = match pushed {
-            Ok(()) => Ok(()),
-            Err(stop) => match stop.into_error() {
-                Ok((code, detail)) => {
-                    let problem = Problem { code, detail };
-                    ledger::park(ctx, connection, &target, record.rev, problem).await
-                }
+        for (index, stop) in ended {
+            let job = &jobs[index];
+            match end(&session, job, stop).await {
+                Ok(()) => {}
                 Err(error) if error.code() == Code::ConnectionReauthRequired => return Err(error),
                 Err(error) => {
-                    ledger::fail(ctx, connection, &target, record.rev, &error).await;
-                    Err(error)
+                    let line = error.chain();
+                    let targets = job.work.asked.iter().cloned();
+                    failed.extend(targets.map(|asked| (asked, Error::internal(line.clone()))));
                 }
-            },
-        };
-        if let Err(error) = outcome {
-            failed.push((asked, error));
+            }
         }
     }
     Ok(failed)
 }
 
-/// One record to be pushed, and the notice's target that brought it up.
-struct Work {
-    asked: Target,
-    target: Target,
-    record: Record,
+/// Reads everything that `wanted` brings up, each record once and as it was read last.
+async fn collect(ctx: &Ctx, wanted: &[Target]) -> Result<Vec<Work>> {
+    let mut works: BTreeMap<RowName, Work> = BTreeMap::new();
+    for asked in wanted {
+        for (target, record) in load(ctx, asked).await? {
+            let name = RowName::of(&target);
+            let mut asked = vec![asked.clone()];
+            if let Some(before) = works.remove(&name) {
+                asked.extend(before.asked);
+            }
+            let work = Work {
+                asked,
+                name: name.clone(),
+                record,
+            };
+            works.insert(name, work);
+        }
+    }
+    Ok(works.into_values().collect())
 }
 
-/// Reads what `target` is now, with the refunds that wait for it: a refund of an order is booked when
-/// the order is, or the books would show money going back that never came. Empty when there is nothing
-/// to push yet.
+/// Notes why a document is not written. An error means that its message comes again.
+async fn end(session: &Session<'_>, job: &Job<'_>, stop: Stop) -> Result<()> {
+    let (ctx, connection, rev) = (session.ctx, session.connection, job.work.record.rev);
+    match stop.into_error() {
+        Ok((code, detail)) => {
+            let problem = Problem { code, detail };
+            ledger::park(ctx, connection, &job.name, rev, problem).await
+        }
+        Err(error) => {
+            ledger::fail(ctx, connection, &job.name, rev, &error).await;
+            Err(error)
+        }
+    }
+}
+
+/// What all documents of one push need.
+struct Prepared<'a> {
+    session: &'a Session<'a>,
+    settings: Value,
+    references: References,
+    failures: Failures,
+}
+
+/// A document with its position, or why there is none.
+type Pieces<'j> = (Vec<(usize, Piece<'j>)>, Vec<(usize, Stop)>);
+
+impl Prepared<'_> {
+    /// Builds what `jobs` write. `links` are the rows of what was written before.
+    async fn pieces<'j>(
+        &self,
+        jobs: &'j [Job<'j>],
+        links: &BTreeMap<RowRef, Link>,
+    ) -> Result<Pieces<'j>> {
+        let (mut pieces, mut ended) = (Vec::new(), Vec::new());
+        for (index, job) in jobs.iter().enumerate() {
+            match self.piece(job, links).await {
+                Ok(piece) => pieces.push((index, piece)),
+                Err(stop) => ended.push((index, stop)),
+            }
+        }
+        Ok((pieces, ended))
+    }
+
+    async fn piece<'j>(
+        &self,
+        job: &'j Job<'j>,
+        links: &BTreeMap<RowRef, Link>,
+    ) -> Result<Piece<'j>, Stop> {
+        let (provider, document) = (self.session.provider, job.document);
+        for dependency in provider.dependencies(document, &self.settings)? {
+            if let Some(fault) = self.failures.get(&(dependency.kind, dependency.key)) {
+                return Err(Stop::Theirs(fault.clone()));
+            }
+        }
+        let on = match document.refers_to() {
+            None => None,
+            Some((form, id)) => Some(self.on(form, id, links).await?),
+        };
+        let body = provider.body(document, &self.references, on.as_deref(), &self.settings)?;
+        Ok(Piece {
+            document,
+            name: job.name.clone(),
+            rev: job.work.record.rev,
+            content: fingerprint(&provider.essence(&body)),
+            body,
+        })
+    }
+
+    /// The provider's id of what a document refers to.
+    async fn on(
+        &self,
+        form: Form,
+        id: String,
+        links: &BTreeMap<RowRef, Link>,
+    ) -> Result<String, Stop> {
+        let session = self.session;
+        let kind = form.kind();
+        let name = RowName {
+            row: RowRef { kind, id },
+            order_id: None,
+        };
+        let link = match links.get(&name.row) {
+            Some(link) => link.clone(),
+            None => {
+                let row = Row::load(session.ctx, session.connection, &name).await?;
+                row.link
+            }
+        };
+        if let Some(remote) = link.remote {
+            return Ok(remote.id);
+        }
+        let (title, what) = (session.provider.manifest().title, form.title());
+        Err(Stop::Theirs(match (link.state, link.problem) {
+            (LinkState::Parked, Some(problem)) => Fault::Refused {
+                code: "depends_on_parked".to_owned(),
+                detail: format!(
+                    "the {what} that this belongs to is not in {title}: {}; once that is solved and \
+                     sent again, this follows",
+                    problem.detail
+                ),
+            },
+            _ => Fault::Later {
+                detail: format!("the {what} that this belongs to is not in {title} yet"),
+            },
+        }))
+    }
+}
+
+/// Reads what `target` is now, with the refunds of an order: they may have waited for it. Empty while
+/// nothing of it has arrived.
 pub(super) async fn load(ctx: &Ctx, target: &Target) -> Result<Vec<(Target, Record)>> {
     let Some(order_id) = &target.order_id else {
         return Ok(load_refund(ctx, target, None).await?.into_iter().collect());
@@ -298,9 +447,6 @@ pub(super) async fn load(ctx: &Ctx, target: &Target) -> Result<Vec<(Target, Reco
         return Ok(Vec::new());
     };
     let order: OrderRecord = item.read()?;
-    if !order.is_paid() {
-        return Ok(Vec::new());
-    }
     if target.record.kind == RecordKind::Refund {
         return Ok(load_refund(ctx, target, Some(order))
             .await?
@@ -321,7 +467,7 @@ pub(super) async fn load(ctx: &Ctx, target: &Target) -> Result<Vec<(Target, Reco
     }
     let record = Record {
         rev: item.rev,
-        kind: Kind::Sale(Box::new(order)),
+        kind: Kind::Order(Box::new(order)),
     };
     records.insert(0, (target.clone(), record));
     Ok(records)
@@ -346,18 +492,18 @@ async fn load_refund(
     )))
 }
 
-/// The company's settings, and everything that the records refer to.
+/// The company's settings, and everything that the documents refer to.
 async fn prepare(
     session: &Session<'_>,
-    records: &[Work],
+    jobs: &[Job<'_>],
 ) -> Result<(Value, References, Failures), Stop> {
     let settings = session.settings().await?;
     let mut wanted: BTreeMap<_, Dependency> = BTreeMap::new();
-    for document in records.iter().filter_map(|work| work.record.document()) {
-        // A record that cannot be mapped is parked by itself, later.
+    for job in jobs {
+        // A document that cannot be mapped is parked by itself, later.
         for dependency in session
             .provider
-            .dependencies(document, &settings)
+            .dependencies(job.document, &settings)
             .unwrap_or_default()
         {
             wanted
@@ -368,79 +514,4 @@ async fn prepare(
     let wanted = wanted.into_values().collect();
     let (references, failures) = dependencies::resolve(session, wanted).await?;
     Ok((settings, references, failures))
-}
-
-async fn push_record(
-    session: &Session<'_>,
-    target: &Target,
-    record: &Record,
-    settings: &Value,
-    references: &References,
-    failures: &Failures,
-) -> Result<(), Stop> {
-    let provider = session.provider;
-    let Some(document) = record.document() else {
-        return Ok(());
-    };
-    for dependency in provider.dependencies(document, settings)? {
-        if let Some(fault) = failures.get(&(dependency.kind, dependency.key)) {
-            return Err(Stop::Theirs(fault.clone()));
-        }
-    }
-    let body = provider.body(document, references, settings)?;
-    let content = fingerprint(&body);
-    let identity = format!(
-        "{}/{}/{}",
-        session.connection.id,
-        target.record.kind.as_str(),
-        target.record.id
-    );
-    let mut row = Row::load(session.ctx, session.connection, target).await?;
-    for _ in 0..PUSH_ROUNDS_MAX {
-        let step = row.link.plan(&identity, &content, record.rev);
-        let (request_id, remote) = match &step {
-            Step::Done => {
-                if let Some(seen) = row.link.seen(record.rev, session.ctx.now()) {
-                    row.store(session.ctx, seen).await?;
-                }
-                return Ok(());
-            }
-            Step::Create { request_id } => (request_id, None),
-            Step::Update { request_id, remote } => (request_id, Some(remote)),
-        };
-        let now = session.ctx.now();
-        if let Some(intended) = row.link.intend(&step, &content, record.rev, now) {
-            row.store(session.ctx, intended).await?;
-        }
-        let request = provider.write(&session.tenant, document, &body, remote, request_id);
-        let read = |answer: &_| provider.read_written(document, answer);
-        match session.call(request, read).await {
-            Ok((remote, answer)) => {
-                let settled = row.link.settle(remote, &content, session.ctx.now());
-                row.store(session.ctx, settled).await?;
-                if let Some(fault) = provider.written_fault(document, &answer)
-                    && row.link.content.is_some()
-                {
-                    return Err(Stop::Theirs(fault));
-                }
-            }
-            Err(Stop::Theirs(Fault::Stale)) => {
-                let Some(remote) = remote else {
-                    return Err(Stop::Theirs(Fault::Stale));
-                };
-                let request = provider.read(&session.tenant, document, remote);
-                let (remote, _) = session.call(request, read).await?;
-                let reread = row.link.reread(remote, session.ctx.now());
-                row.store(session.ctx, reread).await?;
-            }
-            Err(Stop::Theirs(Fault::Refused { code, detail })) => {
-                let problem = Problem { code, detail };
-                let refused = row.link.refuse(problem, session.ctx.now());
-                row.store(session.ctx, refused).await?;
-                return Ok(());
-            }
-            Err(stop) => return Err(stop),
-        }
-    }
-    Err(Stop::Theirs(Fault::Stale))
 }

@@ -17,7 +17,7 @@ use crate::model::notice::{Notice, RecordRef};
 use crate::model::order::Refund;
 use crate::model::order_record::OrderRecord;
 use crate::oauth::connection::{self, Connection};
-use crate::providers::Accounting;
+use crate::providers::accounting::Accounting;
 use crate::store::{Condition, Item, Write, WriteError, keys};
 use crate::sync::push::Link;
 use chrono::{DateTime, TimeDelta, Utc};
@@ -158,7 +158,7 @@ pub(super) async fn step(ctx: &Ctx, provider: &dyn Accounting, notice: &Notice) 
     let now = ctx.now();
     let group = keys::ledger(&connection.merchant_id, &id);
     let after = notice.after.as_deref();
-    let page = ledger::page(ctx, &group, &ledger::KINDS, after, PAGE_ROWS_MAX);
+    let page = ledger::page(ctx, &group, &ledger::RECORDS, after, PAGE_ROWS_MAX);
     let (items, next) = page.await?;
     if resync.after != notice.after {
         // This page was counted. Whoever did may have died before it sent the next message, and is
@@ -203,12 +203,12 @@ async fn send_page(
     let mut records = Vec::new();
     let mut open = Vec::new();
     for item in items {
-        let Some(record) = ledger::record_at(keys::place(&item.key)) else {
+        let Some(row) = ledger::row_at(keys::place(&item.key)) else {
             continue;
         };
         let link: Link = item.read()?;
         open.push(link.problem.is_some() || link.waiting.is_some());
-        records.push(record);
+        records.push(row.owner());
     }
     let documents = records
         .iter()

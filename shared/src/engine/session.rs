@@ -7,7 +7,8 @@ use crate::net::Limits;
 use crate::oauth::connection::{self, Connection, Trouble};
 use crate::oauth::setup::Setup;
 use crate::oauth::tokens::{self, Need};
-use crate::providers::{Accounting, Fault, Grant, Tenant};
+use crate::providers::accounting::Accounting;
+use crate::providers::{Fault, Grant, Tenant};
 use crate::store::{Condition, Write, keys};
 use chrono::{DateTime, TimeDelta, Utc};
 use secrecy::SecretString;
@@ -186,6 +187,14 @@ impl<'a> Session<'a> {
 }
 
 impl Stop {
+    /// The same reason for another document of the same call.
+    pub fn alike(&self) -> Stop {
+        match self {
+            Stop::Ours(error) => Stop::Ours(Error::new(error.code(), error.detail())),
+            Stop::Theirs(fault) => Stop::Theirs(fault.clone()),
+        }
+    }
+
     /// What a queue makes of it: an error to retry, or the refusal to be shown in the ledger.
     pub fn into_error(self) -> Result<(String, String), Error> {
         match self {

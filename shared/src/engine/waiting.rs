@@ -8,26 +8,35 @@
 //! off, doubled and repeated.
 
 use super::again;
-use super::ledger;
+use super::ledger::{self, RowName};
 use super::push::{Target, load};
 use crate::ctx::Ctx;
 use crate::error::{Code, Error, Result};
 use crate::model::ids::ConnectionId;
 use crate::model::notice::Notice;
 use crate::oauth::connection::{self, Connection, Status};
-use crate::providers::Accounting;
+use crate::providers::accounting::Accounting;
 use crate::store::{Item, keys};
-use crate::sync::push::{Link, Open};
+use crate::sync::push::Open;
 
 /// Waiting records that one message looks at.
 const PAGE_ROWS_MAX: usize = 500;
 
-/// Notes that what `wanted` brings up waits for `connection`.
-pub(super) async fn note(ctx: &Ctx, connection: &Connection, wanted: &[Target]) -> Result<()> {
+/// Notes that what `wanted` brings up waits for `connection`, as far as its books are to show it.
+pub(super) async fn note(
+    ctx: &Ctx,
+    provider: &dyn Accounting,
+    connection: &Connection,
+    wanted: &[Target],
+) -> Result<()> {
     for asked in wanted {
         for (target, record) in load(ctx, asked).await? {
-            let wait = |link: &Link| link.wait(record.rev, ctx.now());
-            ledger::change(ctx, connection, &target, wait).await?;
+            ledger::change(ctx, connection, &RowName::of(&target), |link| {
+                let wanted = !record.documents(provider, connection, link).is_empty();
+                let waits = wanted.then(|| link.wait(record.rev, ctx.now()));
+                waits.flatten()
+            })
+            .await?;
         }
     }
     Ok(())

@@ -6,6 +6,7 @@ use secrecy::SecretString;
 pub enum Method {
     Get,
     Post,
+    Put,
     Delete,
 }
 
@@ -14,6 +15,7 @@ impl Method {
         match self {
             Method::Get => "GET",
             Method::Post => "POST",
+            Method::Put => "PUT",
             Method::Delete => "DELETE",
         }
     }

@@ -10,6 +10,7 @@ use crate::model::notice::{Notice, Place, RecordRef, StoredEvent};
 use crate::model::order_record::Sequence;
 use crate::providers::{Category, Manifest, Provider, provider};
 use crate::store::{Condition, Write, WriteError, keys, list_all};
+use crate::sync::push::Form;
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -116,6 +117,10 @@ pub struct Settings {
     /// Orders placed and refunds made before are not sent: their books are closed, say.
     #[serde(default)]
     pub records_from: Option<DateTime<Utc>>,
+    /// What an order becomes in the books, where the provider leaves the choice; `None` for its usual
+    /// form.
+    #[serde(default)]
+    pub orders_as: Option<Form>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -8,10 +8,11 @@ use super::hash;
 use super::setup::{Rejected, Setup, account};
 use super::tokens::{self, Need};
 use crate::ctx::Ctx;
-use crate::error::{Code, Error, Result};
+use crate::error::{Code, Error, FieldError, Result};
 use crate::model::event::EventType;
 use crate::model::ids::{ConnectionId, MerchantId};
 use crate::providers::Fault;
+use crate::providers::accounting::accounting;
 use crate::store::{Condition, Write, keys};
 use std::time::Duration;
 
@@ -131,6 +132,7 @@ pub async fn set(
         if current.status == Status::Disconnected {
             return Err(wrong_status(current, "one that is connected can be set"));
         }
+        check_orders_as(current, &settings)?;
         if current.settings == settings {
             return Ok(Decision::Leave(()));
         }
@@ -140,6 +142,26 @@ pub async fn set(
     })
     .await?;
     Ok(connection)
+}
+
+/// Refuses a form of orders that the provider's books do not have.
+fn check_orders_as(current: &Connection, settings: &Settings) -> Result<()> {
+    let offered = accounting(&current.provider).map_or(&[][..], |books| books.order_forms());
+    let Some(asked) = settings.orders_as.filter(|form| !offered.contains(form)) else {
+        return Ok(());
+    };
+    let title = asked.title();
+    let titles: Vec<&str> = offered.iter().map(|form| form.title()).collect();
+    let detail = match titles[..] {
+        [] => format!("{} holds no orders; leave this out", current.provider),
+        _ => format!(
+            "an order in {} is a {}, and never a {title}",
+            current.provider,
+            titles.join(" or a ")
+        ),
+    };
+    let fault = FieldError::new("/settings/orders_as", "not_offered", detail);
+    Err(Error::invalid(vec![fault]))
 }
 
 /// Gives the access back at the provider, destroys the data key and with it all tokens, and keeps the

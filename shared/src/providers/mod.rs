@@ -2,6 +2,7 @@
 //! data cannot say about connecting, and one trait more for what the provider is used for. They only
 //! build requests and read responses. Nothing here can send.
 
+pub mod accounting;
 pub mod hubspot;
 pub mod mailchimp;
 pub mod paypal;
@@ -18,13 +19,11 @@ pub mod xero;
 mod tests;
 
 use crate::model::http::{Authorization, Method, Request, Response};
-use crate::model::order::{Order, Refund};
-use crate::sync::push::Remote;
 use chrono::TimeDelta;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use url::{Host, Url};
 
 /// What a provider is for. The words stand in the paths of the API.
@@ -556,120 +555,6 @@ pub enum Fault {
 /// The code of a refusal which says that a grant is good, but reaches no account, or no longer.
 pub const NO_ACCOUNT: &str = "no_account";
 
-/// What must stand at the provider before a document can name it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum DependencyKind {
-    Customer,
-    Item,
-}
-
-impl DependencyKind {
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            DependencyKind::Customer => "customer",
-            DependencyKind::Item => "item",
-        }
-    }
-}
-
-/// One customer or item that documents refer to.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Dependency {
-    pub kind: DependencyKind,
-    /// What the ledger knows it by, unique within its kind and connection.
-    pub key: String,
-    /// Names to try, in order: the next one is for when the one before belongs to something else.
-    pub names: Vec<String>,
-    /// The mark that shows that a thing at the provider is ours; absent when the name alone decides.
-    pub mark: Option<String>,
-    /// The provider's body, without its name.
-    pub body: Value,
-}
-
-/// One thing that a look-up found.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Found {
-    pub name: String,
-    pub remote: Remote,
-    /// The mark that it carries.
-    pub mark: Option<String>,
-}
-
-/// What is pushed to an accounting system.
-#[derive(Debug, Clone, Copy)]
-pub enum Document<'a> {
-    /// An order that is paid in full.
-    Sale(&'a Order),
-    /// Money that went back, with the order that it belongs to, if any.
-    Refund(&'a Refund, Option<&'a Order>),
-}
-
-/// The provider's ids of what a document refers to, by [`Dependency::kind`] and key.
-pub type References = HashMap<(DependencyKind, String), String>;
-
-/// An accounting system: builds requests, reads responses.
-pub trait Accounting: Provider {
-    /// Most names of one look-up.
-    fn find_names_max(&self) -> usize;
-
-    /// Most creations of one call.
-    fn create_batch_max(&self) -> usize;
-
-    /// The requests that read how the company is set up.
-    fn settings_requests(&self, tenant: &Tenant) -> Vec<Request>;
-
-    /// Reads their answers, in the same order, into what the other functions take as `settings`.
-    fn read_settings(&self, answers: &[Response]) -> Result<Value, Fault>;
-
-    /// What `document` refers to.
-    fn dependencies(&self, document: Document, settings: &Value) -> Result<Vec<Dependency>, Fault>;
-
-    /// A look-up of things of one kind by name.
-    fn find(&self, tenant: &Tenant, kind: DependencyKind, names: &[String]) -> Request;
-
-    fn read_found(&self, kind: DependencyKind, answer: &Response) -> Result<Vec<Found>, Fault>;
-
-    /// Whether two names are the same to the provider.
-    fn same_name(&self, one: &str, other: &str) -> bool;
-
-    /// One call that creates each dependency under the name beside it.
-    fn create(&self, tenant: &Tenant, request_id: &str, wanted: &[(&Dependency, &str)]) -> Request;
-
-    /// Reads what became of each, in the order of the request.
-    fn read_created(
-        &self,
-        wanted: &[(&Dependency, &str)],
-        answer: &Response,
-    ) -> Result<Vec<Result<Remote, Fault>>, Fault>;
-
-    /// The provider's body of `document`.
-    fn body(
-        &self,
-        document: Document,
-        references: &References,
-        settings: &Value,
-    ) -> Result<Value, Fault>;
-
-    /// The call that writes `body`: a creation, or an update of `remote`.
-    fn write(
-        &self,
-        tenant: &Tenant,
-        document: Document,
-        body: &Value,
-        remote: Option<&Remote>,
-        request_id: &str,
-    ) -> Request;
-
-    fn read_written(&self, document: Document, answer: &Response) -> Result<Remote, Fault>;
-
-    /// What is wrong with what the provider made of `document`, though it took it: a total that
-    /// differs, say.
-    fn written_fault(&self, document: Document, answer: &Response) -> Option<Fault>;
-
-    /// The call that reads `document` back.
-    fn read(&self, tenant: &Tenant, document: Document, remote: &Remote) -> Request;
-}
-
 /// Every provider. Their order also is the order of the stand-ins' ports.
 pub const PROVIDERS: &[&dyn Provider] = &[
     &quickbooks::QuickBooks,
@@ -688,17 +573,6 @@ pub const PROVIDERS: &[&dyn Provider] = &[
 /// Finds a provider by its name in paths.
 pub fn provider(name: &str) -> Option<&'static dyn Provider> {
     PROVIDERS
-        .iter()
-        .copied()
-        .find(|provider| provider.manifest().name == name)
-}
-
-/// Every accounting system.
-pub const ACCOUNTING: &[&dyn Accounting] = &[&quickbooks::QuickBooks];
-
-/// Finds an accounting system by its name in paths.
-pub fn accounting(name: &str) -> Option<&'static dyn Accounting> {
-    ACCOUNTING
         .iter()
         .copied()
         .find(|provider| provider.manifest().name == name)

@@ -91,7 +91,7 @@ fn names_are_unique_and_fit_into_paths_and_variables() {
         assert_eq!(found, Some(*name));
     }
     assert!(provider("nobody").is_none());
-    for accounting in ACCOUNTING {
+    for accounting in accounting::ACCOUNTING {
         let manifest = accounting.manifest();
         assert_eq!(manifest.category, Category::Accounting);
         assert!(provider(manifest.name).is_some(), "{}", manifest.name);

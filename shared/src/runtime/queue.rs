@@ -20,12 +20,17 @@ type BatchHandler = for<'a> fn(&'a Ctx, Vec<String>) -> BoxFuture<'a, Vec<Result
 pub async fn push(provider: &'static str) -> Result<(), lambda_runtime::Error> {
     match provider {
         "quickbooks" => run(quickbooks).await,
+        "xero" => run(xero).await,
         other => Err(format!("no provider is named {other}").into()),
     }
 }
 
 fn quickbooks(ctx: &Ctx, bodies: Vec<String>) -> BoxFuture<'_, Vec<Result<()>>> {
     Box::pin(push_batch(ctx, "quickbooks", bodies))
+}
+
+fn xero(ctx: &Ctx, bodies: Vec<String>) -> BoxFuture<'_, Vec<Result<()>>> {
+    Box::pin(push_batch(ctx, "xero", bodies))
 }
 
 async fn push_batch(ctx: &Ctx, provider: &str, bodies: Vec<String>) -> Vec<Result<()>> {

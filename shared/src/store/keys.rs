@@ -165,9 +165,19 @@ pub fn ledger(merchant: &MerchantId, connection: &ConnectionId) -> Group {
     }
 }
 
-/// The ledger row of one thing: `kind` is `order`, `refund`, `customer`, `item` or `settings`.
+/// The ledger row of one thing: `kind` is that of a document (`order`, `payment`, `refund`,
+/// `refund_payment`), `customer`, `item` or `settings`.
 pub fn link(merchant: &MerchantId, connection: &ConnectionId, kind: &str, id: &str) -> Key {
     member(ledger(merchant, connection), format!("{kind}/{id}"))
+}
+
+/// One call that writes documents at the provider, apart from the rows that a walk over the ledger sees.
+pub fn call(merchant: &MerchantId, connection: &ConnectionId, call: &str) -> Key {
+    let calls = Group {
+        table: Table::Ledger,
+        pk: format!("{merchant}/{connection}/calls"),
+    };
+    member(calls, call.to_owned())
 }
 
 /// The ledger rows of one connection in which something is wrong, so that nobody has to look for them

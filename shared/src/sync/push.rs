@@ -1,20 +1,131 @@
-//! Pushing one record to one provider so that a crash, a double or a late message at any point has
+//! Pushing one document to one provider so that a crash, a double or a late message at any point has
 //! no second effect.
 //!
-//! The order is always: record the intent, make the call with the provider's idempotency key, store
-//! what came back. The key of a creation depends on the record alone, so however often and by
-//! whomever it is tried, the provider sees one request. The key of an update also depends on the
-//! provider's version that it replaces and on the content. Providers repeat a refusal as faithfully as
-//! a success, so after a refusal, which had no effect, the next try has a new key.
+//! The order is always: record the intent, seal the call, make it, store what came back. An intent names
+//! the call that carries it, and a call's very bytes are kept under its name, which is also the
+//! provider's idempotency key. So whoever finds an open intent first concludes it by sending the very
+//! same call again: providers repeat their answers, and then it is known what stands there. Nobody
+//! replaces an intent whose call may have been made.
 
+use crate::model::event::RecordKind;
 use crate::model::ids::RecordId;
+use crate::model::money::Money;
 use crate::model::notice::RecordRef;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
-/// Most rounds of one push: create, then at most a repair, a re-read and an update.
+/// Most rounds of one push: conclude, create or update, and after a stale version re-read and update.
 pub const PUSH_ROUNDS_MAX: usize = 6;
+
+/// What a document is in the books.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Form {
+    /// A sale with its payment in one.
+    SalesReceipt,
+    /// A sale that payments settle.
+    Invoice,
+    /// Money that settles an invoice.
+    Payment,
+    /// A refund with the money that goes back in one.
+    RefundReceipt,
+    /// A refund of which the money goes back by itself.
+    CreditNote,
+    /// The money of a credit note.
+    RefundPayment,
+}
+
+impl Form {
+    pub const ALL: [Form; 6] = [
+        Form::SalesReceipt,
+        Form::Invoice,
+        Form::Payment,
+        Form::RefundReceipt,
+        Form::CreditNote,
+        Form::RefundPayment,
+    ];
+
+    /// The kind of its rows in the ledger: one record has one row of each kind, whatever the form.
+    pub const fn kind(self) -> RowKind {
+        match self {
+            Form::SalesReceipt | Form::Invoice => RowKind::Order,
+            Form::Payment => RowKind::Payment,
+            Form::RefundReceipt | Form::CreditNote => RowKind::Refund,
+            Form::RefundPayment => RowKind::RefundPayment,
+        }
+    }
+
+    /// In words for people.
+    pub const fn title(self) -> &'static str {
+        match self {
+            Form::SalesReceipt => "sales receipt",
+            Form::Invoice => "invoice",
+            Form::Payment => "payment",
+            Form::RefundReceipt => "refund receipt",
+            Form::CreditNote => "credit note",
+            Form::RefundPayment => "payment of the credit note",
+        }
+    }
+}
+
+/// What a row of the ledger is about, in the words of the API.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RowKind {
+    Order,
+    /// One payment of an order.
+    Payment,
+    Refund,
+    /// The money of a refund, where that is a document of its own.
+    RefundPayment,
+}
+
+impl RowKind {
+    /// In the order in which the ledger lists them.
+    pub const ALL: [RowKind; 4] = [
+        RowKind::Order,
+        RowKind::Payment,
+        RowKind::Refund,
+        RowKind::RefundPayment,
+    ];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            RowKind::Order => "order",
+            RowKind::Payment => "payment",
+            RowKind::Refund => "refund",
+            RowKind::RefundPayment => "refund_payment",
+        }
+    }
+}
+
+/// One row of the ledger. A payment's id is that of its order, a `~` and its own: no id holds a `~`, and
+/// payments of two orders may have one id.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct RowRef {
+    #[serde(rename = "type")]
+    pub kind: RowKind,
+    pub id: String,
+}
+
+impl RowRef {
+    /// The record that the row belongs to: who pushes that pushes the row.
+    pub fn owner(&self) -> RecordRef {
+        let (kind, id) = match self.kind {
+            RowKind::Order => (RecordKind::Order, &self.id[..]),
+            RowKind::Payment => {
+                let order = self
+                    .id
+                    .split_once('~')
+                    .map_or(&self.id[..], |parts| parts.0);
+                (RecordKind::Order, order)
+            }
+            RowKind::Refund | RowKind::RefundPayment => (RecordKind::Refund, &self.id[..]),
+        };
+        let id = id.to_owned();
+        RecordRef { kind, id }
+    }
+}
 
 /// What a record is at the provider.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,13 +138,65 @@ pub struct Remote {
     pub number: Option<String>,
 }
 
-/// A call that was about to be made.
+/// A write that was about to be made.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Intent {
-    pub request_id: String,
+    /// The call that carries it: its name in the ledger, and the provider's idempotency key.
+    pub call: String,
     /// The fingerprint of what the call would write.
     pub content: String,
     pub at: DateTime<Utc>,
+}
+
+/// One call that writes documents, as it was sealed: sent once or often, always to the letter.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Call {
+    pub form: Form,
+    /// Whether it changes what stands there.
+    pub update: bool,
+    /// The bytes of the request.
+    pub body: String,
+    /// What it writes, in the order of the request.
+    pub items: Vec<CallItem>,
+    pub sealed_at: DateTime<Utc>,
+}
+
+/// One document of a call.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CallItem {
+    /// The id of its row in the ledger; the form tells the kind.
+    pub id: String,
+    /// The order that its record belongs to, if any.
+    pub order_id: Option<RecordId>,
+    /// What the provider must make of it.
+    pub total: Money,
+}
+
+/// How long a call may still arrive after somebody was about to send it: a function lives for two
+/// minutes, and its last request may be on its way for one.
+const ON_ITS_WAY_MAX: TimeDelta = TimeDelta::minutes(3);
+
+/// What can be known of a call that was sealed a while ago.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Recall {
+    /// Sent again, it is answered as it was before.
+    Again,
+    /// It is too late to send it again, and too early to see what it did: it may still arrive.
+    Wait,
+    /// What it did stands there by now, or never will.
+    Past,
+}
+
+impl Call {
+    /// `window` is how long the same call is answered as before; `None` for ever.
+    pub fn recall(&self, window: Option<TimeDelta>, now: DateTime<Utc>) -> Recall {
+        let age = now - self.sealed_at;
+        match window {
+            Some(window) if age >= window + ON_ITS_WAY_MAX => Recall::Past,
+            Some(window) if age >= window => Recall::Wait,
+            _ => Recall::Again,
+        }
+    }
 }
 
 /// Why a record does not stand at the provider as it should.
@@ -82,6 +245,10 @@ pub struct Open {
 pub struct Link {
     pub state: LinkState,
     pub remote: Option<Remote>,
+    /// What the document is, once anybody has set out to write it: it stays what it is, though the
+    /// merchant may want the next ones in another form.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub form: Option<Form>,
     /// The fingerprint of what the provider holds; `None` when that is not certain.
     pub content: Option<String>,
     pub intent: Option<Intent>,
@@ -137,13 +304,10 @@ impl Standing {
 pub enum Step {
     /// The provider holds this content, or somebody with a newer record is at work.
     Done,
-    Create {
-        request_id: String,
-    },
-    Update {
-        request_id: String,
-        remote: Remote,
-    },
+    /// What became of this call has to be known first.
+    Conclude(String),
+    Create,
+    Update(Remote),
 }
 
 impl Link {
@@ -159,65 +323,50 @@ impl Link {
         }
     }
 
-    /// Decides the next step towards `content`, which is our record at revision `record_rev`.
-    /// `identity` names the record and the connection.
-    pub fn plan(&self, identity: &str, content: &str, record_rev: u64) -> Step {
+    /// Decides the next step towards `content`, which is our record at revision `record_rev`. What is
+    /// `fixed` cannot be changed at the provider once it stands there.
+    pub fn plan(&self, content: &str, record_rev: u64, fixed: bool) -> Step {
         if self.record_rev > record_rev {
             return Step::Done;
         }
-        let refusals = self.refusals.to_string();
+        if let Some(intent) = &self.intent {
+            return Step::Conclude(intent.call.clone());
+        }
         match &self.remote {
-            None => Step::Create {
-                request_id: request_id(&["create", identity, &refusals]),
-            },
-            // What is parked is written again: the provider may have made something else of the same
-            // content, and whatever stood in the way may be gone.
-            Some(_)
-                if self.content.as_deref() == Some(content) && self.state != LinkState::Parked =>
-            {
-                Step::Done
-            }
-            Some(remote) => Step::Update {
-                request_id: request_id(&["update", identity, &refusals, &remote.version, content]),
-                remote: remote.clone(),
-            },
+            None => Step::Create,
+            Some(_) if fixed || self.content.as_deref() == Some(content) => Step::Done,
+            Some(remote) => Step::Update(remote.clone()),
         }
     }
 
-    /// The link before the call of `step`, or `None` when all of it is already recorded.
-    ///
-    /// An intent to create is never replaced: the provider may have acted on it, and would then
-    /// answer any later creation with what the first one wrote.
+    /// The form in which the document stands there, or may stand there.
+    pub fn held_form(&self) -> Option<Form> {
+        let held = self.remote.is_some() || self.intent.is_some();
+        self.form.filter(|_| held)
+    }
+
+    /// The link before `call` writes `content` in the given form.
     pub fn intend(
         &self,
-        step: &Step,
+        call: &str,
+        form: Form,
         content: &str,
         record_rev: u64,
         now: DateTime<Utc>,
-    ) -> Option<Link> {
-        let request_id = match step {
-            Step::Done => return None,
-            Step::Create { request_id } | Step::Update { request_id, .. } => request_id,
-        };
-        let recorded = self
-            .intent
-            .as_ref()
-            .filter(|intent| intent.request_id == *request_id);
-        if recorded.is_some() && self.record_rev >= record_rev {
-            return None;
-        }
-        let intent = recorded.cloned().unwrap_or_else(|| Intent {
-            request_id: request_id.clone(),
+    ) -> Link {
+        let intent = Intent {
+            call: call.to_owned(),
             content: content.to_owned(),
             at: now,
-        });
-        Some(Link {
+        };
+        Link {
+            form: Some(form),
             // From here on the provider may hold the one or the other, until it has answered.
             content: None,
             intent: Some(intent),
             record_rev,
             ..self.turned(LinkState::Pending, now)
-        })
+        }
     }
 
     /// The same link in `state`, from `now` on unless it was in that state before.
@@ -235,11 +384,13 @@ impl Link {
     /// that is recorded. Without it a late worker with a revision in between would write the past.
     pub fn seen(&self, record_rev: u64, now: DateTime<Utc>) -> Option<Link> {
         let waiting = self.still_waiting(record_rev);
-        // What was left out for a while and stands there unchanged is as good as sent.
-        // So is what failed before it was found to stand there.
+        // What was left out, failed or was parked for a while and stands there as it should is as good
+        // as sent.
         let stands = self.content.is_some() && self.record_rev <= record_rev;
         let state = match self.state {
-            LinkState::LeftOut | LinkState::Pending if stands => LinkState::Synced,
+            LinkState::LeftOut | LinkState::Pending | LinkState::Parked if stands => {
+                LinkState::Synced
+            }
             state => state,
         };
         let known = (self.record_rev.max(record_rev), &waiting, state);
@@ -300,25 +451,41 @@ impl Link {
         })
     }
 
-    /// The link after the provider answered a call for `content` with `remote`.
+    /// The link after the provider answered the call of the open intent with `remote`.
     ///
-    /// If the recorded intent was for other content, the answer may be a replay of that one: what
-    /// the provider holds is then not certain, and the next round writes it.
-    pub fn settle(&self, remote: Remote, content: &str, now: DateTime<Utc>) -> Link {
-        let certain = self
-            .intent
-            .as_ref()
-            .is_some_and(|intent| intent.content == content);
-        let (state, waiting) = match certain {
-            true => (LinkState::Synced, self.still_waiting(self.record_rev)),
-            false => (LinkState::Pending, self.waiting.clone()),
+    /// Whoever has a newer record meanwhile finds that the content differs, and writes it.
+    pub fn settle(&self, remote: Remote, now: DateTime<Utc>) -> Link {
+        // A newer record may have been found wanting, or left out, while the call was open.
+        let settled = match self.state {
+            LinkState::Pending => self.turned(LinkState::Synced, now).untroubled(),
+            state => self.turned(state, now),
         };
         Link {
             remote: Some(remote),
-            content: certain.then(|| content.to_owned()),
+            content: self.intent.as_ref().map(|intent| intent.content.clone()),
             intent: None,
-            waiting,
-            ..self.turned(state, now).untroubled()
+            waiting: self.still_waiting(self.record_rev),
+            ..settled
+        }
+    }
+
+    /// The link after the provider took the document and made something else of it: what stands there
+    /// is known and not what we meant, so the next try writes it again.
+    pub fn differ(&self, remote: Remote, problem: Problem, now: DateTime<Utc>) -> Link {
+        Link {
+            content: None,
+            ..self.settle(remote, now).park(problem, self.record_rev, now)
+        }
+    }
+
+    /// The link after it turned out that nobody made the call of the open intent, or that the answer
+    /// can no longer be had and what stands there is to be written again.
+    pub fn forget(&self, now: DateTime<Utc>) -> Link {
+        Link {
+            intent: None,
+            content: None,
+            updated_at: Some(now),
+            ..self.clone()
         }
     }
 
@@ -332,13 +499,12 @@ impl Link {
         }
     }
 
-    /// The link after the provider refused the very call that the intent stands for: it had no effect,
-    /// and the next try is a new request.
-    pub fn refuse(&self, problem: Problem, now: DateTime<Utc>) -> Link {
+    /// The link after the provider refused what the intent stands for: it had no effect. What was
+    /// refused once goes in a call of its own from then on, so that it takes nothing else along.
+    pub fn refuse(&self, now: DateTime<Utc>) -> Link {
         Link {
-            intent: None,
             refusals: self.refusals + 1,
-            ..self.park(problem, self.record_rev, now)
+            ..self.forget(now)
         }
     }
 
@@ -349,6 +515,7 @@ impl Link {
             problem: Some(problem),
             attempts: self.attempts.saturating_add(1),
             next_attempt_at: None,
+            record_rev: self.record_rev.max(record_rev),
             waiting: self.still_waiting(record_rev),
             ..self.turned(LinkState::Parked, now)
         }
@@ -374,20 +541,6 @@ impl Link {
     }
 }
 
-/// An idempotency key of 32 hexadecimal characters, which every provider here takes.
-pub fn request_id(parts: &[&str]) -> String {
-    let mut hash = Sha256::new();
-    for part in parts {
-        // The length keeps ("ab", "c") and ("a", "bc") apart.
-        hash.update((part.len() as u64).to_be_bytes());
-        hash.update(part.as_bytes());
-    }
-    hash.finalize()[..16]
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -402,123 +555,141 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_creation_has_one_key_whatever_its_content() {
-        let link = Link::default();
-        assert_eq!(
-            link.plan("con/order/1", "a", 1),
-            link.plan("con/order/1", "b", 2)
-        );
-        assert_ne!(
-            link.plan("con/order/1", "a", 1),
-            link.plan("con/order/2", "a", 1)
-        );
+    fn intended(link: &Link, call: &str, content: &str, rev: u64) -> Link {
+        link.intend(call, Form::Invoice, content, rev, NOW)
+    }
+
+    fn problem() -> Problem {
+        Problem {
+            code: "c".to_owned(),
+            detail: "d".to_owned(),
+        }
     }
 
     #[test]
-    fn an_answer_to_an_older_intent_is_not_trusted() {
-        let first = Link::default();
-        let step = first.plan("r", "old", 1);
-        let intended = first.intend(&step, "old", 1, NOW).unwrap();
+    fn an_open_call_is_concluded_before_anything_else_is_written() {
+        let link = Link::default();
+        assert_eq!(link.plan("old", 1, false), Step::Create);
+        let open = intended(&link, "call", "old", 1);
         // The process dies here; the record changes; another process takes over.
-        let step = intended.plan("r", "new", 2);
-        let taken_over = intended.intend(&step, "new", 2, NOW).unwrap();
-        assert_eq!(taken_over.intent, intended.intent, "the first intent stays");
-        let settled = taken_over.settle(remote("0"), "new", NOW);
-        assert_eq!(settled.content, None);
-        assert!(matches!(settled.plan("r", "new", 2), Step::Update { .. }));
+        let conclude = Step::Conclude("call".to_owned());
+        assert_eq!(open.plan("old", 1, false), conclude);
+        assert_eq!(open.plan("new", 2, false), conclude);
+        let parked = open.park(problem(), 2, NOW);
+        assert_eq!(parked.plan("new", 2, false), conclude, "it stays open");
+        let settled = open.settle(remote("0"), NOW);
+        assert_eq!(settled.content.as_deref(), Some("old"));
+        assert_eq!(settled.plan("new", 2, false), Step::Update(remote("0")));
+        assert_eq!(settled.plan("new", 2, true), Step::Done, "it cannot change");
+        let again = open.forget(NOW);
+        assert_eq!(again.plan("new", 2, false), Step::Create);
     }
 
     #[test]
     fn the_same_content_is_written_once() {
-        let link = Link::default();
-        let step = link.plan("r", "a", 1);
-        let link = link
-            .intend(&step, "a", 1, NOW)
-            .unwrap()
-            .settle(remote("0"), "a", NOW);
+        let link = intended(&Link::default(), "call", "a", 1).settle(remote("0"), NOW);
         assert_eq!(link.state, LinkState::Synced);
-        assert_eq!(link.plan("r", "a", 1), Step::Done);
+        assert_eq!(link.plan("a", 1, false), Step::Done);
+        assert_eq!(link.plan("a", 2, false), Step::Done);
     }
 
     #[test]
     fn the_past_is_not_written_over_the_present() {
-        let link = Link::default();
-        let step = link.plan("r", "new", 2);
-        let link = link
-            .intend(&step, "new", 2, NOW)
-            .unwrap()
-            .settle(remote("0"), "new", NOW);
-        assert_eq!(link.plan("r", "old", 1), Step::Done);
-        assert!(matches!(link.plan("r", "newest", 3), Step::Update { .. }));
+        let link = intended(&Link::default(), "call", "new", 2).settle(remote("0"), NOW);
+        assert_eq!(link.plan("old", 1, false), Step::Done);
+        assert_eq!(link.plan("newest", 3, false), Step::Update(remote("0")));
     }
 
     #[test]
-    fn a_refused_call_is_followed_by_a_new_request() {
-        let link = Link::default();
-        let step = link.plan("r", "a", 1);
-        let intended = link.intend(&step, "a", 1, NOW).unwrap();
-        let problem = Problem {
-            code: "c".to_owned(),
-            detail: "d".to_owned(),
-        };
-        let parked = intended.park(problem.clone(), 1, NOW);
-        assert_eq!(parked.plan("r", "a", 1), step, "an open call is repeated");
-        let refused = intended.refuse(problem, NOW);
-        assert_ne!(
-            refused.plan("r", "a", 1),
-            step,
-            "a refusal would be repeated for ever"
+    fn a_refusal_had_no_effect_and_is_remembered() {
+        let open = intended(&Link::default(), "call", "a", 1);
+        let refused = open.refuse(NOW).park(problem(), 1, NOW);
+        assert_eq!((refused.refusals, &refused.intent), (1, &None));
+        assert_eq!(refused.plan("a", 1, false), Step::Create);
+        assert_eq!(refused.held_form(), None, "it may take another form");
+    }
+
+    #[test]
+    fn what_stands_there_keeps_its_form() {
+        let open = intended(&Link::default(), "call", "a", 1);
+        assert_eq!(open.held_form(), Some(Form::Invoice));
+        assert_eq!(
+            open.settle(remote("0"), NOW).held_form(),
+            Some(Form::Invoice)
         );
+        for form in Form::ALL {
+            let word = serde_json::to_value(form).unwrap();
+            assert_eq!(serde_json::from_value::<Form>(word).unwrap(), form);
+        }
+    }
+
+    #[test]
+    fn what_was_parked_and_stands_there_after_all_is_synced() {
+        let link = intended(&Link::default(), "call", "a", 1).settle(remote("0"), NOW);
+        let parked = link.park(problem(), 2, NOW);
+        assert_eq!(parked.seen(1, NOW), None, "the newer one is still parked");
+        let seen = parked.seen(3, NOW).unwrap();
+        assert_eq!((seen.state, seen.problem), (LinkState::Synced, None));
+        // A newer record was found wanting while the call for an older one was open.
+        let open = intended(&Link::default(), "call", "a", 1).park(problem(), 2, NOW);
+        let settled = open.settle(remote("0"), NOW);
+        assert_eq!(settled.state, LinkState::Parked);
+        assert_eq!(settled.problem, Some(problem()));
+    }
+
+    #[test]
+    fn a_document_of_another_total_is_parked_and_written_again() {
+        let open = intended(&Link::default(), "call", "a", 1);
+        let differs = open.differ(remote("0"), problem(), NOW);
+        assert_eq!(differs.state, LinkState::Parked);
+        assert_eq!(differs.plan("a", 1, false), Step::Update(remote("0")));
     }
 
     #[test]
     fn what_waits_goes_on_where_it_stood() {
-        let link = Link::default();
-        let step = link.plan("r", "a", 1);
-        let open = link.intend(&step, "a", 1, NOW).unwrap();
+        let open = intended(&Link::default(), "call", "a", 1);
         let waiting = open.wait(2, NOW).unwrap();
         assert_eq!(waiting.intent, open.intent, "an open call stays open");
         assert_eq!(waiting.wait(2, NOW), None);
         assert_eq!(waiting.wait(1, NOW), None);
         // Somebody who had read the record before it changed is no reason to stop waiting.
-        let settled = waiting.settle(remote("0"), "a", NOW);
+        let settled = waiting.settle(remote("0"), NOW);
         assert_eq!(settled.waiting, waiting.waiting);
-        let step = settled.plan("r", "b", 2);
-        let pushed = settled.intend(&step, "b", 2, NOW).unwrap();
-        assert_eq!(pushed.settle(remote("1"), "b", NOW).waiting, None);
-        let problem = Problem {
-            code: "c".to_owned(),
-            detail: "d".to_owned(),
-        };
-        assert_eq!(pushed.park(problem, 2, NOW).waiting, None);
+        let pushed = intended(&settled, "next", "b", 2);
+        assert_eq!(pushed.settle(remote("1"), NOW).waiting, None);
+        assert_eq!(pushed.park(problem(), 2, NOW).waiting, None);
         assert_eq!(settled.seen(2, NOW).unwrap().waiting, None);
     }
 
     #[test]
+    fn what_is_left_out_keeps_what_the_provider_holds() {
+        let link = intended(&Link::default(), "call", "a", 1).settle(remote("0"), NOW);
+        let out = link.leave_out(2, NOW).unwrap();
+        assert_eq!(
+            (out.state, &out.remote),
+            (LinkState::LeftOut, &Some(remote("0")))
+        );
+        assert_eq!(out.leave_out(3, NOW), None);
+        assert_eq!(out.plan("a", 3, false), Step::Done);
+        assert_eq!(out.seen(3, NOW).unwrap().state, LinkState::Synced);
+    }
+
+    #[test]
     fn what_fails_stays_open_until_it_stands_there() {
-        let problem = Problem {
-            code: "c".to_owned(),
-            detail: "d".to_owned(),
-        };
-        let next = NOW + chrono::TimeDelta::seconds(1);
-        let fail = |link: &Link, rev| link.fail(problem.clone(), rev, next, NOW);
+        let next = NOW + TimeDelta::seconds(1);
+        let fail = |link: &Link, rev| link.fail(problem(), rev, next, NOW);
         let failed = fail(&Link::default(), 1).unwrap();
         let failed = fail(&failed, 1).unwrap();
         assert_eq!((failed.state, failed.attempts), (LinkState::Pending, 2));
         assert_eq!(failed.next_attempt_at, Some(next));
-        let intended = |link: &Link, content: &str, rev| {
-            let step = link.plan("r", content, rev);
-            link.intend(&step, content, rev, NOW).unwrap()
-        };
-        let open = intended(&failed, "a", 2);
+        let open = intended(&failed, "call", "a", 2);
         assert_eq!(open.problem, failed.problem, "it is not over yet");
         assert_eq!(
             fail(&open, 1),
             None,
             "somebody with a newer record is at work"
         );
-        let synced = open.settle(remote("0"), "a", NOW);
+        let synced = open.settle(remote("0"), NOW);
         let clean = |link: &Link| {
             assert_eq!(link.state, LinkState::Synced);
             assert_eq!((&link.problem, link.attempts), (&None, 0));
@@ -528,36 +699,26 @@ mod tests {
         assert_eq!(fail(&synced, 2), None, "it stands there");
         // A newer revision fails before it is known to be the same over there.
         let failed = fail(&synced, 3).unwrap();
-        assert_eq!(failed.plan("r", "a", 3), Step::Done);
+        assert_eq!(failed.plan("a", 3, false), Step::Done);
         clean(&failed.seen(3, NOW).unwrap());
-        assert!(matches!(failed.plan("r", "b", 3), Step::Update { .. }));
-        // Parked, it is written again even where the content is the same.
-        let parked = synced.park(problem.clone(), 2, NOW);
-        assert!(matches!(parked.plan("r", "a", 2), Step::Update { .. }));
-        assert_eq!(parked.attempts, 1);
-        assert_eq!(fail(&parked, 2).unwrap().state, LinkState::Pending);
+        assert_eq!(failed.plan("b", 3, false), Step::Update(remote("0")));
     }
 
     #[test]
     fn a_state_has_the_time_of_its_beginning() {
-        let at = |seconds| NOW + chrono::TimeDelta::seconds(seconds);
-        let problem = Problem {
-            code: "c".to_owned(),
-            detail: "d".to_owned(),
-        };
+        let at = |seconds| NOW + TimeDelta::seconds(seconds);
         let fail = |link: &Link, seconds| {
             let now = at(seconds);
-            link.fail(problem.clone(), 1, now, now).unwrap()
+            link.fail(problem(), 1, now, now).unwrap()
         };
         let failing = fail(&fail(&Link::default(), 1), 2);
         assert_eq!(failing.since, Some(at(1)));
         assert_eq!(failing.updated_at, Some(at(2)));
-        let step = failing.plan("r", "a", 1);
-        let open = failing.intend(&step, "a", 1, at(3)).unwrap();
+        let open = failing.intend("call", Form::Invoice, "a", 1, at(3));
         assert_eq!(open.since, Some(at(1)));
-        let synced = open.settle(remote("0"), "a", at(4));
+        let synced = open.settle(remote("0"), at(4));
         assert_eq!(synced.since, Some(at(4)));
-        assert_eq!(synced.park(problem, 1, at(5)).since, Some(at(5)));
+        assert_eq!(synced.park(problem(), 1, at(5)).since, Some(at(5)));
     }
 
     #[test]
@@ -580,33 +741,39 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_out_keeps_what_the_provider_holds() {
-        let link = Link::default();
-        let step = link.plan("r", "a", 1);
-        let link = link.intend(&step, "a", 1, NOW).unwrap();
-        let link = link.settle(remote("0"), "a", NOW);
-        let out = link.leave_out(2, NOW).unwrap();
-        assert_eq!(
-            (out.state, &out.remote),
-            (LinkState::LeftOut, &Some(remote("0")))
-        );
-        assert_eq!(out.leave_out(3, NOW), None);
-        assert_eq!(out.plan("r", "a", 3), Step::Done);
-        assert_eq!(out.seen(3, NOW).unwrap().state, LinkState::Synced);
+    fn a_row_belongs_to_the_record_that_pushes_it() {
+        for (kind, id, owner, of) in [
+            (RowKind::Order, "1", RecordKind::Order, "1"),
+            (RowKind::Payment, "1~p", RecordKind::Order, "1"),
+            (RowKind::Refund, "r", RecordKind::Refund, "r"),
+            (RowKind::RefundPayment, "r", RecordKind::Refund, "r"),
+        ] {
+            let id = id.to_owned();
+            let found = RowRef { kind, id }.owner();
+            assert_eq!((found.kind, found.id.as_str()), (owner, of));
+        }
     }
 
     #[test]
-    fn an_update_has_another_key_for_each_version_and_content() {
-        let link = Link {
-            remote: Some(remote("0")),
-            ..Link::default()
+    fn a_call_is_forgotten_when_the_provider_forgets_it() {
+        let call = Call {
+            form: Form::Payment,
+            update: false,
+            body: String::new(),
+            items: Vec::new(),
+            sealed_at: NOW,
         };
-        let key = |link: &Link, content: &str| match link.plan("r", content, 1) {
-            Step::Update { request_id, .. } => request_id,
-            other => panic!("{other:?}"),
-        };
-        let reread = link.reread(remote("1"), NOW);
-        assert_ne!(key(&link, "a"), key(&link, "b"));
-        assert_ne!(key(&link, "a"), key(&reread, "a"));
+        let window = Some(TimeDelta::minutes(3));
+        for (seconds, recall) in [
+            (0, Recall::Again),
+            (179, Recall::Again),
+            (180, Recall::Wait),
+            (359, Recall::Wait),
+            (360, Recall::Past),
+        ] {
+            let now = NOW + TimeDelta::seconds(seconds);
+            assert_eq!(call.recall(window, now), recall, "{seconds}");
+        }
+        assert_eq!(call.recall(None, NOW + TimeDelta::days(400)), Recall::Again);
     }
 }

@@ -4,13 +4,14 @@
 //! United States a given total tax is honoured and spread by QuickBooks, and a line only says
 //! whether it is taxable (`TAX` or `NON`), so the shop's own tax is what the books show.
 
+use super::settings::Settings;
 use crate::model::allocate::allocate;
 use crate::model::money::{Currency, Money};
-use crate::model::order::{Line, Order, Refund};
+use crate::model::order::{Line, Order, Payment, Refund};
 use crate::model::people::Customer;
-use crate::providers::{Dependency, DependencyKind, Document, Fault, References};
+use crate::providers::Fault;
+use crate::providers::accounting::{Dependency, DependencyKind, Document, References};
 use rust_decimal::Decimal;
-use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 /// Longest values that QuickBooks takes, in characters (entity reference).
@@ -25,84 +26,10 @@ const SHIPPING_ITEM: &str = "SHIPPING_ITEM_ID";
 const GUEST: &str = "Guest";
 const REFUND_ITEM: &str = "REFUND";
 
-/// What the mapping needs to know about the company.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Settings {
-    company_name: String,
-    country: String,
-    home_currency: String,
-    multicurrency: bool,
-    sales_tax: bool,
-    /// Account ids.
-    income_account: String,
-    refund_account: String,
-}
-
-impl Settings {
-    pub fn read(value: &Value) -> Result<Settings, Fault> {
-        serde_json::from_value(value.clone()).map_err(|_| Fault::Later {
-            detail: "the company's settings have to be read again".to_owned(),
-        })
-    }
-}
-
 fn refused<T>(code: &str, detail: impl Into<String>) -> Result<T, Fault> {
     Err(Fault::Refused {
         code: code.to_owned(),
         detail: detail.into(),
-    })
-}
-
-/// Reads company info, preferences and the chart of accounts.
-pub fn settings(company: &Value, preferences: &Value, accounts: &Value) -> Result<Value, Fault> {
-    let (company, preferences) = (&company["CompanyInfo"], &preferences["Preferences"]);
-    let accounts = accounts["QueryResponse"]["Account"]
-        .as_array()
-        .cloned()
-        .unwrap_or_default();
-    let account = |sub_type: &str| {
-        let found = accounts
-            .iter()
-            .find(|account| account["AccountSubType"] == sub_type);
-        found
-            .and_then(|account| account["Id"].as_str())
-            .map(str::to_owned)
-    };
-    let Some(income_account) =
-        account("SalesOfProductIncome").or_else(|| account("ServiceFeeIncome"))
-    else {
-        return refused(
-            "no_income_account",
-            "QuickBooks has no account of type Sales of Product Income; add one, then retry",
-        );
-    };
-    // Where sales receipts put the money by default, so that sale and refund meet.
-    let Some(refund_account) = account("UndepositedFunds").or_else(|| account("Checking")) else {
-        return refused(
-            "no_deposit_account",
-            "QuickBooks has neither Undeposited Funds nor a checking account; add one, then retry",
-        );
-    };
-    let currency = &preferences["CurrencyPrefs"];
-    let settings = Settings {
-        company_name: company["CompanyName"]
-            .as_str()
-            .unwrap_or_default()
-            .to_owned(),
-        country: company["Country"].as_str().unwrap_or("US").to_owned(),
-        home_currency: currency["HomeCurrency"]["value"]
-            .as_str()
-            .unwrap_or("USD")
-            .to_owned(),
-        multicurrency: currency["MultiCurrencyEnabled"].as_bool().unwrap_or(false),
-        sales_tax: preferences["TaxPrefs"]["UsingSalesTax"]
-            .as_bool()
-            .unwrap_or(false),
-        income_account,
-        refund_account,
-    };
-    serde_json::to_value(settings).map_err(|error| Fault::Later {
-        detail: error.to_string(),
     })
 }
 
@@ -202,10 +129,14 @@ fn refund<'a>(refund: &'a Refund, order: Option<&'a Order>) -> Parts<'a> {
     }
 }
 
-fn parts<'a>(document: Document<'a>) -> Parts<'a> {
+/// The parts of `document`; `None` for a payment, which has none.
+fn parts<'a>(document: Document<'a>) -> Option<Parts<'a>> {
     match document {
-        Document::Sale(order) => sale(order),
-        Document::Refund(the_refund, order) => refund(the_refund, order),
+        Document::SalesReceipt(order) | Document::Invoice(order) => Some(sale(order)),
+        Document::RefundReceipt(of, order)
+        | Document::CreditNote(of, order)
+        | Document::RefundPayment(of, order) => Some(refund(of, order)),
+        Document::Payment { .. } => None,
     }
 }
 
@@ -235,22 +166,27 @@ fn customer_key(customer: Option<&Customer>, currency: Currency) -> String {
 
 pub fn dependencies(document: Document, settings: &Settings) -> Result<Vec<Dependency>, Fault> {
     let parts = parts(document);
-    let foreign = parts.currency.code() != settings.home_currency;
+    let currency = document.total().currency;
+    let customer = match document {
+        Document::Payment { order, .. } => order.customer.as_ref(),
+        _ => parts.as_ref().and_then(|parts| parts.customer),
+    };
+    let foreign = currency.code() != settings.home_currency;
     if foreign && !settings.multicurrency {
         return refused(
             "currency_off",
             format!(
                 "this is in {}, and QuickBooks keeps books in {} only; switch on multicurrency \
                  in QuickBooks (Account and settings, Advanced), then retry",
-                parts.currency, settings.home_currency
+                currency, settings.home_currency
             ),
         );
     }
-    let mut dependencies = vec![customer_dependency(parts.customer, parts.currency, foreign)];
+    let mut dependencies = vec![customer_dependency(customer, currency, foreign)];
     if settings.multicurrency {
-        dependencies[0].body["CurrencyRef"] = json!({ "value": parts.currency.code() });
+        dependencies[0].body["CurrencyRef"] = json!({ "value": currency.code() });
     }
-    for part in &parts.lines {
+    for part in parts.iter().flat_map(|parts| &parts.lines) {
         let name = item_name(&part.sku);
         if dependencies
             .iter()
@@ -320,12 +256,71 @@ fn customer_dependency(
     }
 }
 
+fn reference(references: &References, kind: DependencyKind, key: String) -> Result<Value, Fault> {
+    match references.get(&(kind, key)) {
+        Some(id) => Ok(json!({ "value": id })),
+        None => Err(Fault::Later {
+            detail: "a customer or item is not there yet".to_owned(),
+        }),
+    }
+}
+
+/// The body of `document`; `on` is the id of the invoice that a payment settles.
 pub fn body(
     document: Document,
     references: &References,
+    on: Option<&str>,
     settings: &Settings,
 ) -> Result<Value, Fault> {
-    let parts = parts(document);
+    let mut body = match (document, parts(document)) {
+        (
+            Document::Payment {
+                payment,
+                order,
+                applied,
+            },
+            _,
+        ) => settlement(payment, order, applied, references, on)?,
+        (_, Some(parts)) => sales_form(document, &parts, references, settings)?,
+        (_, None) => return refused("no_parts", "there is nothing to post of this document"),
+    };
+    body["TxnDate"] = json!(document.at().format("%Y-%m-%d").to_string());
+    body["PrivateNote"] = json!(document.mark());
+    if settings.multicurrency {
+        body["CurrencyRef"] = json!({ "value": document.total().currency.code() });
+    }
+    Ok(body)
+}
+
+/// A payment, applied to its invoice as far as that goes. What is more stays with the customer.
+fn settlement(
+    payment: &Payment,
+    order: &Order,
+    applied: i64,
+    references: &References,
+    invoice: Option<&str>,
+) -> Result<Value, Fault> {
+    let money = |amount: i64| number(Money::new(amount, payment.amount.currency).major());
+    let key = customer_key(order.customer.as_ref(), order.currency);
+    let mut body = json!({
+        "CustomerRef": reference(references, DependencyKind::Customer, key)?,
+        "TotalAmt": money(payment.amount.amount),
+        "PaymentRefNum": doc_number(payment.id.as_str()),
+    });
+    if applied != 0 {
+        let link = json!([{ "TxnId": invoice, "TxnType": "Invoice" }]);
+        body["Line"] = json!([{ "Amount": money(applied), "LinkedTxn": link }]);
+    }
+    Ok(body)
+}
+
+/// A receipt, an invoice or a refund receipt.
+fn sales_form(
+    document: Document,
+    parts: &Parts,
+    references: &References,
+    settings: &Settings,
+) -> Result<Value, Fault> {
     if parts.tax != 0 && settings.country != "US" {
         return refused(
             "tax_outside_us",
@@ -339,19 +334,13 @@ pub fn body(
             "this has sales tax, and sales tax is off in QuickBooks; set it up under Taxes, then retry",
         );
     }
-    let reference = |kind: DependencyKind, key: String| match references.get(&(kind, key)) {
-        Some(id) => Ok(json!({ "value": id })),
-        None => Err(Fault::Later {
-            detail: "a customer or item is not there yet".to_owned(),
-        }),
-    };
     let code =
         |taxable: bool| json!({ "value": if taxable && parts.tax != 0 { "TAX" } else { "NON" } });
     let money = |amount: i64| number(Money::new(amount, parts.currency).major());
     let mut lines = Vec::with_capacity(parts.lines.len() + 2);
     for part in &parts.lines {
         let mut detail = json!({
-            "ItemRef": reference(DependencyKind::Item, item_name(&part.sku))?,
+            "ItemRef": reference(references, DependencyKind::Item, item_name(&part.sku))?,
             "TaxCodeRef": code(part.taxable),
         });
         if let Some((quantity, price)) = part.priced {
@@ -387,36 +376,20 @@ pub fn body(
             "DiscountLineDetail": { "PercentBased": false },
         }));
     }
-    let customer = reference(
-        DependencyKind::Customer,
-        customer_key(parts.customer, parts.currency),
-    )?;
-    let (number_text, date, note) = match document {
-        Document::Sale(order) => (
-            &order.number[..],
-            order.placed_at,
-            format!("Crossdock order {}", order.id),
-        ),
-        Document::Refund(refund, _) => (
-            refund.id.as_str(),
-            refund.refunded_at,
-            format!("Crossdock refund {}", refund.id),
-        ),
+    let customer = customer_key(parts.customer, parts.currency);
+    let number_text = match document {
+        Document::SalesReceipt(order) | Document::Invoice(order) => order.number.clone(),
+        _ => document.id(),
     };
     let mut body = json!({
-        "CustomerRef": customer,
-        "TxnDate": date.format("%Y-%m-%d").to_string(),
-        "DocNumber": doc_number(number_text),
-        "PrivateNote": note,
+        "CustomerRef": reference(references, DependencyKind::Customer, customer)?,
+        "DocNumber": doc_number(&number_text),
         "Line": lines,
     });
-    if settings.multicurrency {
-        body["CurrencyRef"] = json!({ "value": parts.currency.code() });
-    }
     if parts.tax != 0 {
         body["TxnTaxDetail"] = json!({ "TotalTax": money(parts.tax) });
     }
-    if let Document::Refund(..) = document {
+    if let Document::RefundReceipt(..) = document {
         body["DepositToAccountRef"] = json!({ "value": settings.refund_account });
     }
     let sum = parts
@@ -435,23 +408,6 @@ pub fn body(
         );
     }
     Ok(body)
-}
-
-/// What is wrong with the total that QuickBooks computed, if anything.
-pub fn total_fault(document: Document, entity: &Value) -> Option<Fault> {
-    let parts = parts(document);
-    let expected = Money::new(parts.total, parts.currency);
-    let given: Option<Decimal> = entity["TotalAmt"].to_string().parse().ok();
-    if given == Some(expected.major()) {
-        return None;
-    }
-    let given = given.map_or_else(|| "no total".to_owned(), |total| total.to_string());
-    Some(Fault::Refused {
-        code: "total_differs".to_owned(),
-        detail: format!(
-            "QuickBooks made {given} of a document of {expected}; compare the two and correct it there"
-        ),
-    })
 }
 
 /// The end of a number tells documents apart better than its beginning.

@@ -1,24 +1,30 @@
-//! QuickBooks Online (Accounting API v3, minor version 75). `map` holds the bodies, `fault` the
-//! three shapes in which it says no.
+//! QuickBooks Online (Accounting API v3, minor version 75). `settings` holds what is read from a company,
+//! `map` the bodies, `fault` the three shapes in which it says no.
 
 mod fault;
 mod map;
+mod settings;
 
+use super::accounting::{
+    Accounting, Dependency, DependencyKind, Document, Found, Outcomes, References, Written,
+};
 use super::{
-    AccessLife, Account, Accounting, Category, ClientAuth, CodeFlow, Consent, Credential,
-    Credentials, Dependency, DependencyKind, Document, Fault, Found, Grant, Hosts, Manifest,
-    Provider, References, Refresh, Revocation, Site, Tenant,
+    AccessLife, Account, Category, ClientAuth, CodeFlow, Consent, Credential, Credentials, Fault,
+    Grant, Hosts, Manifest, Provider, Refresh, Revocation, Site, Tenant,
 };
 use crate::model::http::{Authorization, Method, Request, Response};
-use crate::sync::push::Remote;
+use crate::sync::push::{Form, Remote};
 use chrono::TimeDelta;
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
+use settings::Settings;
 use url::Url;
 
 /// Since August 2025 this version is used whatever is asked for
 /// (<https://developer.intuit.com/app/developer/qbo/docs/learn/explore-the-quickbooks-online-api/minor-versions>).
 const MINOR_VERSION: &str = "75";
+/// Intuit recommends at most 30 (limits and throttles).
+const BATCH_MAX: usize = 30;
 
 /// Addresses and scopes from Intuit's OAuth client (`intuit/oauth-jsclient`) and
 /// <https://developer.intuit.com/app/developer/qbo/docs/develop/authentication-and-authorization>.
@@ -120,10 +126,15 @@ fn name_field(kind: DependencyKind) -> &'static str {
     }
 }
 
-fn document_entity(document: Document) -> &'static str {
-    match document {
-        Document::Sale(_) => "SalesReceipt",
-        Document::Refund(..) => "RefundReceipt",
+fn form_entity(form: Form) -> &'static str {
+    match form {
+        Form::SalesReceipt => "SalesReceipt",
+        Form::Invoice => "Invoice",
+        Form::Payment => "Payment",
+        Form::RefundReceipt => "RefundReceipt",
+        Form::CreditNote => "CreditMemo",
+        // Money that goes back for a credit memo; refund receipts are used instead.
+        Form::RefundPayment => "Purchase",
     }
 }
 
@@ -133,6 +144,14 @@ fn remote(entity: &Value) -> Option<Remote> {
         id: entity["Id"].as_str()?.to_owned(),
         version: entity["SyncToken"].as_str()?.to_owned(),
         number: entity["DocNumber"].as_str().map(str::to_owned),
+    })
+}
+
+/// A document in an answer, with the total that it has there.
+fn written(entity: &Value) -> Result<Written, Fault> {
+    Ok(Written {
+        remote: remote(entity).ok_or_else(incomplete)?,
+        total: entity["TotalAmt"].to_string().parse().ok(),
     })
 }
 
@@ -225,14 +244,21 @@ fn realm(grant: &Grant) -> String {
 }
 
 impl Accounting for QuickBooks {
-    fn find_names_max(&self) -> usize {
+    fn order_forms(&self) -> &'static [Form] {
+        &[Form::SalesReceipt, Form::Invoice]
+    }
+
+    fn refund_forms(&self) -> &'static [Form] {
+        &[Form::RefundReceipt]
+    }
+
+    fn find_max(&self) -> usize {
         // The statement goes in the body, so only its readability bounds it.
         100
     }
 
-    fn create_batch_max(&self) -> usize {
-        // Intuit recommends at most 30 (limits and throttles).
-        30
+    fn create_max(&self) -> usize {
+        BATCH_MAX
     }
 
     fn settings_requests(&self, tenant: &Tenant) -> Vec<Request> {
@@ -251,16 +277,17 @@ impl Accounting for QuickBooks {
             return Err(incomplete());
         };
         let (company, preferences) = (answer(company)?, answer(preferences)?);
-        map::settings(&company, &preferences, &answer(accounts)?)
+        settings::read(&company, &preferences, &answer(accounts)?)
     }
 
     fn dependencies(&self, document: Document, settings: &Value) -> Result<Vec<Dependency>, Fault> {
-        map::dependencies(document, &map::Settings::read(settings)?)
+        map::dependencies(document, &Settings::of(settings)?)
     }
 
-    fn find(&self, tenant: &Tenant, kind: DependencyKind, names: &[String]) -> Request {
+    fn find(&self, tenant: &Tenant, kind: DependencyKind, wanted: &[&Dependency]) -> Request {
         let (entity, field) = (entity(kind), name_field(kind));
-        let names: Vec<String> = names.iter().map(|name| quoted(name)).collect();
+        let names = wanted.iter().flat_map(|dependency| &dependency.names);
+        let names: Vec<String> = names.map(|name| quoted(name)).collect();
         let names = names.join(", ");
         query(
             tenant,
@@ -330,43 +357,92 @@ impl Accounting for QuickBooks {
         &self,
         document: Document,
         references: &References,
+        on: Option<&str>,
         settings: &Value,
     ) -> Result<Value, Fault> {
-        map::body(document, references, &map::Settings::read(settings)?)
+        map::body(document, references, on, &Settings::of(settings)?)
+    }
+
+    fn write_max(&self) -> usize {
+        BATCH_MAX
+    }
+
+    fn write_body(&self, form: Form, documents: &[(Value, Option<Remote>)]) -> String {
+        let entity = form_entity(form);
+        let whole = |(body, remote): &(Value, Option<Remote>)| {
+            let mut body = body.clone();
+            if let Some(remote) = remote {
+                // A full update: what is not named is cleared, so it becomes what we hold.
+                body["Id"] = json!(remote.id);
+                body["SyncToken"] = json!(remote.version);
+            }
+            body
+        };
+        // One alone needs no batch, of which Intuit takes fewer in a minute than of other calls.
+        if let [one] = documents {
+            return whole(one).to_string();
+        }
+        let items = documents.iter().enumerate().map(|(index, document)| {
+            let operation = if document.1.is_some() {
+                "update"
+            } else {
+                "create"
+            };
+            json!({ "bId": index.to_string(), "operation": operation, entity: whole(document) })
+        });
+        json!({ "BatchItemRequest": items.collect::<Vec<_>>() }).to_string()
     }
 
     fn write(
         &self,
         tenant: &Tenant,
-        document: Document,
-        body: &Value,
-        remote: Option<&Remote>,
-        request_id: &str,
+        id: &str,
+        form: Form,
+        _update: bool,
+        count: usize,
+        body: String,
     ) -> Request {
-        let mut body = body.clone();
-        if let Some(remote) = remote {
-            // A full update: what is not named is cleared, so the receipt becomes what we hold.
-            body["Id"] = json!(remote.id);
-            body["SyncToken"] = json!(remote.version);
-        }
-        let path = document_entity(document).to_lowercase();
-        post(tenant, &path, &[("requestid", request_id)], &body)
+        let path = match count {
+            1 => form_entity(form).to_lowercase(),
+            _ => "batch".to_owned(),
+        };
+        Request::new(Method::Post, url(tenant, &path, &[("requestid", id)]))
+            .header("accept", "application/json")
+            .body("application/json", body)
     }
 
-    fn read_written(&self, document: Document, response: &Response) -> Result<Remote, Fault> {
+    fn read_written(
+        &self,
+        form: Form,
+        count: usize,
+        response: &Response,
+    ) -> Result<Outcomes, Fault> {
         let body = answer(response)?;
-        remote(&body[document_entity(document)]).ok_or_else(incomplete)
+        let entity = form_entity(form);
+        if count == 1 {
+            return Ok(vec![Ok(written(&body[entity])?)]);
+        }
+        let items = body["BatchItemResponse"]
+            .as_array()
+            .ok_or_else(incomplete)?;
+        let outcome = |index: usize| {
+            let index = index.to_string();
+            let item = items.iter().find(|item| item["bId"] == index.as_str());
+            let item = item.ok_or_else(incomplete)?;
+            if item.get("Fault").is_some() {
+                return Ok(Err(fault::from_json(item)));
+            }
+            written(&item[entity]).map(Ok)
+        };
+        (0..count).map(outcome).collect()
     }
 
-    fn written_fault(&self, document: Document, response: &Response) -> Option<Fault> {
-        let body: Value = serde_json::from_slice(&response.body).ok()?;
-        map::total_fault(document, &body[document_entity(document)])
+    fn read(&self, tenant: &Tenant, form: Form, remote: &Remote) -> Request {
+        let path = format!("{}/{}", form_entity(form).to_lowercase(), remote.id);
+        get(tenant, &path)
     }
 
-    fn read(&self, tenant: &Tenant, document: Document, remote: &Remote) -> Request {
-        get(
-            tenant,
-            &format!("{}/{}", document_entity(document).to_lowercase(), remote.id),
-        )
+    fn read_back(&self, form: Form, response: &Response) -> Result<Remote, Fault> {
+        remote(&answer(response)?[form_entity(form)]).ok_or_else(incomplete)
     }
 }

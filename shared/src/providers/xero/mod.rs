@@ -1,16 +1,29 @@
 //! Xero. Facts from <https://developer.xero.com/documentation/guides/oauth2/auth-flow>, its FAQ, and
-//! `xero-identity.yaml` of Xero's OpenAPI description.
+//! `xero-identity.yaml` and `xero_accounting.yaml` of Xero's OpenAPI description. `settings` holds what
+//! is read from an organisation, `map` the bodies, `fault` the shapes in which it says no.
 
+mod fault;
+mod map;
+mod settings;
+#[cfg(test)]
+mod tests;
+
+use super::accounting::{
+    Accounting, Dependency, DependencyKind, Document, Found, Outcomes, References, Written,
+};
 use super::{
     AccessLife, Account, Category, ClientAuth, CodeFlow, Consent, Credential, Credentials, Fault,
-    Grant, Hosts, Manifest, Provider, Refresh, Revocation, Site, json_answer,
+    Grant, Hosts, Manifest, Provider, Refresh, Revocation, Site, Tenant, json_answer,
 };
 use crate::model::http::{Authorization, Method, Request, Response};
+use crate::sync::push::{Form, Remote};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
 use chrono::TimeDelta;
 use secrecy::ExposeSecret;
-use serde_json::Value;
+use serde_json::{Value, json};
+use settings::Settings;
+use url::Url;
 
 const HOSTS: Hosts = Hosts {
     authorize: "https://login.xero.com/identity/connect/authorize",
@@ -66,6 +79,14 @@ pub static MANIFEST: Manifest = Manifest {
     api_domains: &[],
     shares_app_with: None,
 };
+
+/// Xero advises at most about 50 elements in a request.
+const ELEMENTS_MAX: usize = 50;
+/// A `where` that names more makes an address that is too long.
+const WHERE_NAMES_MAX: usize = 20;
+/// Xero remembers an answer for six minutes; what somebody sets out to send again within three of them
+/// arrives in time.
+const REPLAY_WINDOW: TimeDelta = TimeDelta::minutes(3);
 
 pub struct Xero;
 
@@ -148,5 +169,355 @@ impl Provider for Xero {
             credentials,
             ClientAuth::Basic,
         ))
+    }
+}
+
+fn incomplete() -> Fault {
+    super::incomplete(MANIFEST.title)
+}
+
+fn url(tenant: &Tenant, path: &str, query: &[(&str, &str)]) -> Url {
+    let mut url = tenant.api.clone();
+    url.set_path(&format!("/api.xro/2.0/{path}"));
+    if !query.is_empty() {
+        url.query_pairs_mut().extend_pairs(query);
+    }
+    url
+}
+
+fn request(method: Method, tenant: &Tenant, path: &str, query: &[(&str, &str)]) -> Request {
+    Request::new(method, url(tenant, path, query))
+        .header("accept", "application/json")
+        .header("xero-tenant-id", &tenant.id)
+}
+
+/// A request whose answer tells what became of each element.
+fn write(method: Method, tenant: &Tenant, path: &str, id: &str, body: String) -> Request {
+    let query = [("summarizeErrors", "false"), ("unitdp", "4")];
+    request(method, tenant, path, &query)
+        .header("idempotency-key", id)
+        .body("application/json", body)
+}
+
+/// Parses a success, or tells the fault.
+fn answer(response: &Response) -> Result<Value, Fault> {
+    if !response.is_success() {
+        return Err(fault::read(response));
+    }
+    serde_json::from_slice(&response.body).map_err(|_| incomplete())
+}
+
+/// The elements of an answer.
+fn elements<'a>(body: &'a Value, name: &str) -> Result<&'a Vec<Value>, Fault> {
+    body[name].as_array().ok_or_else(incomplete)
+}
+
+/// The address of a form, which is also the member of its body, and the member that holds an id.
+const fn place(form: Form) -> (&'static str, &'static str) {
+    match form {
+        Form::SalesReceipt | Form::Invoice => ("Invoices", "InvoiceID"),
+        Form::RefundReceipt | Form::CreditNote => ("CreditNotes", "CreditNoteID"),
+        Form::Payment | Form::RefundPayment => ("Payments", "PaymentID"),
+    }
+}
+
+const fn dependency_place(kind: DependencyKind) -> (&'static str, &'static str) {
+    match kind {
+        DependencyKind::Customer => ("Contacts", "ContactID"),
+        DependencyKind::Item => ("Items", "ItemID"),
+    }
+}
+
+/// The id of an element. Xero has no versions; the moment of the last change stands for one.
+fn remote(element: &Value, id: &str) -> Option<Remote> {
+    let text = |name: &str| element[name].as_str().map(str::to_owned);
+    let number = match id {
+        "InvoiceID" => text("InvoiceNumber"),
+        "CreditNoteID" => text("CreditNoteNumber"),
+        _ => None,
+    };
+    Some(Remote {
+        id: text(id)?,
+        version: text("UpdatedDateUTC").unwrap_or_default(),
+        number,
+    })
+}
+
+fn written(element: &Value, id: &str) -> Result<Written, Fault> {
+    if let Some(fault) = fault::of_element(element) {
+        return Err(fault);
+    }
+    let total = match id {
+        "PaymentID" => &element["Amount"],
+        _ => &element["Total"],
+    };
+    Ok(Written {
+        remote: remote(element, id).ok_or_else(incomplete)?,
+        total: total.to_string().parse().ok(),
+    })
+}
+
+/// `field` is one of `values`, in the language of `where`.
+fn one_of<'a>(field: &str, values: impl Iterator<Item = &'a str>) -> String {
+    let quoted = |value: &str| value.replace('\\', "\\\\").replace('"', "\\\"");
+    let tests = values.map(|value| format!("{field}==\"{}\"", quoted(value)));
+    tests.collect::<Vec<_>>().join(" OR ")
+}
+
+impl Accounting for Xero {
+    fn order_forms(&self) -> &'static [Form] {
+        &[Form::Invoice]
+    }
+
+    fn refund_forms(&self) -> &'static [Form] {
+        &[Form::CreditNote, Form::RefundPayment]
+    }
+
+    fn find_max(&self) -> usize {
+        WHERE_NAMES_MAX
+    }
+
+    fn create_max(&self) -> usize {
+        ELEMENTS_MAX
+    }
+
+    fn settings_requests(&self, tenant: &Tenant) -> Vec<Request> {
+        ["Organisation", "Accounts", "TaxRates", "Currencies"]
+            .map(|path| request(Method::Get, tenant, path, &[]))
+            .into()
+    }
+
+    fn read_settings(&self, answers: &[Response]) -> Result<Value, Fault> {
+        let [organisation, accounts, rates, currencies] = answers else {
+            return Err(incomplete());
+        };
+        let (organisation, accounts) = (answer(organisation)?, answer(accounts)?);
+        let (rates, currencies) = (answer(rates)?, answer(currencies)?);
+        let settings = Settings::read(&organisation, &accounts, &rates, &currencies)?;
+        serde_json::to_value(settings).map_err(|_| incomplete())
+    }
+
+    fn dependencies(&self, document: Document, settings: &Value) -> Result<Vec<Dependency>, Fault> {
+        map::dependencies(document, &Settings::of(settings)?)
+    }
+
+    fn find(&self, tenant: &Tenant, kind: DependencyKind, wanted: &[&Dependency]) -> Request {
+        let (path, _) = dependency_place(kind);
+        match kind {
+            DependencyKind::Customer => {
+                let marks = wanted.iter().filter_map(|one| one.mark.as_deref());
+                let filter = one_of("ContactNumber", marks);
+                // One that was archived is not made a second time; Xero says so when it is used.
+                let query = [
+                    ("where", &filter[..]),
+                    ("includeArchived", "true"),
+                    ("page", "1"),
+                    ("pageSize", "100"),
+                ];
+                request(Method::Get, tenant, path, &query)
+            }
+            DependencyKind::Item => {
+                let names = wanted.iter().flat_map(|one| &one.names);
+                let filter = one_of("Code", names.map(String::as_str));
+                request(Method::Get, tenant, path, &[("where", &filter[..])])
+            }
+        }
+    }
+
+    fn read_found(&self, kind: DependencyKind, response: &Response) -> Result<Vec<Found>, Fault> {
+        let body = answer(response)?;
+        let (path, id) = dependency_place(kind);
+        let name = match kind {
+            DependencyKind::Customer => "Name",
+            DependencyKind::Item => "Code",
+        };
+        let found = elements(&body, path)?.iter().map(|element| {
+            Some(Found {
+                name: element[name].as_str()?.to_owned(),
+                remote: remote(element, id)?,
+                mark: element["ContactNumber"].as_str().map(str::to_owned),
+            })
+        });
+        found.map(|found| found.ok_or_else(incomplete)).collect()
+    }
+
+    fn same_name(&self, one: &str, other: &str) -> bool {
+        one.to_lowercase() == other.to_lowercase()
+    }
+
+    fn is(&self, dependency: &Dependency, found: &Found) -> bool {
+        match dependency.kind {
+            // Whatever people made of the name meanwhile.
+            DependencyKind::Customer => dependency.mark == found.mark,
+            DependencyKind::Item => self.same_name(&dependency.key, &found.name),
+        }
+    }
+
+    fn create(&self, tenant: &Tenant, request_id: &str, wanted: &[(&Dependency, &str)]) -> Request {
+        let kind = wanted
+            .first()
+            .map_or(DependencyKind::Item, |(one, _)| one.kind);
+        let (path, _) = dependency_place(kind);
+        let body = |(dependency, name): &(&Dependency, &str)| {
+            let mut body = dependency.body.clone();
+            match kind {
+                DependencyKind::Customer => {
+                    body["Name"] = json!(name);
+                    body["ContactNumber"] = json!(dependency.mark);
+                }
+                DependencyKind::Item => body["Code"] = json!(name),
+            }
+            body
+        };
+        let bodies: Vec<Value> = wanted.iter().map(body).collect();
+        // Never POST, which would change whatever has that name.
+        write(
+            Method::Put,
+            tenant,
+            path,
+            request_id,
+            json!({ path: bodies }).to_string(),
+        )
+    }
+
+    fn read_created(
+        &self,
+        wanted: &[(&Dependency, &str)],
+        response: &Response,
+    ) -> Result<Vec<Result<Remote, Fault>>, Fault> {
+        let kind = wanted
+            .first()
+            .map_or(DependencyKind::Item, |(one, _)| one.kind);
+        let (path, id) = dependency_place(kind);
+        let body = answer(response)?;
+        let made = elements(&body, path)?;
+        if made.len() != wanted.len() {
+            return Err(incomplete());
+        }
+        let outcome = |element: &Value| match fault::of_element(element) {
+            Some(fault) => Err(fault),
+            None => remote(element, id).ok_or_else(incomplete),
+        };
+        Ok(made.iter().map(outcome).collect())
+    }
+
+    fn body(
+        &self,
+        document: Document,
+        references: &References,
+        on: Option<&str>,
+        settings: &Value,
+    ) -> Result<Value, Fault> {
+        map::body(document, references, on, &Settings::of(settings)?)
+    }
+
+    fn essence(&self, body: &Value) -> Value {
+        map::essence(body)
+    }
+
+    fn is_fixed(&self, form: Form) -> bool {
+        // A payment can only be deleted.
+        matches!(form, Form::Payment | Form::RefundPayment)
+    }
+
+    fn write_max(&self) -> usize {
+        ELEMENTS_MAX
+    }
+
+    fn write_body(&self, form: Form, documents: &[(Value, Option<Remote>)]) -> String {
+        let (path, id) = place(form);
+        let whole = |(body, remote): &(Value, Option<Remote>)| {
+            let mut body = body.clone();
+            if let Some(remote) = remote {
+                // Lines without their ids take the place of those that stand there.
+                body[id] = json!(remote.id);
+            }
+            body
+        };
+        let bodies: Vec<Value> = documents.iter().map(whole).collect();
+        json!({ path: bodies }).to_string()
+    }
+
+    fn write(
+        &self,
+        tenant: &Tenant,
+        id: &str,
+        form: Form,
+        update: bool,
+        _count: usize,
+        body: String,
+    ) -> Request {
+        // PUT makes and never overwrites; POST changes what it names.
+        let method = if update { Method::Post } else { Method::Put };
+        write(method, tenant, place(form).0, id, body)
+    }
+
+    fn read_written(
+        &self,
+        form: Form,
+        count: usize,
+        response: &Response,
+    ) -> Result<Outcomes, Fault> {
+        let (path, id) = place(form);
+        let body = answer(response)?;
+        let made = elements(&body, path)?;
+        if made.len() != count {
+            return Err(incomplete());
+        }
+        Ok(made.iter().map(|element| written(element, id)).collect())
+    }
+
+    fn replay_window(&self) -> Option<TimeDelta> {
+        Some(REPLAY_WINDOW)
+    }
+
+    fn find_document(&self, tenant: &Tenant, document: Document) -> Option<Request> {
+        let (path, _) = place(document.form());
+        let filter = match path {
+            "Invoices" => one_of(
+                "InvoiceNumber",
+                [&map::document_number(document)[..]].into_iter(),
+            ),
+            "CreditNotes" => one_of(
+                "CreditNoteNumber",
+                [&map::document_number(document)[..]].into_iter(),
+            ),
+            _ => one_of("Reference", [&document.mark()[..]].into_iter()),
+        };
+        Some(request(
+            Method::Get,
+            tenant,
+            path,
+            &[("where", &filter[..])],
+        ))
+    }
+
+    fn read_found_document(
+        &self,
+        document: Document,
+        response: &Response,
+    ) -> Result<Option<Remote>, Fault> {
+        let (path, id) = place(document.form());
+        let body = answer(response)?;
+        let mark = document.mark();
+        let ours = elements(&body, path)?
+            .iter()
+            .find(|one| one["Reference"] == mark.as_str() && one["Status"] != "DELETED");
+        ours.map(|one| remote(one, id).ok_or_else(incomplete))
+            .transpose()
+    }
+
+    fn read(&self, tenant: &Tenant, form: Form, remote: &Remote) -> Request {
+        let path = format!("{}/{}", place(form).0, remote.id);
+        request(Method::Get, tenant, &path, &[])
+    }
+
+    fn read_back(&self, form: Form, response: &Response) -> Result<Remote, Fault> {
+        let (path, id) = place(form);
+        let body = answer(response)?;
+        let element = elements(&body, path)?.first();
+        element
+            .and_then(|one| remote(one, id))
+            .ok_or_else(incomplete)
     }
 }

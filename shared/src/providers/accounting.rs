@@ -1,0 +1,351 @@
+//! What an accounting system is asked for: documents, and what they refer to.
+
+use super::{Fault, Provider, Tenant, quickbooks, xero};
+use crate::model::http::{Request, Response};
+use crate::model::money::Money;
+use crate::model::order::{Order, Payment, PaymentOutcome, Refund};
+use crate::model::order_record::OrderRecord;
+use crate::sync::push::{Form, Remote};
+use chrono::{DateTime, TimeDelta, Utc};
+use rust_decimal::Decimal;
+use serde_json::Value;
+use std::collections::HashMap;
+
+/// What must stand at the provider before a document can name it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum DependencyKind {
+    Customer,
+    Item,
+}
+
+impl DependencyKind {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            DependencyKind::Customer => "customer",
+            DependencyKind::Item => "item",
+        }
+    }
+}
+
+/// One customer or item that documents refer to.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Dependency {
+    pub kind: DependencyKind,
+    /// What the ledger knows it by, unique within its kind and connection.
+    pub key: String,
+    /// Names to try, in order: the next one is for when the one before belongs to something else.
+    pub names: Vec<String>,
+    /// The mark that shows that a thing at the provider is ours; absent when the name alone decides.
+    pub mark: Option<String>,
+    /// The provider's body, without its name.
+    pub body: Value,
+}
+
+/// One thing that a look-up found.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Found {
+    pub name: String,
+    pub remote: Remote,
+    /// The mark that it carries.
+    pub mark: Option<String>,
+}
+
+/// A record of the shop that the books are to show.
+#[derive(Debug, Clone, Copy)]
+pub enum Subject<'a> {
+    Order(&'a OrderRecord),
+    /// Money that went back, with the order that it belongs to, if any.
+    Refund(&'a Refund, Option<&'a OrderRecord>),
+}
+
+/// One document in the books.
+#[derive(Debug, Clone, Copy)]
+pub enum Document<'a> {
+    /// An order that is paid in full.
+    SalesReceipt(&'a Order),
+    Invoice(&'a Order),
+    /// Money that came in for an order, of which `applied` minor units settle its invoice: less than
+    /// all of it where more came in than the order costs.
+    Payment {
+        payment: &'a Payment,
+        order: &'a Order,
+        applied: i64,
+    },
+    RefundReceipt(&'a Refund, Option<&'a Order>),
+    CreditNote(&'a Refund, Option<&'a Order>),
+    /// The money of a credit note.
+    RefundPayment(&'a Refund, Option<&'a Order>),
+}
+
+impl Document<'_> {
+    pub const fn form(&self) -> Form {
+        match self {
+            Document::SalesReceipt(_) => Form::SalesReceipt,
+            Document::Invoice(_) => Form::Invoice,
+            Document::Payment { .. } => Form::Payment,
+            Document::RefundReceipt(..) => Form::RefundReceipt,
+            Document::CreditNote(..) => Form::CreditNote,
+            Document::RefundPayment(..) => Form::RefundPayment,
+        }
+    }
+
+    /// The id of its row in the ledger; the form tells the kind. A payment's own id need not be unique
+    /// over all orders.
+    pub fn id(&self) -> String {
+        match self {
+            Document::SalesReceipt(order) | Document::Invoice(order) => order.id.to_string(),
+            Document::Payment { payment, order, .. } => format!("{}~{}", order.id, payment.id),
+            Document::RefundReceipt(refund, _)
+            | Document::CreditNote(refund, _)
+            | Document::RefundPayment(refund, _) => refund.id.to_string(),
+        }
+    }
+
+    /// The document that this one names by its id at the provider: its form and the id of its row.
+    pub fn refers_to(&self) -> Option<(Form, String)> {
+        match self {
+            Document::Payment { order, .. } => Some((Form::Invoice, order.id.to_string())),
+            Document::RefundPayment(refund, _) => Some((Form::CreditNote, refund.id.to_string())),
+            _ => None,
+        }
+    }
+
+    /// What the provider must make of it.
+    pub fn total(&self) -> Money {
+        match self {
+            Document::SalesReceipt(order) | Document::Invoice(order) => order.total,
+            Document::Payment { payment, .. } => payment.amount,
+            Document::RefundReceipt(refund, _)
+            | Document::CreditNote(refund, _)
+            | Document::RefundPayment(refund, _) => refund.amount,
+        }
+    }
+
+    /// When it happened in the shop.
+    pub fn at(&self) -> DateTime<Utc> {
+        match self {
+            Document::SalesReceipt(order) | Document::Invoice(order) => order.placed_at,
+            Document::Payment { payment, .. } => payment.processed_at,
+            Document::RefundReceipt(refund, _)
+            | Document::CreditNote(refund, _)
+            | Document::RefundPayment(refund, _) => refund.refunded_at,
+        }
+    }
+
+    /// The words by which people and we know it again at the provider.
+    pub fn mark(&self) -> String {
+        let what = match self {
+            Document::SalesReceipt(_) | Document::Invoice(_) => "order",
+            Document::Payment { .. } => "payment",
+            Document::RefundReceipt(..) | Document::CreditNote(..) => "refund",
+            Document::RefundPayment(..) => "refund payment",
+        };
+        // People read it, and a path is plainer to them.
+        format!("Crossdock {what} {}", self.id().replace('~', "/"))
+    }
+}
+
+/// The documents that `subject` needs in the books at its present state, each after those that it
+/// refers to.
+///
+/// `order_form` is what an order is to be, and `refund_forms` are what a refund is. Where orders are
+/// posted as receipts, a refund of an order waits until that order is paid and thus in the books: they
+/// would show money going back that never came.
+pub fn documents<'a>(
+    subject: Subject<'a>,
+    order_form: Form,
+    refund_forms: &[Form],
+) -> Vec<Document<'a>> {
+    match subject {
+        Subject::Order(record) => match (&record.order, order_form) {
+            (Some(order), Form::SalesReceipt) if record.is_paid() => {
+                vec![Document::SalesReceipt(order)]
+            }
+            (Some(order), Form::Invoice) => {
+                let payments = payments(record, order);
+                std::iter::once(Document::Invoice(order))
+                    .chain(payments)
+                    .collect()
+            }
+            _ => Vec::new(),
+        },
+        Subject::Refund(_, Some(record))
+            if order_form == Form::SalesReceipt && !record.is_paid() =>
+        {
+            Vec::new()
+        }
+        Subject::Refund(refund, record) => {
+            let order = record.and_then(|record| record.order.as_ref());
+            let document = |form: &Form| match form {
+                Form::RefundReceipt => Some(Document::RefundReceipt(refund, order)),
+                Form::CreditNote => Some(Document::CreditNote(refund, order)),
+                Form::RefundPayment => Some(Document::RefundPayment(refund, order)),
+                Form::SalesReceipt | Form::Invoice | Form::Payment => None,
+            };
+            refund_forms.iter().filter_map(document).collect()
+        }
+    }
+}
+
+/// The payments of an order that came in, the earliest first, each applied as far as the order's total
+/// goes.
+fn payments<'a>(record: &'a OrderRecord, order: &'a Order) -> Vec<Document<'a>> {
+    let came = |payment: &&Payment| {
+        payment.outcome == PaymentOutcome::Succeeded && payment.amount.amount > 0
+    };
+    let mut payments: Vec<&Payment> = record.payments.values().filter(came).collect();
+    payments.sort_by(|a, b| (a.processed_at, &a.id).cmp(&(b.processed_at, &b.id)));
+    let mut open = order.total.amount;
+    let apply = |payment: &'a Payment| {
+        let applied = payment.amount.amount.min(open);
+        open -= applied;
+        Document::Payment {
+            payment,
+            order,
+            applied,
+        }
+    };
+    payments.into_iter().map(apply).collect()
+}
+
+/// The provider's ids of what a document refers to, by [`Dependency::kind`] and key.
+pub type References = HashMap<(DependencyKind, String), String>;
+
+/// A document that a provider took.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Written {
+    pub remote: Remote,
+    /// The total that the provider made of it, in major units.
+    pub total: Option<Decimal>,
+}
+
+/// What became of each document of a call, in the order of the call.
+pub type Outcomes = Vec<Result<Written, Fault>>;
+
+/// An accounting system: builds requests, reads responses.
+pub trait Accounting: Provider {
+    /// The forms that an order can take in these books; the first is the usual one.
+    fn order_forms(&self) -> &'static [Form];
+
+    /// The documents that make a refund.
+    fn refund_forms(&self) -> &'static [Form];
+
+    /// Most dependencies of one look-up.
+    fn find_max(&self) -> usize;
+
+    /// Most creations of one call.
+    fn create_max(&self) -> usize;
+
+    /// The requests that read how the company is set up.
+    fn settings_requests(&self, tenant: &Tenant) -> Vec<Request>;
+
+    /// Reads their answers, in the same order, into what the other functions take as `settings`.
+    fn read_settings(&self, answers: &[Response]) -> Result<Value, Fault>;
+
+    /// What `document` refers to.
+    fn dependencies(&self, document: Document, settings: &Value) -> Result<Vec<Dependency>, Fault>;
+
+    /// A look-up of things of one kind.
+    fn find(&self, tenant: &Tenant, kind: DependencyKind, wanted: &[&Dependency]) -> Request;
+
+    fn read_found(&self, kind: DependencyKind, answer: &Response) -> Result<Vec<Found>, Fault>;
+
+    /// Whether two names are the same to the provider.
+    fn same_name(&self, one: &str, other: &str) -> bool;
+
+    /// Whether `found` is what `dependency` stands for. Where things carry marks, only ours is taken;
+    /// where they do not, the name decides.
+    fn is(&self, dependency: &Dependency, found: &Found) -> bool {
+        let named = |name: &String| self.same_name(name, &found.name);
+        let ours = dependency.mark.is_none() || dependency.mark == found.mark;
+        ours && dependency.names.iter().any(named)
+    }
+
+    /// One call that creates each dependency under the name beside it.
+    fn create(&self, tenant: &Tenant, request_id: &str, wanted: &[(&Dependency, &str)]) -> Request;
+
+    /// Reads what became of each, in the order of the request.
+    fn read_created(
+        &self,
+        wanted: &[(&Dependency, &str)],
+        answer: &Response,
+    ) -> Result<Vec<Result<Remote, Fault>>, Fault>;
+
+    /// The provider's body of `document`. `on` is the provider's id of what it refers to.
+    fn body(
+        &self,
+        document: Document,
+        references: &References,
+        on: Option<&str>,
+        settings: &Value,
+    ) -> Result<Value, Fault>;
+
+    /// What of `body` is worth an update when it changes: not which account was chosen, say.
+    fn essence(&self, body: &Value) -> Value {
+        body.clone()
+    }
+
+    /// Whether documents of this form cannot be changed once they stand there.
+    fn is_fixed(&self, form: Form) -> bool {
+        let _ = form;
+        false
+    }
+
+    /// Most documents of one call.
+    fn write_max(&self) -> usize;
+
+    /// The bytes of one call that creates documents of one form, or updates each at the remote beside it.
+    fn write_body(&self, form: Form, documents: &[(Value, Option<Remote>)]) -> String;
+
+    /// The call with `count` documents in its body. `id` is its idempotency key.
+    fn write(
+        &self,
+        tenant: &Tenant,
+        id: &str,
+        form: Form,
+        update: bool,
+        count: usize,
+        body: String,
+    ) -> Request;
+
+    /// Reads what became of each document, in the order of the request.
+    fn read_written(&self, form: Form, count: usize, answer: &Response) -> Result<Outcomes, Fault>;
+
+    /// How long the provider remembers its answer to a call; `None` when it is taken to be for ever.
+    fn replay_window(&self) -> Option<TimeDelta> {
+        None
+    }
+
+    /// The call that finds `document` by what people know it by. `None` where there is no such thing.
+    fn find_document(&self, tenant: &Tenant, document: Document) -> Option<Request> {
+        let _ = (tenant, document);
+        None
+    }
+
+    /// Reads the answer: the one that is ours, if it stands there.
+    fn read_found_document(
+        &self,
+        document: Document,
+        answer: &Response,
+    ) -> Result<Option<Remote>, Fault> {
+        let _ = (document, answer);
+        Ok(None)
+    }
+
+    /// The call that reads a document back.
+    fn read(&self, tenant: &Tenant, form: Form, remote: &Remote) -> Request;
+
+    /// Reads the answer.
+    fn read_back(&self, form: Form, answer: &Response) -> Result<Remote, Fault>;
+}
+
+/// Every accounting system.
+pub const ACCOUNTING: &[&dyn Accounting] = &[&quickbooks::QuickBooks, &xero::Xero];
+
+/// Finds an accounting system by its name in paths.
+pub fn accounting(name: &str) -> Option<&'static dyn Accounting> {
+    ACCOUNTING
+        .iter()
+        .copied()
+        .find(|provider| provider.manifest().name == name)
+}

@@ -1,0 +1,554 @@
+//! Between the canonical model and Xero's bodies.
+//!
+//! Xero rounds the tax of each line and adds up; a `TaxAmount` at the line takes the place of what it
+//! would reckon. So each line says its tax, spread to the last unit, and the total is the shop's.
+
+use super::settings::Settings;
+use crate::model::allocate::allocate;
+use crate::model::event::fingerprint;
+use crate::model::money::{Currency, Money};
+use crate::model::order::{Line, Order, Refund};
+use crate::model::people::Customer;
+use crate::providers::Fault;
+use crate::providers::accounting::{Dependency, DependencyKind, Document, References};
+use rust_decimal::Decimal;
+use serde_json::{Value, json};
+
+/// Longest values that Xero takes, in characters (entity reference).
+const CONTACT_NAME_MAX: usize = 255;
+const CONTACT_NUMBER_MAX: usize = 50;
+const ITEM_CODE_MAX: usize = 30;
+const ITEM_NAME_MAX: usize = 50;
+const DESCRIPTION_MAX: usize = 4000;
+const DOCUMENT_NUMBER_MAX: usize = 255;
+const PHONE_MAX: usize = 50;
+/// Most decimals of an amount, and of a quantity or a unit price (with `unitdp=4`).
+const AMOUNT_DECIMALS: u32 = 2;
+const UNIT_DECIMALS: u32 = 4;
+/// The contact of every guest. No id of the shop holds a `/`, so it is nobody else's.
+const GUEST: &str = "Guest";
+const GUEST_NUMBER: &str = "crossdock/guest";
+
+fn refused<T>(code: &str, detail: impl Into<String>) -> Result<T, Fault> {
+    Err(Fault::Refused {
+        code: code.to_owned(),
+        detail: detail.into(),
+    })
+}
+
+/// Whether tax is part of a line's base. Of shipping and discounts the shop does not say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Taxed {
+    Yes,
+    No,
+    AsShipping,
+    AsDiscount,
+}
+
+/// One line with the amount that the books get, in the units of [`Unit`].
+struct Part {
+    item: Option<String>,
+    description: String,
+    amount: i64,
+    /// Quantity and unit price, where their product is the amount to the last digit.
+    priced: Option<(Decimal, Decimal)>,
+    taxed: Taxed,
+}
+
+/// The smallest unit that both the currency and Xero know.
+#[derive(Clone, Copy)]
+struct Unit {
+    currency: Currency,
+    decimals: u32,
+}
+
+impl Unit {
+    fn of(currency: Currency) -> Unit {
+        let decimals = currency.exponent().min(AMOUNT_DECIMALS);
+        Unit { currency, decimals }
+    }
+
+    /// Minor units of the currency in this unit. Xero keeps two decimals, so of three the last must be
+    /// nothing.
+    fn take(self, amount: i64) -> Result<i64, Fault> {
+        let step = 10_i64.pow(self.currency.exponent() - self.decimals);
+        if amount % step == 0 {
+            return Ok(amount / step);
+        }
+        let money = Money::new(amount, self.currency);
+        refused(
+            "too_many_decimals",
+            format!("Xero keeps two decimals, so it cannot hold {money}; post this by hand"),
+        )
+    }
+
+    fn number(self, amount: i64) -> Value {
+        number(Decimal::new(amount, self.decimals))
+    }
+}
+
+/// A JSON number with exactly these digits, which a double holds.
+fn number(decimal: Decimal) -> Value {
+    serde_json::from_str(&decimal.normalize().to_string()).unwrap_or(Value::Null)
+}
+
+fn cut(text: &str, max: usize) -> String {
+    text.chars().take(max).collect()
+}
+
+/// Words on one line, with nothing that Xero refuses in a name.
+fn clean(text: &str, max: usize) -> String {
+    let plain = |c: char| {
+        if c.is_control() || matches!(c, '<' | '>') {
+            ' '
+        } else {
+            c
+        }
+    };
+    let replaced: String = text.chars().map(plain).collect();
+    let words: Vec<&str> = replaced.split_whitespace().collect();
+    cut(&words.join(" "), max).trim_end().to_owned()
+}
+
+/// `text` where it fits, else its beginning with a fingerprint of the whole.
+fn short(text: &str, max: usize) -> String {
+    if text.chars().count() <= max {
+        return text.to_owned();
+    }
+    let print = cut(&fingerprint(&json!(text)), 16);
+    format!("{}~{print}", cut(text, max - 17))
+}
+
+fn described(text: &str, otherwise: &str) -> String {
+    let text = if text.trim().is_empty() {
+        otherwise
+    } else {
+        text
+    };
+    cut(text, DESCRIPTION_MAX)
+}
+
+fn item_code(sku: &str) -> String {
+    short(&clean(&sku.to_uppercase(), usize::MAX), ITEM_CODE_MAX)
+}
+
+fn part(line: &Line, unit: Unit) -> Result<Part, Fault> {
+    let (quantity, price) = (line.quantity.normalize(), line.unit_price.normalize());
+    // Xero rounds its own way, so both are named only where there is nothing to round.
+    let exact = quantity.checked_mul(price) == Some(line.total.major())
+        && quantity.scale().max(price.scale()) <= UNIT_DECIMALS;
+    let name = if line.name.trim().is_empty() {
+        &line.sku
+    } else {
+        &line.name
+    };
+    let description = match exact {
+        true => name.clone(),
+        false => format!("{name} ({quantity} × {price})"),
+    };
+    Ok(Part {
+        item: Some(item_code(&line.sku)),
+        description: described(&description, &line.sku),
+        amount: unit.take(line.total.amount)?,
+        priced: exact.then_some((quantity, price)),
+        taxed: if line.taxable { Taxed::Yes } else { Taxed::No },
+    })
+}
+
+fn single(description: &str, otherwise: &str, amount: i64, taxed: Taxed) -> Part {
+    Part {
+        item: None,
+        description: described(description, otherwise),
+        amount,
+        priced: None,
+        taxed,
+    }
+}
+
+/// A document's lines with their tax.
+struct Lines {
+    unit: Unit,
+    /// `Exclusive`, `Inclusive` or `NoTax`.
+    types: &'static str,
+    parts: Vec<Part>,
+    /// The tax type and the tax of each part.
+    taxes: Vec<(String, i64)>,
+}
+
+fn of_order(order: &Order, settings: &Settings) -> Result<Lines, Fault> {
+    let unit = Unit::of(order.currency);
+    let mut parts = Vec::with_capacity(order.lines.len() + 2);
+    for line in &order.lines {
+        parts.push(part(line, unit)?);
+    }
+    for discount in &order.discounts {
+        let amount = -unit.take(discount.amount.amount)?;
+        parts.push(single(
+            &discount.name,
+            "Discount",
+            amount,
+            Taxed::AsDiscount,
+        ));
+    }
+    if let Some(shipping) = &order.shipping {
+        let amount = unit.take(shipping.amount.amount)?;
+        parts.push(single(
+            &shipping.name,
+            "Shipping",
+            amount,
+            Taxed::AsShipping,
+        ));
+    }
+    let taxes = order.taxes.iter().filter(|tax| tax.amount.amount != 0);
+    let percentages: Vec<Decimal> = taxes.map(|tax| tax.rate.normalize()).collect();
+    let tax = unit.take(order.tax_amount())?;
+    let included = order.prices_include_tax;
+    let asked = match percentages[..] {
+        [] => None,
+        [one] => Some(one),
+        _ => Some(stacked(&parts, tax, included, &percentages)?),
+    };
+    taxed(unit, parts, tax, included, asked, settings)
+}
+
+/// Several taxes of one order lie on the same goods, or the shop would have to say which lies where.
+fn stacked(
+    parts: &[Part],
+    tax: i64,
+    included: bool,
+    percentages: &[Decimal],
+) -> Result<Decimal, Fault> {
+    let sum = percentages.iter().sum();
+    let (_, off) = base(parts, tax, included, sum);
+    if off <= tolerance(parts) {
+        return Ok(sum);
+    }
+    refused(
+        "several_taxes",
+        "this has several taxes on different lines, and the shop does not say which line has which; \
+         post it by hand",
+    )
+}
+
+fn of_refund(refund: &Refund, order: Option<&Order>, settings: &Settings) -> Result<Lines, Fault> {
+    let unit = Unit::of(refund.amount.currency);
+    let shipping = unit.take(refund.shipping.map_or(0, |money| money.amount))?;
+    let tax = unit.take(refund.tax.map_or(0, |money| money.amount))?;
+    let mut parts = Vec::with_capacity(refund.lines.len() + 1);
+    for line in &refund.lines {
+        parts.push(part(line, unit)?);
+    }
+    let goods = unit.take(refund.amount.amount)? - shipping - tax;
+    if parts.is_empty() && goods != 0 {
+        let reason = refund.reason.as_deref().unwrap_or_default();
+        let taxed = if tax != 0 { Taxed::Yes } else { Taxed::No };
+        parts.push(single(reason, "Refund", goods, taxed));
+    }
+    if shipping != 0 {
+        parts.push(single("", "Shipping", shipping, Taxed::AsShipping));
+    }
+    // What the order was taxed with, else the rate of the organisation that comes nearest.
+    let taxes = order.into_iter().flat_map(|order| &order.taxes);
+    let sum: Decimal = taxes.map(|tax| tax.rate).sum();
+    let candidates: Vec<Decimal> = match sum.is_zero() {
+        false => vec![sum.normalize()],
+        true => settings.percentages().collect(),
+    };
+    let off = |percent: &Decimal| base(&parts, tax, false, *percent).1;
+    let asked = candidates.into_iter().min_by_key(off);
+    let known = asked.filter(|percent| !sum.is_zero() || off(percent) <= tolerance(&parts));
+    if tax != 0 && known.is_none() {
+        return refused(
+            "no_tax_rate",
+            "no sales tax rate of this organisation makes the tax of this refund; post it by hand",
+        );
+    }
+    taxed(unit, parts, tax, false, known, settings)
+}
+
+/// The parts that bear the tax, and by how much `percent` of them misses it: shipping and discounts
+/// are counted as it fits best.
+fn base(parts: &[Part], tax: i64, included: bool, percent: Decimal) -> (Vec<bool>, Decimal) {
+    let whole = Decimal::ONE_HUNDRED + if included { percent } else { Decimal::ZERO };
+    let choices = [(true, true), (true, false), (false, true), (false, false)];
+    let tries = choices.map(|(discount, shipping)| {
+        let bears = |part: &Part| match part.taxed {
+            Taxed::Yes => true,
+            Taxed::No => false,
+            Taxed::AsDiscount => discount,
+            Taxed::AsShipping => shipping,
+        };
+        let bearing: Vec<bool> = parts.iter().map(bears).collect();
+        let bearers = parts.iter().zip(&bearing).filter(|(_, bears)| **bears);
+        let sum: i64 = bearers.map(|(part, _)| part.amount).sum();
+        let off = (Decimal::from(sum) * percent / whole - Decimal::from(tax)).abs();
+        (bearing, off)
+    });
+    let best = tries.into_iter().min_by_key(|(_, off)| *off);
+    best.unwrap_or_default()
+}
+
+/// How far tax may be off that was rounded at each line.
+fn tolerance(parts: &[Part]) -> Decimal {
+    Decimal::ONE + Decimal::new(5, 1) * Decimal::from(parts.len())
+}
+
+fn taxed(
+    unit: Unit,
+    parts: Vec<Part>,
+    tax: i64,
+    included: bool,
+    percent: Option<Decimal>,
+    settings: &Settings,
+) -> Result<Lines, Fault> {
+    let Some(percent) = percent.filter(|_| tax != 0) else {
+        return Ok(Lines {
+            unit,
+            types: "NoTax",
+            taxes: Vec::new(),
+            parts,
+        });
+    };
+    let kind = |percent: Decimal| match settings.tax_type(percent) {
+        Some(kind) => Ok(kind.to_owned()),
+        None => refused(
+            "no_tax_rate",
+            format!(
+                "Xero has no active tax rate of {percent} % for sales; add it (Accounting, Advanced, \
+                 Tax rates), then retry"
+            ),
+        ),
+    };
+    let (mut bearing, _) = base(&parts, tax, included, percent);
+    // Tax on nothing that is taxable still has to stand somewhere.
+    if !bearing.contains(&true) {
+        bearing = vec![true; parts.len()];
+    }
+    let (bearer, other) = (kind(percent)?, bearing.contains(&false));
+    let other = if other {
+        kind(Decimal::ZERO)?
+    } else {
+        String::new()
+    };
+    let bearers = parts.iter().zip(&bearing).filter(|(_, bears)| **bears);
+    let weights: Vec<i64> = bearers.map(|(part, _)| part.amount).collect();
+    let mut shares = allocate(tax, &weights).into_iter();
+    let taxes = bearing.iter().map(|bears| match bears {
+        true => (bearer.clone(), shares.next().unwrap_or_default()),
+        false => (other.clone(), 0),
+    });
+    Ok(Lines {
+        unit,
+        types: if included { "Inclusive" } else { "Exclusive" },
+        taxes: taxes.collect(),
+        parts,
+    })
+}
+
+impl Lines {
+    /// What Xero makes of them.
+    fn total(&self) -> i64 {
+        let taxes: i64 = self.taxes.iter().map(|(_, tax)| tax).sum();
+        let parts: i64 = self.parts.iter().map(|part| part.amount).sum();
+        parts + if self.types == "Exclusive" { taxes } else { 0 }
+    }
+
+    fn body(&self, settings: &Settings) -> Vec<Value> {
+        let body = |(index, part): (usize, &Part)| {
+            let one = (Decimal::ONE, Decimal::new(part.amount, self.unit.decimals));
+            let (quantity, price) = part.priced.unwrap_or(one);
+            let mut line = json!({
+                "Description": part.description,
+                "Quantity": number(quantity),
+                "UnitAmount": number(price),
+                "AccountCode": settings.sales_account,
+            });
+            if let Some(code) = &part.item {
+                line["ItemCode"] = json!(code);
+            }
+            if let Some((kind, tax)) = self.taxes.get(index) {
+                line["TaxType"] = json!(kind);
+                line["TaxAmount"] = self.unit.number(*tax);
+            }
+            line
+        };
+        self.parts.iter().enumerate().map(body).collect()
+    }
+}
+
+fn customer<'a>(document: Document<'a>) -> Option<&'a Customer> {
+    match document {
+        Document::SalesReceipt(order)
+        | Document::Invoice(order)
+        | Document::Payment { order, .. } => order.customer.as_ref(),
+        Document::RefundReceipt(refund, order)
+        | Document::CreditNote(refund, order)
+        | Document::RefundPayment(refund, order) => {
+            order.map_or(refund.customer.as_ref(), |order| order.customer.as_ref())
+        }
+    }
+}
+
+fn contact_key(customer: Option<&Customer>) -> String {
+    match customer {
+        Some(customer) => format!("id/{}", customer.id),
+        None => "guest".to_owned(),
+    }
+}
+
+/// The contact and the items of an invoice or credit note. Payments name nothing but their document.
+pub fn dependencies(document: Document, settings: &Settings) -> Result<Vec<Dependency>, Fault> {
+    settings.check(document.total().currency)?;
+    let lines = match document {
+        Document::Invoice(order) | Document::SalesReceipt(order) => &order.lines,
+        Document::CreditNote(refund, _) | Document::RefundReceipt(refund, _) => &refund.lines,
+        Document::Payment { .. } | Document::RefundPayment(..) => return Ok(Vec::new()),
+    };
+    let mut dependencies = vec![contact(customer(document))];
+    for line in lines {
+        let code = item_code(&line.sku);
+        let known = |other: &Dependency| other.kind == DependencyKind::Item && other.key == code;
+        if dependencies.iter().any(known) {
+            continue;
+        }
+        dependencies.push(Dependency {
+            kind: DependencyKind::Item,
+            key: code.clone(),
+            names: vec![code.clone()],
+            mark: None,
+            body: json!({
+                "Name": clean(&described(&line.name, &line.sku), ITEM_NAME_MAX),
+                "Description": described(&line.name, &line.sku),
+                "IsSold": true,
+            }),
+        });
+    }
+    Ok(dependencies)
+}
+
+/// A contact is known by its number, which is the shop's id of the customer; its name is for people.
+fn contact(customer: Option<&Customer>) -> Dependency {
+    let key = contact_key(customer);
+    let Some(customer) = customer else {
+        return Dependency {
+            kind: DependencyKind::Customer,
+            key,
+            names: vec![GUEST.to_owned(), "Guest (shop)".to_owned()],
+            mark: Some(GUEST_NUMBER.to_owned()),
+            body: json!({}),
+        };
+    };
+    let mut body = json!({});
+    if let Some(email) = &customer.email {
+        body["EmailAddress"] = json!(email);
+    }
+    if let Some(phone) = &customer.phone {
+        let phone = cut(phone, PHONE_MAX);
+        body["Phones"] = json!([{ "PhoneType": "DEFAULT", "PhoneNumber": phone }]);
+    }
+    let name = clean(&customer.name, CONTACT_NAME_MAX / 2);
+    let name = if name.is_empty() {
+        customer.id.to_string()
+    } else {
+        name
+    };
+    let second = format!("{name} [{}]", customer.id);
+    Dependency {
+        kind: DependencyKind::Customer,
+        key,
+        // The plain name first; if it belongs to somebody else, the shop's id tells them apart.
+        names: vec![name, cut(&second, CONTACT_NAME_MAX)],
+        mark: Some(short(customer.id.as_str(), CONTACT_NUMBER_MAX)),
+        body,
+    }
+}
+
+/// The number under which people find a document; it is unique among those of its kind.
+pub fn document_number(document: Document) -> String {
+    match document {
+        Document::SalesReceipt(order) | Document::Invoice(order) => {
+            cut(&order.number, DOCUMENT_NUMBER_MAX)
+        }
+        _ => cut(&document.id(), DOCUMENT_NUMBER_MAX),
+    }
+}
+
+/// The body of `document`; `on` is the id of the invoice or credit note that a payment settles.
+pub fn body(
+    document: Document,
+    references: &References,
+    on: Option<&str>,
+    settings: &Settings,
+) -> Result<Value, Fault> {
+    let total = document.total();
+    let unit = Unit::of(total.currency);
+    let date = document.at().format("%Y-%m-%d").to_string();
+    let (lines, mut body) = match document {
+        Document::SalesReceipt(order) | Document::Invoice(order) => {
+            let body = json!({ "Type": "ACCREC", "DueDate": date });
+            (of_order(order, settings)?, body)
+        }
+        Document::CreditNote(refund, order) | Document::RefundReceipt(refund, order) => {
+            let body = json!({ "Type": "ACCRECCREDIT" });
+            (of_refund(refund, order, settings)?, body)
+        }
+        Document::Payment { .. } | Document::RefundPayment(..) => {
+            let settled = match document {
+                Document::Payment { .. } => ("Invoice", "InvoiceID"),
+                _ => ("CreditNote", "CreditNoteID"),
+            };
+            return Ok(json!({
+                settled.0: { settled.1: on },
+                "Account": { "AccountID": settings.money_account(total.currency)? },
+                "Date": date,
+                "Amount": unit.number(unit.take(total.amount)?),
+                "Reference": document.mark(),
+            }));
+        }
+    };
+    // The model's own checks make this true; books that are off by a cent must never be written.
+    if lines.total() != unit.take(total.amount)? {
+        return refused(
+            "does_not_add_up",
+            "the parts of this document do not make its total",
+        );
+    }
+    let key = (DependencyKind::Customer, contact_key(customer(document)));
+    let Some(contact) = references.get(&key) else {
+        return Err(Fault::Later {
+            detail: "a contact is not there yet".to_owned(),
+        });
+    };
+    let number = match document {
+        Document::Invoice(_) | Document::SalesReceipt(_) => "InvoiceNumber",
+        _ => "CreditNoteNumber",
+    };
+    body[number] = json!(document_number(document));
+    // Only its id, or Xero would change the contact.
+    body["Contact"] = json!({ "ContactID": contact });
+    body["Date"] = json!(date);
+    body["Reference"] = json!(document.mark());
+    body["CurrencyCode"] = json!(total.currency.code());
+    body["LineAmountTypes"] = json!(lines.types);
+    body["Status"] = json!("AUTHORISED");
+    body["LineItems"] = json!(lines.body(settings));
+    Ok(body)
+}
+
+/// What of a body is worth an update: not which account or tax type was chosen among those that fit.
+/// Invoices that are paid cannot be changed, and no accountant wants last year's sales to move because
+/// there is a new account.
+pub fn essence(body: &Value) -> Value {
+    let mut body = body.clone();
+    let members = body.as_object_mut();
+    if let Some(members) = members {
+        members.remove("Account");
+    }
+    for line in body["LineItems"].as_array_mut().into_iter().flatten() {
+        if let Some(line) = line.as_object_mut() {
+            line.remove("AccountCode");
+            line.remove("TaxType");
+        }
+    }
+    body
+}

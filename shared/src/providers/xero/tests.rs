@@ -1,0 +1,287 @@
+//! What becomes of orders and refunds, by example and by property.
+
+use super::map;
+use super::settings::Settings;
+use crate::model::order::{Order, Refund};
+use crate::providers::Fault;
+use crate::providers::accounting::{DependencyKind, Document, References};
+use proptest::prelude::*;
+use rust_decimal::Decimal;
+use serde_json::{Value, json};
+
+/// A British organisation that knows euros and dinars.
+fn settings() -> Settings {
+    let organisation = json!({ "Organisations": [{ "BaseCurrency": "GBP" }] });
+    let accounts = json!({ "Accounts": [
+        { "AccountID": "o", "Code": "260", "Type": "REVENUE", "Status": "ACTIVE", "TaxType": "OUTPUT2" },
+        { "AccountID": "s", "Code": "200", "Type": "SALES", "Status": "ACTIVE", "TaxType": "OUTPUT2" },
+        { "AccountID": "x", "Code": "100", "Type": "SALES", "Status": "ARCHIVED" },
+        { "AccountID": "d", "Code": "010", "Type": "CURRLIAB", "Status": "ACTIVE", "EnablePaymentsToAccount": true },
+        { "AccountID": "b", "Code": "090", "Type": "BANK", "Status": "ACTIVE", "CurrencyCode": "GBP" },
+        { "AccountID": "e", "Type": "BANK", "Status": "ACTIVE", "CurrencyCode": "EUR" },
+    ] });
+    let rate = |kind: &str, percent: f64, sales: bool| {
+        json!({
+            "TaxType": kind, "EffectiveRate": percent, "CanApplyToRevenue": sales, "Status": "ACTIVE",
+        })
+    };
+    let rates = json!({ "TaxRates": [
+        rate("CAPEXOUTPUT2", 20.0, true), rate("INPUT2", 20.0, false), rate("OUTPUT2", 20.0, true),
+        rate("RROUTPUT", 5.0, true), rate("ZERORATEDOUTPUT", 0.0, true), rate("NONE", 0.0, true),
+    ] });
+    let currencies = json!({ "Currencies": [{ "Code": "EUR" }, { "Code": "KWD" }] });
+    Settings::read(&organisation, &accounts, &rates, &currencies).unwrap()
+}
+
+fn order(change: Value) -> Order {
+    let mut order = json!({
+        "id": "1", "version": 1, "number": "S-1", "currency": "GBP",
+        "placed_at": "2026-01-05T10:00:00Z", "customer": null,
+        "lines": [line("2", "5.00", 1000, true)],
+        "total": money(1000),
+    });
+    for (name, value) in change.as_object().unwrap() {
+        order[name] = value.clone();
+    }
+    serde_json::from_value(order).unwrap()
+}
+
+fn refund(change: Value) -> Refund {
+    let mut refund = json!({
+        "id": "r1", "order_id": "1", "amount": money(600), "refunded_at": "2026-01-06T10:00:00Z",
+    });
+    for (name, value) in change.as_object().unwrap() {
+        refund[name] = value.clone();
+    }
+    serde_json::from_value(refund).unwrap()
+}
+
+fn money(amount: i64) -> Value {
+    json!({ "amount": amount, "currency": "GBP" })
+}
+
+fn line(quantity: &str, price: &str, total: i64, taxable: bool) -> Value {
+    json!({
+        "sku": "mug", "name": "Mug", "quantity": quantity, "unit_price": price,
+        "total": money(total), "taxable": taxable,
+    })
+}
+
+fn tax(rate: &str, amount: i64) -> Value {
+    json!({ "name": "VAT", "rate": rate, "amount": money(amount) })
+}
+
+fn body(document: Document) -> Result<Value, Fault> {
+    let key = (DependencyKind::Customer, "guest".to_owned());
+    let references = References::from([(key, "contact".to_owned())]);
+    map::body(document, &references, Some("on"), &settings())
+}
+
+/// What Xero makes of a body by its published rules: line by line, the tax as it is given.
+fn total(body: &Value) -> Decimal {
+    let number = |value: &Value| value.to_string().parse::<Decimal>().unwrap();
+    let lines = body["LineItems"].as_array().unwrap().iter();
+    lines
+        .map(|line| {
+            let net = (number(&line["Quantity"]) * number(&line["UnitAmount"])).round_dp(2);
+            match body["LineAmountTypes"] == "Exclusive" {
+                true => net + number(&line["TaxAmount"]),
+                false => net,
+            }
+        })
+        .sum()
+}
+
+fn code(outcome: Result<Value, Fault>) -> String {
+    match outcome {
+        Err(Fault::Refused { code, .. }) => code,
+        other => format!("{other:?}"),
+    }
+}
+
+#[test]
+fn defaults_are_read_from_the_organisation() {
+    let settings = settings();
+    assert_eq!(
+        settings.sales_account, "200",
+        "active, of sales, lowest code"
+    );
+    let percent = |text: &str| settings.tax_type(text.parse().unwrap());
+    assert_eq!(
+        percent("20"),
+        Some("OUTPUT2"),
+        "that of the account, and of sales"
+    );
+    assert_eq!((percent("0"), percent("7.5")), (Some("NONE"), None));
+    for (currency, account) in [("GBP", "b"), ("EUR", "e"), ("KWD", "b")] {
+        let account_of = settings.money_account(currency.parse().unwrap());
+        assert_eq!(account_of, Ok(account), "{currency}");
+    }
+    assert!(settings.check("KWD".parse().unwrap()).is_ok());
+    let off = settings.check("USD".parse().unwrap());
+    assert_eq!(code(off.map(|()| Value::Null)), "currency_off");
+}
+
+#[test]
+fn an_invoice_is_as_xero_takes_it() {
+    let order = order(json!({
+        "lines": [line("2", "5.00", 1000, true), line("1", "3.00", 300, false)],
+        "discounts": [{ "name": "Sale", "amount": money(100) }],
+        "shipping": { "name": "", "amount": money(250) },
+        "taxes": [tax("20", 230)],
+        "total": money(1680),
+    }));
+    let body = body(Document::Invoice(&order)).unwrap();
+    assert_eq!(
+        body,
+        json!({
+            "Type": "ACCREC", "Status": "AUTHORISED", "LineAmountTypes": "Exclusive",
+            "InvoiceNumber": "S-1", "Reference": "Crossdock order 1", "CurrencyCode": "GBP",
+            "Contact": { "ContactID": "contact" }, "Date": "2026-01-05", "DueDate": "2026-01-05",
+            "LineItems": [
+                { "Description": "Mug", "Quantity": 2, "UnitAmount": 5, "AccountCode": "200",
+                  "ItemCode": "MUG", "TaxType": "OUTPUT2", "TaxAmount": 2 },
+                { "Description": "Mug", "Quantity": 1, "UnitAmount": 3, "AccountCode": "200",
+                  "ItemCode": "MUG", "TaxType": "NONE", "TaxAmount": 0 },
+                // 20 % of 1150 is 230: discount and shipping bear tax.
+                { "Description": "Sale", "Quantity": 1, "UnitAmount": -1, "AccountCode": "200",
+                  "TaxType": "OUTPUT2", "TaxAmount": -0.2 },
+                { "Description": "Shipping", "Quantity": 1, "UnitAmount": 2.5, "AccountCode": "200",
+                  "TaxType": "OUTPUT2", "TaxAmount": 0.5 },
+            ],
+        })
+    );
+    assert_eq!(total(&body), Decimal::new(1680, 2));
+}
+
+#[test]
+fn what_bears_the_tax_is_what_makes_it() {
+    // Ten pounds of goods, one of discount, two of shipping, at 20 %.
+    for (amount, discount, shipping) in [
+        (220, true, true),
+        (180, true, false),
+        (240, false, true),
+        (200, false, false),
+    ] {
+        let order = order(json!({
+            "discounts": [{ "name": "Sale", "amount": money(100) }],
+            "shipping": { "name": "Post", "amount": money(200) },
+            "taxes": [tax("20", amount)],
+            "total": money(1100 + amount),
+        }));
+        let body = body(Document::Invoice(&order)).unwrap();
+        let bears = |index: usize| body["LineItems"][index]["TaxType"] == "OUTPUT2";
+        assert_eq!((bears(1), bears(2)), (discount, shipping), "{amount}");
+    }
+}
+
+#[test]
+fn amounts_that_xero_would_round_are_said_in_words() {
+    let order = order(json!({
+        "lines": [line("0.75", "9.99", 749, true)], "total": money(749),
+    }));
+    let body = body(Document::Invoice(&order)).unwrap();
+    let line = &body["LineItems"][0];
+    assert_eq!(
+        (&line["Quantity"], &line["UnitAmount"]),
+        (&json!(1), &json!(7.49))
+    );
+    assert_eq!(line["Description"], "Mug (0.75 × 9.99)");
+    assert_eq!(body["LineAmountTypes"], "NoTax");
+}
+
+#[test]
+fn what_cannot_be_right_is_parked_with_a_reason() {
+    let taxed =
+        |taxes: Value, sum: i64| order(json!({ "taxes": taxes, "total": money(1000 + sum) }));
+    let unknown = taxed(json!([tax("7.5", 75)]), 75);
+    assert_eq!(code(body(Document::Invoice(&unknown))), "no_tax_rate");
+    // Fifteen and five per cent of everything are twenty; of different lines they are not.
+    let stacked = taxed(json!([tax("15", 150), tax("5", 50)]), 200);
+    let body_of_it = body(Document::Invoice(&stacked)).unwrap();
+    assert_eq!(body_of_it["LineItems"][0]["TaxType"], "OUTPUT2");
+    let apart = taxed(json!([tax("20", 120), tax("5", 20)]), 140);
+    assert_eq!(code(body(Document::Invoice(&apart))), "several_taxes");
+    let dinars = |amount: i64| json!({ "amount": amount, "currency": "KWD" });
+    let fine = order(json!({
+        "currency": "KWD", "total": dinars(1295),
+        "lines": [{ "sku": "m", "name": "M", "quantity": "1", "unit_price": "1.295", "total": dinars(1295) }],
+    }));
+    assert_eq!(code(body(Document::Invoice(&fine))), "too_many_decimals");
+}
+
+#[test]
+fn a_refund_is_a_credit_note_and_money_on_it() {
+    let order = order(json!({ "taxes": [tax("20", 200)], "total": money(1200) }));
+    let refund_of_it = refund(json!({ "tax": money(100), "reason": "Broken\non arrival" }));
+    let note = body(Document::CreditNote(&refund_of_it, Some(&order))).unwrap();
+    assert_eq!(
+        (&note["Type"], &note["CreditNoteNumber"], &note["Reference"]),
+        (
+            &json!("ACCRECCREDIT"),
+            &json!("r1"),
+            &json!("Crossdock refund r1")
+        )
+    );
+    assert_eq!(note["LineItems"][0]["TaxType"], "OUTPUT2");
+    assert_eq!(total(&note).to_string(), "6");
+    let paid = body(Document::RefundPayment(&refund_of_it, Some(&order))).unwrap();
+    let expected = json!({
+        "CreditNote": { "CreditNoteID": "on" }, "Account": { "AccountID": "b" },
+        "Date": "2026-01-06", "Amount": 6, "Reference": "Crossdock refund payment r1",
+    });
+    assert_eq!(paid, expected);
+    // Without its order the rate is the one that makes the tax.
+    let alone = refund(json!({ "order_id": null, "amount": money(630), "tax": money(30) }));
+    let note = body(Document::CreditNote(&alone, None)).unwrap();
+    assert_eq!(note["LineItems"][0]["TaxType"], "RROUTPUT");
+    let odd = refund(json!({ "order_id": null, "tax": money(77) }));
+    assert_eq!(code(body(Document::CreditNote(&odd, None))), "no_tax_rate");
+}
+
+#[test]
+fn a_chosen_account_is_no_change_of_a_document() {
+    let order = order(json!({}));
+    let first = body(Document::Invoice(&order)).unwrap();
+    let mut other = first.clone();
+    other["LineItems"][0]["AccountCode"] = json!("260");
+    assert_eq!(map::essence(&first), map::essence(&other));
+    other["LineItems"][0]["UnitAmount"] = json!(6);
+    assert_ne!(map::essence(&first), map::essence(&other));
+}
+
+proptest! {
+    #[test]
+    fn the_total_is_that_of_the_shop(
+        prices in prop::collection::vec((1_i64..50, 1_i64..99_999, any::<bool>()), 1..12),
+        discount in 0_i64..50,
+        shipping in 0_i64..5_000,
+        tax_off in -40_i64..40,
+        included in any::<bool>(),
+    ) {
+        let sums: Vec<i64> = prices.iter().map(|(quantity, price, _)| quantity * price).collect();
+        let goods = sums.iter().sum::<i64>() - discount + shipping;
+        let amount = (goods / 6 + tax_off).clamp(1, goods.max(1));
+        let lines: Vec<Value> = prices
+            .iter()
+            .zip(&sums)
+            .map(|((quantity, price, taxable), sum)| {
+                let price = Decimal::new(*price, 2).to_string();
+                line(&quantity.to_string(), &price, *sum, *taxable)
+            })
+            .collect();
+        let whole = goods + if included { 0 } else { amount };
+        prop_assume!(whole >= 0);
+        let order = order(json!({
+            "lines": lines, "prices_include_tax": included,
+            "discounts": [{ "name": "Sale", "amount": money(discount) }],
+            "shipping": { "name": "Post", "amount": money(shipping) },
+            "taxes": [tax("20", amount)], "total": money(whole),
+        }));
+        let body = body(Document::Invoice(&order)).unwrap();
+        prop_assert_eq!(total(&body), Decimal::new(whole, 2));
+        let taxes = body["LineItems"].as_array().unwrap().iter();
+        let taxes = taxes.map(|line| line["TaxAmount"].to_string().parse::<Decimal>().unwrap());
+        prop_assert_eq!(taxes.sum::<Decimal>(), Decimal::new(amount, 2));
+    }
+}
