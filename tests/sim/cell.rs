@@ -289,6 +289,7 @@ impl Cell {
             net: cell.clone(),
             queue: cell.clone(),
             bus: cell,
+            budgets: Default::default(),
         }
     }
 

@@ -1,5 +1,6 @@
 //! Calls to one connected company, with a token that is kept fresh.
 
+use super::budget::{self, Budget};
 use crate::ctx::Ctx;
 use crate::error::{Code, Error, Result};
 use crate::model::http::{Request, Response};
@@ -9,10 +10,12 @@ use crate::oauth::setup::Setup;
 use crate::oauth::tokens::{self, Need};
 use crate::providers::{Accounting, Fault, Grant, Tenant};
 use crate::store::{Condition, Write, keys};
+use crate::sync::budget::Millis;
 use chrono::{DateTime, TimeDelta, Utc};
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::Mutex;
 
@@ -32,6 +35,11 @@ pub struct Session<'a> {
     pub tenant: Tenant,
     setup: Setup,
     grant: Mutex<Option<Grant>>,
+    budget: Budget<'a>,
+    /// How long this session may still wait for calls.
+    patience: Mutex<Millis>,
+    /// For how long it was sent away, once it was.
+    away: OnceLock<Error>,
     /// Whether a success and a failure were noted, so that each is noted once.
     noted: [AtomicBool; 2],
 }
@@ -56,6 +64,7 @@ impl From<Fault> for Stop {
 }
 
 impl<'a> Session<'a> {
+    /// Fails at once, with the time to come again, when there are no calls left to make.
     pub async fn new(
         ctx: &'a Ctx,
         provider: &'static dyn Accounting,
@@ -67,6 +76,8 @@ impl<'a> Session<'a> {
             api: api.clone(),
             id: connection.tenant_id.clone(),
         };
+        let budget = Budget::new(ctx, provider.manifest(), connection);
+        budget.open().await?;
         Ok(Session {
             ctx,
             provider,
@@ -74,6 +85,9 @@ impl<'a> Session<'a> {
             tenant,
             setup,
             grant: Mutex::new(None),
+            budget,
+            patience: Mutex::new(budget::PATIENCE),
+            away: OnceLock::new(),
             noted: [AtomicBool::new(false), AtomicBool::new(false)],
         })
     }
@@ -90,7 +104,26 @@ impl<'a> Session<'a> {
         Ok(grant)
     }
 
-    /// Sends `request` and lets `read` judge the answer. A refused token is renewed once.
+    /// Waits until one more call may be made. Who was sent away once is not let in again: the messages
+    /// behind are of the same connection, and the function is for others now.
+    async fn admit(&self, request: &Request) -> Result<()> {
+        if let Some(error) = self.away.get() {
+            return Err(error.again());
+        }
+        let mut patience = self.patience.lock().await;
+        let admitted = self.budget.take(request, &mut patience).await;
+        admitted.map_err(|error| self.send_away(error))
+    }
+
+    fn send_away(&self, error: Error) -> Error {
+        if error.retry_after().is_none() {
+            return error;
+        }
+        self.away.get_or_init(|| error).again()
+    }
+
+    /// Sends `request` and lets `read` judge the answer. A refused token is renewed once. When the
+    /// budget is used up, or the provider says so, the error tells when to come again.
     pub async fn call<T>(
         &self,
         request: Request,
@@ -100,6 +133,8 @@ impl<'a> Session<'a> {
         loop {
             let grant = self.grant(refused.as_ref()).await?;
             let request = self.provider.authorize(request.clone(), &grant);
+            self.admit(&request).await?;
+            let sent = self.ctx.now();
             let answer = match self.ctx.net.send(request, Limits::PROVIDER).await {
                 Ok(answer) => answer,
                 Err(error) => {
@@ -107,6 +142,10 @@ impl<'a> Session<'a> {
                     return Err(Stop::Ours(error));
                 }
             };
+            if let Err(error) = self.budget.learn(&answer, sent).await {
+                self.note(Some(error.detail())).await;
+                return Err(Stop::Ours(self.send_away(error)));
+            }
             match read(&answer) {
                 Ok(value) => {
                     self.note(None).await;

@@ -678,6 +678,7 @@ mod tests {
             net: world.clone(),
             queue: world.clone(),
             bus: world.clone(),
+            budgets: Default::default(),
         };
         let mut connection = Connection {
             id: id(),

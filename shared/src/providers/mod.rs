@@ -19,6 +19,7 @@ mod tests;
 
 use crate::model::http::{Authorization, Method, Request, Response};
 use crate::model::order::{Order, Refund};
+use crate::sync::budget::Limits;
 use crate::sync::push::Remote;
 use chrono::TimeDelta;
 use secrecy::{ExposeSecret, SecretString};
@@ -101,6 +102,8 @@ pub struct Manifest {
     /// Another provider of the registry that may use the same application, so that giving a grant
     /// back would take the other's along.
     pub shares_app_with: Option<&'static str>,
+    /// How much it may be called.
+    pub limits: Limits,
 }
 
 /// One member of the provider's secret and the variable from which it is set up.

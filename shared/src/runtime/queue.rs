@@ -43,10 +43,12 @@ async fn push_batch(ctx: &Ctx, provider: &str, bodies: Vec<String>) -> Vec<Resul
     let mut pushed = engine::push::push(ctx, provider, &notices)
         .await
         .into_iter();
-    results
+    let results = results
         .into_iter()
         .map(|result| result.or_else(|| pushed.next()).unwrap_or(Ok(())))
-        .collect()
+        .collect();
+    let queue = ctx.config.sync_queue(provider);
+    engine::budget::postpone(ctx, queue, &bodies, results).await
 }
 
 /// `webhook_fanout`: makes the deliveries of each event.

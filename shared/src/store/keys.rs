@@ -156,6 +156,17 @@ pub fn link(merchant: &MerchantId, connection: &ConnectionId, kind: &str, id: &s
     member(ledger(merchant, connection), format!("{kind}/{id}"))
 }
 
+/// The budget of calls to one connection's account. It stands apart from the connection's ledger, which
+/// is walked.
+pub fn budget(merchant: &MerchantId, connection: &ConnectionId) -> Key {
+    alone(Table::Ledger, format!("{merchant}/{connection}/budget"))
+}
+
+/// The budget of all calls to one provider, whosever they are.
+pub fn app_budget(provider: &str) -> Key {
+    alone(Table::Ledger, format!("budget/{provider}"))
+}
+
 pub fn endpoints(merchant: &MerchantId) -> Group {
     Group {
         table: Table::Webhooks,

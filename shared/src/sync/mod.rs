@@ -1,4 +1,5 @@
 //! The sync engine's decisions, without I/O: given what stands here and what is known to stand
 //! there, what is the next step?
 
+pub mod budget;
 pub mod push;

@@ -10,6 +10,7 @@ use super::{
     Provider, References, Refresh, Revocation, Site, Tenant,
 };
 use crate::model::http::{Authorization, Method, Request, Response};
+use crate::sync::budget::{Limits, Scope, Window};
 use crate::sync::push::Remote;
 use chrono::TimeDelta;
 use secrecy::ExposeSecret;
@@ -19,6 +20,35 @@ use url::Url;
 /// Since August 2025 this version is used whatever is asked for
 /// (<https://developer.intuit.com/app/developer/qbo/docs/learn/explore-the-quickbooks-online-api/minor-versions>).
 const MINOR_VERSION: &str = "75";
+
+/// <https://help.developer.intuit.com/s/article/Rate-limits-and-throttling>: for each company 500 calls
+/// and 40 batches in a minute, 10 calls in a second. No limit of the application is told. Ten seats of
+/// one call in a second are ten calls in any second, however the seconds are counted; a tenth more is
+/// for calls that take longer to arrive than the one before.
+const LIMITS: Limits = Limits {
+    connection: Scope {
+        windows: &[
+            Window {
+                calls: 500,
+                span: TimeDelta::minutes(1),
+                only: None,
+                left: None,
+            },
+            Window {
+                calls: 40,
+                span: TimeDelta::minutes(1),
+                only: Some("/batch"),
+                left: None,
+            },
+        ],
+        seats: Some(10),
+        pace: Some(TimeDelta::milliseconds(1100)),
+    },
+    app: Scope::FREE,
+    // No Retry-After is promised; the page says to wait for a minute.
+    pause: TimeDelta::minutes(1),
+    problem: None,
+};
 
 /// Addresses and scopes from Intuit's OAuth client (`intuit/oauth-jsclient`) and
 /// <https://developer.intuit.com/app/developer/qbo/docs/develop/authentication-and-authorization>.
@@ -70,6 +100,7 @@ pub static MANIFEST: Manifest = Manifest {
     }),
     api_domains: &[],
     shares_app_with: None,
+    limits: LIMITS,
 };
 
 pub struct QuickBooks;

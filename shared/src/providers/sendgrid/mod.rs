@@ -6,6 +6,7 @@ use super::{
     Provider, Site, json_answer,
 };
 use crate::model::http::{Authorization, Method, Request, Response};
+use crate::sync::budget::Limits;
 use secrecy::ExposeSecret;
 use serde_json::Value;
 
@@ -37,6 +38,7 @@ pub static MANIFEST: Manifest = Manifest {
     }]),
     api_domains: &[],
     shares_app_with: None,
+    limits: Limits::NONE,
 };
 
 pub struct SendGrid;

@@ -6,6 +6,7 @@ use super::{
     Grant, Hosts, Manifest, Provider, Refresh, Revocation, Site, json_answer,
 };
 use crate::model::http::{Authorization, Method, Request, Response};
+use crate::sync::budget::{Limits, Scope, Window};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
 use chrono::TimeDelta;
@@ -19,6 +20,42 @@ const HOSTS: Hosts = Hosts {
     // is deleted instead.
     revoke: "https://api.xero.com/connections",
     api: "https://api.xero.com",
+};
+
+/// <https://developer.xero.com/faq/limits>: for each organisation 60 calls in a minute, 5,000 in a day and
+/// 5 at once; for the application 10,000 in a minute. The starter tier has 1,000 in a day, which the
+/// header tells.
+const LIMITS: Limits = Limits {
+    connection: Scope {
+        windows: &[
+            Window {
+                calls: 60,
+                span: TimeDelta::minutes(1),
+                only: None,
+                left: Some("x-minlimit-remaining"),
+            },
+            Window {
+                calls: 5000,
+                span: TimeDelta::days(1),
+                only: None,
+                left: Some("x-daylimit-remaining"),
+            },
+        ],
+        seats: Some(5),
+        pace: None,
+    },
+    app: Scope {
+        windows: &[Window {
+            calls: 10_000,
+            span: TimeDelta::minutes(1),
+            only: None,
+            left: Some("x-appminlimit-remaining"),
+        }],
+        seats: None,
+        pace: None,
+    },
+    pause: TimeDelta::minutes(1),
+    problem: Some("x-rate-limit-problem"),
 };
 
 pub static MANIFEST: Manifest = Manifest {
@@ -65,6 +102,7 @@ pub static MANIFEST: Manifest = Manifest {
     }),
     api_domains: &[],
     shares_app_with: None,
+    limits: LIMITS,
 };
 
 pub struct Xero;
