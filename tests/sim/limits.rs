@@ -575,8 +575,9 @@ fn processes_that_die_take_nothing_along_for_long() {
     assert!(refused < 0.005, "{refused}");
 }
 
-/// A process whose clock jumps learns the right time with its next call. That call may be one too many,
-/// and then the provider's refusal is a pause for all.
+/// A process whose clock jumps learns the right time with its next call, to about half a second. A call
+/// of it may be one too many for a second, and then the provider's refusal is a pause for all: that is
+/// what each jump may cost.
 #[test]
 fn a_clock_that_jumps_costs_a_refusal_at_most() {
     let (mut town, _) = Town::new(4, 5_000, true);
@@ -588,21 +589,21 @@ fn a_clock_that_jumps_costs_a_refusal_at_most() {
         tally.skews[2] = TimeDelta::seconds(-skew);
     }
     town.run(360, |_| false);
-    let (rate, _) = town.told("with clocks that jump", 60, 360);
-    let refused = town.refused();
-    assert!(refused <= 2 * jumps.len(), "{refused}");
-    assert!(rate >= 0.4, "{rate}");
+    let (rate, refused) = town.told("with two clocks that jump three times", 60, 360);
+    assert!(town.refused() <= 2 * jumps.len(), "{}", town.refused());
+    assert!(refused < 0.005, "{refused}");
+    assert!(rate >= 0.2, "{rate}");
 }
 
 /// Where answers carry no time, a process believes its own clock. Then it is the provider that teaches:
-/// whoever is refused calls no more for a minute.
+/// who is refused calls no more for a minute, and the others go on.
 #[test]
 fn where_no_clock_can_be_compared_the_provider_teaches() {
     let (mut town, _) = Town::new(3, 5_000, false);
     town.tally.lock().unwrap().skews[3] = TimeDelta::minutes(10);
     town.tally.lock().unwrap().skews[4] = TimeDelta::minutes(-10);
     town.run(360, |_| false);
-    town.told("with clocks of their own", 60, 360);
-    let refused = town.refused();
-    assert!(refused <= 6 * PROCESSES, "{refused}");
+    let (rate, refused) = town.told("with clocks of their own", 60, 360);
+    assert!(refused < 0.2, "{refused}");
+    assert!(rate > 0.05, "{rate}");
 }

@@ -26,7 +26,7 @@ const AHEAD: Millis = 3000;
 const CALLS_MAX: usize = 8;
 /// How long a seat is kept free after the last call that it was taken for could begin: for that call
 /// to end, and for the pace of whoever comes next.
-const SEAT_REST: Millis = 2000;
+const SEAT_REST: Millis = 2500;
 /// Slices of a window.
 const SLICES: i64 = 120;
 /// Calls for which those who are sent away together are counted: somewhat fewer than there are messages
@@ -334,6 +334,8 @@ impl Row {
         }
         Row {
             paused: (now + lasts, lasts),
+            // Those who were sent away before come back in the pause or find it over.
+            turn: 0,
             ..self.clone()
         }
     }
@@ -351,7 +353,8 @@ impl Row {
                 let (slice, _) = used.last_key_value()?;
                 Some(slice * window.slice_length())
             });
-        if newest.is_some_and(|newest| (newest - now).abs() > SURE) {
+        let strange = newest.is_some_and(|newest| (newest - now).abs() > SURE);
+        if strange && self.pause_ends(now).is_none() {
             let away = (until - now).clamp(AWAY_MIN, AWAY_UNSURE_MAX);
             return (self.clone(), away);
         }

@@ -143,6 +143,12 @@ impl Stack {
             if manifest.code_flow().is_some() {
                 self.register(manifest.name, url).await?;
             }
+            // The one that counts its calls, as its vendor does.
+            if manifest.name == "quickbooks" {
+                let limits = format!("{url}/_control/limits");
+                self.control(manifest.name, &limits, &json!({"enabled": true}))
+                    .await?;
+            }
         }
         Ok(())
     }
@@ -153,9 +159,18 @@ impl Stack {
             "client_secret": CLIENT_SECRET,
             "redirect_uris": [redirect_uri(&self.urls.api, provider)],
         });
-        let url = format!("{url}/_control/clients");
+        self.control(provider, &format!("{url}/_control/clients"), &body)
+            .await
+    }
+
+    async fn control(
+        &self,
+        provider: &str,
+        url: &str,
+        body: &serde_json::Value,
+    ) -> Result<(), Trouble> {
         let answer = aws::http()
-            .post(&url)
+            .post(url)
             .body(body.to_string())
             .header("content-type", "application/json")
             .send()

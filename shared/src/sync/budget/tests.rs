@@ -1,6 +1,41 @@
 use super::*;
-use crate::providers::{quickbooks, xero};
 use proptest::prelude::*;
+
+const fn window(calls: u32, span: TimeDelta, only: Option<&'static str>) -> Window {
+    Window {
+        calls,
+        span,
+        only,
+        left: None,
+    }
+}
+
+/// A provider that counts minutes and seconds, and batches apart, as QuickBooks does.
+const PACED: &Scope = &Scope {
+    windows: &[
+        window(500, TimeDelta::minutes(1), None),
+        window(40, TimeDelta::minutes(1), Some("/batch")),
+    ],
+    seats: Some(10),
+    pace: Some(TimeDelta::milliseconds(1100)),
+};
+
+/// One that counts minutes, days and what happens at once, as Xero does.
+const DAILY: &Scope = &Scope {
+    windows: &[
+        window(60, TimeDelta::minutes(1), None),
+        window(5000, TimeDelta::days(1), None),
+    ],
+    seats: Some(5),
+    pace: None,
+};
+
+const LIMITS: &Limits = &Limits {
+    connection: Scope::FREE,
+    app: Scope::FREE,
+    pause: TimeDelta::minutes(1),
+    problem: Some("problem"),
+};
 
 /// Random numbers out of one (splitmix64, Steele et al. 2014).
 struct Dice(u64);
@@ -118,14 +153,14 @@ proptest! {
     /// However the provider counts its minutes and seconds, none holds more than it allows.
     #[test]
     fn no_window_of_the_provider_holds_too_many(seed: u64, count in 1_u64..12) {
-        let scope = &quickbooks::MANIFEST.limits.connection;
+        let scope = PACED;
         let calls = work(scope, count, 4, true, seed);
         let all: Vec<Millis> = calls.iter().map(|(at, _)| *at).collect();
         let batches: Vec<Millis> = calls.iter().filter(|(_, batch)| *batch).map(|(at, _)| *at).collect();
         prop_assert!(most(&all, 60_000) <= 500, "{} in a minute", most(&all, 60_000));
         prop_assert!(most(&all, 1000) <= 10, "{} in a second", most(&all, 1000));
         prop_assert!(most(&batches, 60_000) <= 40, "{} batches", most(&batches, 60_000));
-        let scope = &xero::MANIFEST.limits.connection;
+        let scope = DAILY;
         let all: Vec<Millis> = work(scope, count, 4, true, seed).iter().map(|(at, _)| *at).collect();
         prop_assert!(most(&all, 60_000) <= 60, "{} in a minute", most(&all, 60_000));
     }
@@ -133,7 +168,7 @@ proptest! {
     /// A process that dies gives nothing back, and what it took is free again soon after.
     #[test]
     fn what_the_dead_hold_ends(dead in 1_u32..8) {
-        let scope = &xero::MANIFEST.limits.connection;
+        let scope = DAILY;
         let now = 1_780_000_000_000;
         let mut row = Row::default();
         for name in 0..dead {
@@ -152,17 +187,17 @@ proptest! {
 
 #[test]
 fn the_limit_is_reached() {
-    let scope = &quickbooks::MANIFEST.limits.connection;
+    let scope = PACED;
     let calls = work(scope, 8, 10, false, 7).len();
     assert!(calls >= 4400, "{calls} calls in ten minutes of 5,000");
-    let scope = &xero::MANIFEST.limits.connection;
+    let scope = DAILY;
     let calls = work(scope, 8, 10, false, 7).len();
     assert!(calls >= 560, "{calls} calls in ten minutes of 600");
 }
 
 #[test]
 fn what_the_provider_counts_is_booked() {
-    let scope = &xero::MANIFEST.limits.connection;
+    let scope = DAILY;
     let now = 1_780_000_000_000;
     let mut held = worker(1, now, &mut Dice(1)).held;
     // The starter tier: of a thousand in a day three are left.
@@ -186,7 +221,7 @@ fn what_the_provider_counts_is_booked() {
 
 #[test]
 fn what_is_given_back_is_there_again() {
-    let scope = &xero::MANIFEST.limits.connection;
+    let scope = DAILY;
     let now = 1_780_000_000_000;
     let mut held = worker(1, now, &mut Dice(1)).held;
     let (first, taken) = Row::default().take(scope, &held.ask(PLAIN, now)).unwrap();
@@ -202,7 +237,7 @@ fn what_is_given_back_is_there_again() {
 
 #[test]
 fn a_pause_is_for_everybody_and_ends() {
-    let scope = &quickbooks::MANIFEST.limits.connection;
+    let scope = PACED;
     let now = 1_780_000_000_000;
     let row = Row::default().pause(now, 60_000);
     let held = worker(1, now, &mut Dice(1)).held;
@@ -222,7 +257,7 @@ fn a_pause_is_for_everybody_and_ends() {
 
 #[test]
 fn those_who_are_sent_away_come_back_one_after_another() {
-    let scope = &quickbooks::MANIFEST.limits.connection;
+    let scope = PACED;
     let now = 1_780_000_000_000;
     let mut row = Row::default();
     let mut times = Vec::new();
@@ -243,19 +278,18 @@ fn a_clock_is_set_by_the_provider() {
     held.see_clock(Some(now - 900), now, now + 5000);
     assert_eq!(held.time(now), now);
     held.see_clock(Some(now - 600_000), now, now + 300);
-    assert_eq!(held.time(now + 300), now - 600_000);
+    assert_eq!(held.time(now + 150), now + 150 - 599_650);
     // Once set, it stays while it is about right.
     held.see_clock(Some(now - 599_000), now + 1300, now + 1600);
-    assert_eq!(held.time(now + 300), now - 600_000);
+    assert_eq!(held.time(now + 150), now + 150 - 599_650);
     held.see_clock(Some(now + 5000), now + 5000, now + 5100);
     assert_eq!(held.time(now + 5100), now + 5100);
 }
 
 #[test]
 fn a_refusal_says_how_long_and_for_whom() {
-    let xero = &xero::MANIFEST.limits;
     let read = |status, wait, problem| {
-        silence(xero, status, wait, problem).map(|silence| (silence.lasts, silence.app))
+        silence(LIMITS, status, wait, problem).map(|silence| (silence.lasts, silence.app))
     };
     assert_eq!(read(200, Some(1), None), None);
     assert_eq!(read(503, None, None), None);
