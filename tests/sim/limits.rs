@@ -575,6 +575,36 @@ fn processes_that_die_take_nothing_along_for_long() {
     assert!(refused < 0.005, "{refused}");
 }
 
+/// Ten seconds are asked for. Calls that others hold by then are made, within three seconds.
+#[test]
+fn a_refusal_that_one_process_meets_stops_all() {
+    let (mut town, _) = Town::new(5, 2_000, true);
+    town.run(30, |_| false);
+    let fault = json!({
+        "kind": "throttle", "retry_after": 10, "match": {"path_contains": "salesreceipt"},
+    });
+    alone(town.world.control("POST", "faults", &fault.to_string()));
+    town.run(60, |_| false);
+    let tally = town.tally.lock().unwrap();
+    let refused: Vec<_> = tally.calls.iter().filter(|(_, refused)| *refused).collect();
+    let [(refused, _)] = refused[..] else {
+        panic!("{} were refused", refused.len());
+    };
+    let after = |from: i64, to: i64| {
+        let passed = tally
+            .calls
+            .iter()
+            .map(|(at, _)| (*at - *refused).num_milliseconds());
+        passed.filter(|passed| (from..to).contains(passed)).count()
+    };
+    assert_eq!(after(3500, 10_000), 0, "the pause is kept");
+    assert!(
+        after(10_000, 14_000) > 20,
+        "and ends: {}",
+        after(10_000, 14_000)
+    );
+}
+
 /// A process whose clock jumps learns the right time with its next call, to about half a second. A call
 /// of it may be one too many for a second, and then the provider's refusal is a pause for all: that is
 /// what each jump may cost.
