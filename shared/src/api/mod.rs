@@ -4,6 +4,7 @@ pub mod auth;
 pub mod connect_pages;
 pub mod default;
 pub mod events;
+pub mod hooks;
 pub mod integrations;
 pub mod merchants;
 pub mod openapi;
@@ -33,6 +34,8 @@ pub struct Request {
     pub path: String,
     pub query: BTreeMap<String, String>,
     pub cookies: BTreeMap<String, String>,
+    /// By their names in lower case, without what stands in the members beside.
+    pub headers: BTreeMap<String, String>,
     /// The token of `Authorization: Bearer`.
     pub bearer: Option<SecretString>,
     pub body: Vec<u8>,

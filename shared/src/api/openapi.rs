@@ -46,6 +46,8 @@ enum Answer {
     Page,
     /// A redirect.
     Elsewhere,
+    /// Nothing but the status.
+    Empty,
     /// This document.
     OpenApi,
 }
@@ -75,6 +77,7 @@ pub fn document() -> Value {
             { "name": "Integrations", "description": "A merchant's connections to providers." },
             { "name": "Webhooks", "description": "A developer's endpoints." },
             { "name": "Browser", "description": "Stops of a merchant's browser; not for programs." },
+            { "name": "Providers", "description": "What providers tell us; not for programs of yours." },
             { "name": "Service", "description": "The service itself." },
         ],
         "security": [{ "platform_key": [] }],
@@ -95,7 +98,7 @@ pub fn document() -> Value {
 
 fn operation(route: &Route) -> Value {
     let is = about(route);
-    let public = matches!(is.tag, "Browser" | "Service");
+    let public = matches!(is.tag, "Browser" | "Providers" | "Service");
     let names: Vec<&str> = route
         .path
         .split('/')
@@ -165,6 +168,17 @@ fn operation(route: &Route) -> Value {
             "content": { "application/json": { "schema": reference(schema), "example": example } },
         });
     }
+    if is.id == "takeWebhook" {
+        operation["requestBody"] = json!({
+            "required": true,
+            "description": "In the provider's own words, with the signature in the provider's own header.",
+            "content": {
+                "application/json": { "schema": {} },
+                "application/cloudevents+json": { "schema": {} },
+                "application/cloudevents-batch+json": { "schema": {} },
+            },
+        });
+    }
     if is.id == "postKeys" {
         operation["requestBody"] = json!({
             "required": true,
@@ -187,6 +201,7 @@ fn success(description: &str, answer: &Answer) -> Value {
             "description": description,
             "content": { "application/json": { "schema": { "type": "object" } } },
         }),
+        Answer::Empty => json!({ "description": description }),
         Answer::Elsewhere => json!({
             "description": description,
             "headers": { "Location": { "schema": { "type": "string", "format": "uri" } } },
@@ -197,6 +212,7 @@ fn success(description: &str, answer: &Answer) -> Value {
 /// A refusal that has no words yet. A browser gets a page, and everybody else a problem.
 fn refused(tag: &str) -> Value {
     match tag {
+        "Providers" => json!({}),
         "Browser" => json!({ "content": { "text/html": { "schema": { "type": "string" } } } }),
         _ => json!({
             "content": { "application/problem+json": { "schema": reference("Problem") } },
@@ -491,6 +507,22 @@ fn about(route: &Route) -> Operation {
             "postKeys",
             "Takes the form with the keys of a provider without consent page.",
         ),
+        ("POST", "/hooks/{provider}/{tenant}") => Operation {
+            id: "takeWebhook",
+            tag: "Providers",
+            summary: "Takes a webhook of a provider, whose signature over the raw body is the proof.",
+            query: &[],
+            body: None,
+            answers: vec![
+                (200, "It is in our queue.", Answer::Empty),
+                (
+                    401,
+                    "The signature is not good, or its key is not set up.",
+                    Answer::Empty,
+                ),
+            ],
+            refuses: &[Code::NotFound, Code::PayloadTooLarge, Code::Internal],
+        },
         (method, path) => unreachable!("{method} {path} is a route and is not described here"),
     }
 }

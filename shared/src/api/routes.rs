@@ -18,7 +18,7 @@ const fn route(function: &'static str, method: &'static str, path: &'static str)
     }
 }
 
-pub const ROUTES: [Route; 26] = [
+pub const ROUTES: [Route; 27] = [
     route("api_default", "GET", "/health"),
     route("api_default", "GET", "/docs/errors"),
     route("api_default", "GET", "/api/v1/openapi.json"),
@@ -93,6 +93,7 @@ pub const ROUTES: [Route; 26] = [
     route("oauth_start", "GET", "/connect/{link}"),
     route("oauth_callback", "GET", "/oauth/cb/{provider}/{tenant}"),
     route("oauth_callback", "POST", "/oauth/cb/{provider}/{tenant}"),
+    route("hooks_intake", "POST", "/hooks/{provider}/{tenant}"),
 ];
 
 impl Route {

@@ -3,6 +3,7 @@
 
 pub mod budget;
 mod dependencies;
+pub mod hooks;
 pub mod outbox;
 pub mod push;
 pub mod refresh;

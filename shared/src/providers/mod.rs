@@ -2,6 +2,7 @@
 //! data cannot say about connecting, and one trait more for what the provider is used for. They only
 //! build requests and read responses. Nothing here can send.
 
+pub mod hooks;
 pub mod hubspot;
 pub mod mailchimp;
 pub mod paypal;
@@ -393,6 +394,11 @@ pub trait Provider: Send + Sync {
     /// then only the merchant can take it back, over there.
     fn revoke(&self, revocation: &Revocation) -> Option<Request> {
         let _ = revocation;
+        None
+    }
+
+    /// How the provider's webhooks are read. `None` for one that sends none, or none that we need.
+    fn hooks(&self) -> Option<&'static dyn hooks::Hooks> {
         None
     }
 

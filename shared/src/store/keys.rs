@@ -156,6 +156,15 @@ pub fn link(merchant: &MerchantId, connection: &ConnectionId, kind: &str, id: &s
     member(ledger(merchant, connection), format!("{kind}/{id}"))
 }
 
+/// What the provider of one connection says has changed there: things of one kind and id, to be pulled.
+pub fn changed(merchant: &MerchantId, connection: &ConnectionId, kind: &str, id: &str) -> Key {
+    let group = Group {
+        table: Table::Ledger,
+        pk: format!("{merchant}/{connection}/changed"),
+    };
+    member(group, format!("{kind}/{id}"))
+}
+
 /// The budget of calls to one connection's account. It stands apart from the connection's ledger, which
 /// is walked.
 pub fn budget(merchant: &MerchantId, connection: &ConnectionId) -> Key {

@@ -2,4 +2,5 @@
 //! there, what is the next step?
 
 pub mod budget;
+pub mod changed;
 pub mod push;

@@ -34,6 +34,8 @@ const START_SECONDS_MAX: u64 = 60;
 
 /// The app that every stand-in knows. It is no secret: it opens nothing but a stand-in.
 const CLIENT_ID: &str = "standin-client";
+/// With it the stand-ins sign their webhooks.
+pub const WEBHOOK_KEY: &str = "standin-webhook-key";
 const CLIENT_SECRET: &str = "standin-secret";
 
 /// A stack that is up.
@@ -130,10 +132,12 @@ impl Stack {
             let manifest = provider.manifest();
             let url = self.urls.provider(manifest.name);
             let mut secret = json!({ "environment": url });
-            for credential in manifest.credentials.iter().filter(|one| one.required) {
+            for credential in manifest.credentials {
                 secret[credential.member] = json!(match credential.member {
                     "client_id" => CLIENT_ID,
-                    _ => CLIENT_SECRET,
+                    "webhook_verifier" | "webhook_key" => WEBHOOK_KEY,
+                    _ if credential.required => CLIENT_SECRET,
+                    _ => continue,
                 });
             }
             let id = format!("{prefix}{}", manifest.name);

@@ -3,7 +3,9 @@
 
 mod fault;
 mod map;
+mod webhook;
 
+use super::hooks::Hooks;
 use super::{
     AccessLife, Account, Accounting, Category, ClientAuth, CodeFlow, Consent, Credential,
     Credentials, Dependency, DependencyKind, Document, Fault, Found, Grant, Hosts, Manifest,
@@ -79,6 +81,12 @@ pub static MANIFEST: Manifest = Manifest {
             member: "client_secret",
             variable: "QUICKBOOKS_CLIENT_SECRET",
             required: true,
+        },
+        // Without it, the provider's webhooks are refused.
+        Credential {
+            member: "webhook_verifier",
+            variable: "QUICKBOOKS_WEBHOOK_VERIFIER",
+            required: false,
         },
     ],
     consent: Consent::Code(CodeFlow {
@@ -187,6 +195,10 @@ fn answer(response: &Response) -> Result<Value, Fault> {
 impl Provider for QuickBooks {
     fn manifest(&self) -> &'static Manifest {
         &MANIFEST
+    }
+
+    fn hooks(&self) -> Option<&'static dyn Hooks> {
+        Some(&webhook::Webhooks)
     }
 
     fn account_requests(&self, site: &Site, grant: &Grant) -> Vec<Request> {

@@ -1,6 +1,9 @@
 //! Xero. Facts from <https://developer.xero.com/documentation/guides/oauth2/auth-flow>, its FAQ, and
 //! `xero-identity.yaml` of Xero's OpenAPI description.
 
+mod webhook;
+
+use super::hooks::Hooks;
 use super::{
     AccessLife, Account, Category, ClientAuth, CodeFlow, Consent, Credential, Credentials, Fault,
     Grant, Hosts, Manifest, Provider, Refresh, Revocation, Site, json_answer,
@@ -76,6 +79,12 @@ pub static MANIFEST: Manifest = Manifest {
             variable: "XERO_CLIENT_SECRET",
             required: true,
         },
+        // Without it, the provider's webhooks are refused.
+        Credential {
+            member: "webhook_key",
+            variable: "XERO_WEBHOOK_KEY",
+            required: false,
+        },
     ],
     consent: Consent::Code(CodeFlow {
         scopes: &[
@@ -118,6 +127,10 @@ fn consent_event(grant: &Grant) -> Option<String> {
 impl Provider for Xero {
     fn manifest(&self) -> &'static Manifest {
         &MANIFEST
+    }
+
+    fn hooks(&self) -> Option<&'static dyn Hooks> {
+        Some(&webhook::Webhooks)
     }
 
     fn account_requests(&self, site: &Site, grant: &Grant) -> Vec<Request> {
