@@ -11,6 +11,7 @@
 
 mod cell;
 mod explore;
+mod hooks;
 mod limits;
 mod links;
 mod refresh;

@@ -31,6 +31,8 @@ pub const RETURN_URL: &str = "https://shop.example/back";
 pub const SYNC_QUEUE: &str = "sync_quickbooks";
 /// How often others may go on while somebody sleeps.
 const SLEEP_TURNS: usize = 4;
+pub const HOOKS_QUEUE: &str = "hooks";
+pub const WEBHOOK_VERIFIER: &str = "the-verifier";
 pub const PLATFORM_KEY: &str = "the-platform-key";
 
 /// Random numbers that are the same for the same seed, today and with any later library
@@ -208,6 +210,7 @@ impl World {
             ("BUS_NAME", "bus"),
             ("QUEUE_SYNC_QUICKBOOKS_URL", SYNC_QUEUE),
             ("QUEUE_REFRESH_URL", "refresh"),
+            ("QUEUE_HOOKS_URL", HOOKS_QUEUE),
             ("SECRET_PLATFORM", "platform"),
             ("SECRET_VAULT", "vault"),
             ("SECRET_PROVIDER_PREFIX", "provider-"),
@@ -525,7 +528,8 @@ impl Secrets for World {
             "platform" => format!("{{\"platform_key\":\"{PLATFORM_KEY}\"}}"),
             "vault" => "{\"current\":\"1\",\"1\":\"root\"}".to_owned(),
             "provider-quickbooks" => format!(
-                "{{\"environment\":\"https://quickbooks.example\",\"client_id\":\"{}\",\"client_secret\":\"{}\"}}",
+                "{{\"environment\":\"https://quickbooks.example\",\"client_id\":\"{}\",\"client_secret\":\"{}\",\
+                 \"webhook_verifier\":\"{WEBHOOK_VERIFIER}\"}}",
                 quickbooks::DEFAULT_CLIENT_ID,
                 quickbooks::DEFAULT_CLIENT_SECRET
             ),
