@@ -14,6 +14,7 @@ mod bad_input;
 mod browser;
 mod configure;
 mod connect;
+mod hooks;
 mod kill;
 mod logs;
 mod manage;
@@ -36,7 +37,7 @@ type Test = fn(Arc<World>) -> BoxFuture<'static, ()>;
 
 /// In this order: secrets change before any connection needs them, the books of a killed run are read
 /// last but one, and the logs of all at the end.
-const TESTS: [(&str, Test); 12] = [
+const TESTS: [(&str, Test); 13] = [
     ("store", |world| Box::pin(store::test(world))),
     ("configure", |world| Box::pin(configure::test(world))),
     ("bad_input", |world| Box::pin(bad_input::test(world))),
@@ -45,6 +46,7 @@ const TESTS: [(&str, Test); 12] = [
     ("manage", |world| Box::pin(manage::test(world))),
     ("story", |world| Box::pin(story::test(world))),
     ("webhooks", |world| Box::pin(webhooks::test(world))),
+    ("hooks", |world| Box::pin(hooks::test(world))),
     ("rotation", |world| Box::pin(rotation::test(world))),
     ("refresh", |world| Box::pin(refresh::test(world))),
     ("kill", |world| Box::pin(kill::test(world))),

@@ -35,7 +35,7 @@ const START_SECONDS_MAX: u64 = 60;
 /// The app that every stand-in knows. It is no secret: it opens nothing but a stand-in.
 const CLIENT_ID: &str = "standin-client";
 /// With it the stand-ins sign their webhooks.
-pub const WEBHOOK_KEY: &str = "standin-webhook-key";
+const WEBHOOK_KEY: &str = "standin-webhook-key";
 const CLIENT_SECRET: &str = "standin-secret";
 
 /// A stack that is up.
@@ -189,6 +189,11 @@ impl Stack {
                 "The stand-in of {provider} does not answer at {url}: {error}"
             ))),
         }
+    }
+
+    /// Where the webhooks of `provider` are taken.
+    pub fn hooks_url(&self, provider: &str) -> String {
+        redirect_uri(&self.urls.api, provider).replace("/oauth/cb/", "/hooks/")
     }
 
     /// An output of the template.
