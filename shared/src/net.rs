@@ -27,6 +27,13 @@ impl Limits {
         body_bytes_max: 8 << 20,
         cut: false,
     };
+    /// For the question whose an access is, while somebody waits: with a call for tokens before it, it
+    /// must fit into the time of one request.
+    pub const ACCOUNT: Limits = Limits {
+        total: Duration::from_secs(8),
+        body_bytes_max: 1 << 20,
+        cut: false,
+    };
     /// For a developer's endpoint: only the beginning of the answer matters.
     pub const WEBHOOK: Limits = Limits {
         total: Duration::from_secs(20),

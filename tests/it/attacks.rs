@@ -13,7 +13,10 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use url::Url;
 
+/// Where neither came, and what to do then.
+const NEITHER: &str = "neither a consent nor a refusal; nothing was connected, go back to the shop";
 const ANOTHER_BROWSER: &str = "open the link again in this one";
 const START_AGAIN: &str = "start again";
 const TRY_AGAIN: &str = "go back";
@@ -74,6 +77,7 @@ async fn attack(world: Arc<World>, provider: &'static Provider) -> Outcome {
     browsers_and_states(&mut stage, &victim).await;
     let (id, stranger) = confirmations(&mut stage, &victim).await;
     accounts(&mut stage, &victim, &id, &stranger).await;
+    one_account_for_two(&mut stage).await;
     return_addresses(&mut stage, &victim).await;
     match provider.token {
         Some(_) => tokens(&mut stage).await,
@@ -145,6 +149,8 @@ impl Stage {
             .filter(|(key, row)| self.before.get(*key) != Some(*row))
             .map(|(key, _)| key)
             .chain(self.before.keys().filter(|key| !after.contains_key(*key)))
+            // What a refused import was given is kept for whoever brought the token, and for nobody else.
+            .filter(|(key, _)| !key.contains("/import/"))
             .collect();
         if !changed.is_empty() {
             self.fault(format!("one of {series:?} changed {changed:?}"));
@@ -245,6 +251,12 @@ async fn browsers_and_states(stage: &mut Stage, victim: &Shop) {
         callback,
         cookie,
     } = world.visit(victim).await;
+    let (own_name, _) = cookie.split_once('=').expect("a pair");
+    // Each start has a cookie of its own, so what another browser holds is tried under this name too.
+    let renamed = |other: &str| {
+        let (_, value) = other.split_once('=').expect("a pair");
+        format!("{own_name}={value}")
+    };
     let cookie = Some(cookie.as_str());
     let second = world.visit_by(victim, link.clone()).await;
     let stranger = stage.shop().await;
@@ -266,28 +278,36 @@ async fn browsers_and_states(stage: &mut Stage, victim: &Shop) {
     let refused = (403, ANOTHER_BROWSER);
     for (name, cookie) in [
         ("a callback without a cookie", None),
-        (
-            "a callback with an empty cookie",
-            Some("crossdock_connect="),
-        ),
-        (
-            "a callback with a made-up cookie",
-            Some("crossdock_connect=AAAA"),
-        ),
+        ("a callback with an empty cookie", Some(renamed("="))),
+        ("a callback with a made-up cookie", Some(renamed("=AAAA"))),
         (
             "a callback in another browser with the same link",
-            Some(second.cookie.as_str()),
+            Some(second.cookie.clone()),
+        ),
+        (
+            "the same under this start's name",
+            Some(renamed(&second.cookie)),
         ),
         (
             "a callback in another merchant's browser",
-            Some(other.cookie.as_str()),
+            Some(other.cookie.clone()),
+        ),
+        (
+            "the same under this start's name",
+            Some(renamed(&other.cookie)),
         ),
         (
             "a callback in the browser of another provider's consent",
-            Some(elsewhere_cookie.as_str()),
+            Some(elsewhere_cookie.clone()),
+        ),
+        (
+            "the same under this start's name",
+            Some(renamed(&elsewhere_cookie)),
         ),
     ] {
-        stage.callback(name, &callback, cookie, refused).await;
+        stage
+            .callback(name, &callback, cookie.as_deref(), refused)
+            .await;
     }
     stage
         .callback(
@@ -338,7 +358,7 @@ async fn browsers_and_states(stage: &mut Stage, victim: &Shop) {
     }
     // Parameters of a consent that are posted, and keys that stand in an address.
     let answer = match provider.token {
-        Some(_) => (403, "neither a consent nor a refusal"),
+        Some(_) => (403, NEITHER),
         None => (410, START_AGAIN),
     };
     stage
@@ -354,7 +374,7 @@ async fn browsers_and_states(stage: &mut Stage, victim: &Shop) {
         .await;
     if provider.token.is_some() {
         let name = "neither a code nor a refusal";
-        let answer = (403, "neither a consent nor a refusal");
+        let answer = (403, NEITHER);
         for empty in [callback.without("code"), callback.with("code", "")] {
             stage.callback(name, &empty, cookie, answer).await;
         }
@@ -499,9 +519,10 @@ async fn confirmations(stage: &mut Stage, victim: &Shop) -> (String, Shop) {
         live.body.clone()
     });
     stage.begin().await;
-    let reply = world.confirm(victim, &id, &confirmation).await;
-    let name = "a replayed confirmation";
-    stage.problem(name, reply, 422, pointer);
+    // It may be sent again, in case the answer was lost, and changes nothing.
+    let reply = world.ask_to_confirm(victim, &id, &confirmation).await;
+    let done = reply.status == 200 && reply.json()["continue_url"].is_null();
+    stage.holds("a replayed confirmation", done, || reply.body.clone());
     stage.settle().await;
     (id, stranger)
 }
@@ -561,6 +582,21 @@ async fn accounts(stage: &mut Stage, victim: &Shop, id: &str, stranger: &Shop) {
     let reply = world.post(&path, &body).await;
     let name = "an import of another merchant's account";
     stage.problem(name, reply, 409, "disconnect it there first");
+    // QuickBooks' stand-in does not show its tokens, and Salesforce tells where an account is only
+    // along with renewed ones.
+    if let Some(refresh) = tokens["refresh_token"].as_str()
+        && !["quickbooks", "salesforce"].contains(&stage.provider.name)
+    {
+        let grants = world.at(stage.provider, "grants", None).await;
+        let mut grants = grants.as_array().into_iter().flatten();
+        let unspent = grants.any(|grant| {
+            let alive = grant["refresh_tokens"].as_array().into_iter().flatten();
+            alive.into_iter().any(|token| token == refresh)
+        });
+        stage.holds("a refresh token that was not used up", unspent, || {
+            "a refused import has used the refresh token".to_owned()
+        });
+    }
 
     stage.settle().await;
     if stage.provider.token.is_some() {
@@ -614,6 +650,7 @@ async fn stolen_link(stage: &mut Stage) {
     let victim = stage.shop().await;
     let thief = stage.shop().await;
     let link = world.link(&victim).await;
+    let own = world.visit_by(&victim, link.clone()).await;
     let visit = world.visit_by(&thief, link).await;
     let back = world.bring(&visit.callback, Some(&visit.cookie)).await;
     if back.status != 303 {
@@ -631,6 +668,76 @@ async fn stolen_link(stage: &mut Stage) {
     let shown = world.connections(&thief).await;
     stage.holds(name, shown.is_empty(), || format!("{shown:?}"));
     stage.settle().await;
+
+    // He passes the address on to the victim, whose own session then confirms it.
+    let asked = world.ask_to_confirm(&victim, &id, &confirmation).await;
+    let asked = asked.expect(200).json();
+    let url: Url = asked["continue_url"]
+        .as_str()
+        .expect("a URL")
+        .parse()
+        .expect("a URL");
+    stage.begin().await;
+    let name = "a stolen link, passed on to its owner";
+    let (own_name, _) = visit.cookie.split_once('=').expect("a pair");
+    let (_, own_value) = own.cookie.split_once('=').expect("a pair");
+    let renamed = format!("{own_name}={own_value}");
+    for cookie in [None, Some(&*own.cookie), Some(&*renamed)] {
+        let reply = world.prove(&url, cookie).await;
+        stage.page(name, reply, 403, "in another browser");
+    }
+    let nothing = format!("{}/oauth/proof/nothing", world.stack.urls.api);
+    let reply = world
+        .open(&nothing.parse().expect("a URL"), Some(&own.cookie))
+        .await;
+    stage.page("a made-up proof", reply, 410, START_AGAIN);
+    let shown = world.connections(&victim).await;
+    let pending = shown.len() == 1 && shown[0]["status"] == "pending";
+    stage.holds(name, pending, || format!("{shown:?}"));
+    stage.settle().await;
+}
+
+/// Two merchants come with one account, and the one that began first is slow: an account is live at one
+/// of them at most, and waits for nobody.
+async fn one_account_for_two(stage: &mut Stage) {
+    let world = stage.world.clone();
+    let slow = stage.shop().await;
+    let quick = Shop {
+        account: slow.account.clone(),
+        ..stage.shop().await
+    };
+    // Once as a new connection, once as one that was given up and is taken up again.
+    for round in ["a slow confirmation", "a slow confirmation of a reconnect"] {
+        let (id, confirmation) = world.pending(&slow).await;
+        let other = world.connect(&quick).await;
+        let asked = world.ask_to_confirm(&slow, &id, &confirmation).await;
+        let asked = asked.expect(200).json();
+        let url: Url = asked["continue_url"]
+            .as_str()
+            .expect("a URL")
+            .parse()
+            .expect("a URL");
+        let cookie = world
+            .browser_of(&confirmation)
+            .expect("a browser brought it");
+        stage.begin().await;
+        let reply = world.prove(&url, Some(&cookie)).await;
+        stage.page(round, reply, 409, "disconnect it there first");
+        stage.settle().await;
+        // What the quick one gives up is free for the slow one, and then for nobody else.
+        world.disconnect(&quick, &other).await;
+        let reply = world.prove(&url, Some(&cookie)).await;
+        stage.holds("an account that is free again", reply.status == 303, || {
+            reply.body
+        });
+        let visit = world.visit(&quick).await;
+        stage.begin().await;
+        let taken = (409, "disconnect it there first");
+        let cookie = Some(visit.cookie.as_str());
+        stage.callback(round, &visit.callback, cookie, taken).await;
+        stage.settle().await;
+        world.disconnect(&slow, &id).await;
+    }
 }
 
 /// Addresses to which a confirmation must not travel.
@@ -660,6 +767,12 @@ async fn return_addresses(stage: &mut Stage, victim: &Shop) {
         format!("{receiver}/connected#https://attacker.example"),
         format!("{receiver}/connected?"),
         format!("{receiver}/connected#"),
+        // The same place, written otherwise than it was registered.
+        format!("{receiver}/connected")
+            .to_uppercase()
+            .replace("/CONNECTED", "/connected"),
+        format!("{receiver}/./connected"),
+        format!(" {receiver}/connected"),
         "http://example.com/x".to_owned(),
         "https://10.0.0.1/x".to_owned(),
         "https://169.254.169.254/x".to_owned(),

@@ -232,7 +232,7 @@ impl World {
     pub async fn start(&self, link: &Url) -> (Url, String) {
         let reply = self.open(link, None).await;
         let set = reply.header(SET_COOKIE.as_str());
-        for part in ["HttpOnly", "SameSite=Lax", "Path=/oauth/cb"] {
+        for part in ["HttpOnly", "SameSite=Lax", "Path=/oauth"] {
             assert!(set.contains(part), "{part} is not in {set}: {reply:?}");
         }
         let cookie = set.split(';').next().expect("a pair").to_owned();
@@ -299,14 +299,25 @@ impl World {
             .map(|cookie| (COOKIE.as_str(), *cookie))
             .collect();
         let url = callback.url.as_str();
-        let Some(form) = &callback.form else {
-            return self.send(Method::GET, url, &headers, None).await;
+        let reply = match &callback.form {
+            None => self.send(Method::GET, url, &headers, None).await,
+            Some(form) => {
+                headers.push((CONTENT_TYPE.as_str(), FORM.1));
+                let body = url::form_urlencoded::Serializer::new(String::new())
+                    .extend_pairs(form)
+                    .finish();
+                self.send(Method::POST, url, &headers, Some(body)).await
+            }
         };
-        headers.push((CONTENT_TYPE.as_str(), FORM.1));
-        let body = url::form_urlencoded::Serializer::new(String::new())
-            .extend_pairs(form)
-            .finish();
-        self.send(Method::POST, url, &headers, Some(body)).await
+        // Which browser holds which confirmation, for when the backend confirms it.
+        if let (303, Some(cookie)) = (reply.status, cookie) {
+            let location = reply.location();
+            let mut parameters = location.query_pairs();
+            if let Some((_, confirmation)) = parameters.find(|(name, _)| name == "confirmation") {
+                self.remember_browser(&confirmation, cookie);
+            }
+        }
+        reply
     }
 
     /// The connection and the confirmation that a finished consent hands to the backend's page.
@@ -319,8 +330,51 @@ impl World {
         (query(&url, "connection_id"), confirmation)
     }
 
-    /// The backend shows a confirmation.
+    /// The backend shows a confirmation, and its user's browser follows. Returns the connection as it is
+    /// then, or the refusal.
     pub async fn confirm(&self, shop: &Shop, id: &str, confirmation: &str) -> Reply {
+        let reply = self.ask_to_confirm(shop, id, confirmation).await;
+        if reply.status != 200 {
+            return reply;
+        }
+        if let Some(url) = reply.json()["continue_url"].as_str() {
+            let url: Url = url.parse().expect("a URL");
+            let cookie = self.browser_of(confirmation).expect("a browser brought it");
+            let back = self.prove(&url, Some(&cookie)).await;
+            if back.status != 303 {
+                return back;
+            }
+            let at = back.location();
+            assert!(at.as_str().starts_with(&self.stack.urls.receiver), "{at}");
+            assert_eq!(query(&at, "connection_id"), id);
+            assert_ne!(query(&at, "status"), "pending");
+            assert!(!at.as_str().contains(confirmation), "{at}");
+        }
+        let category = shop.provider.category;
+        let path = format!(
+            "/api/v1/integrations/{category}/{id}?merchant_id={}",
+            shop.merchant
+        );
+        self.get(&path).await
+    }
+
+    /// The merchant gives a connection up.
+    pub async fn disconnect(&self, shop: &Shop, id: &str) {
+        let category = shop.provider.category;
+        let path = format!("/api/v1/integrations/{category}/{id}/disconnect");
+        // Some stand-ins of keys have nothing to give back.
+        let body = json!({ "merchant_id": shop.merchant });
+        self.post(&path, &body).await.expect(200);
+    }
+
+    /// A browser at the address to which the backend sends its user.
+    pub async fn prove(&self, url: &Url, cookie: Option<&str>) -> Reply {
+        self.secret(url.path().rsplit('/').next().expect("a last segment"));
+        self.open(url, cookie).await
+    }
+
+    /// The backend shows a confirmation.
+    pub async fn ask_to_confirm(&self, shop: &Shop, id: &str, confirmation: &str) -> Reply {
         let category = shop.provider.category;
         let path = format!("/api/v1/integrations/{category}/{id}/confirm");
         let body = json!({ "merchant_id": shop.merchant, "confirmation": confirmation });
@@ -352,6 +406,10 @@ pub fn page_fault(reply: &Reply, status: u16, advice: &str) -> Option<String> {
             "the type",
         ),
         (reply.header("cache-control") == "no-store", "no-store"),
+        (
+            reply.header("referrer-policy") == "no-referrer",
+            "no referrer",
+        ),
         (
             reply
                 .header("content-security-policy")

@@ -42,8 +42,29 @@ async fn of_one(world: Arc<World>, provider: &'static Provider, secret: String) 
         None => mistyped(&world, provider).await,
     }
     connected_twice(&world, &shop, &id).await;
+    side_by_side(&world, provider).await;
     repaired(&world, &shop, &id, &secret).await;
     id
+}
+
+/// One browser that has begun two connections finishes the one and the other.
+async fn side_by_side(world: &World, provider: &'static Provider) {
+    let mut begun = Vec::new();
+    let mut cookies = Vec::new();
+    for _ in 0..2 {
+        let shop = world.shop_at(provider, "side-by-side").await;
+        let link = world.link(&shop).await;
+        let (at, cookie) = world.start(&link).await;
+        begun.push((shop, at));
+        cookies.push(cookie);
+    }
+    let cookies = cookies.join("; ");
+    for (shop, at) in begun {
+        let callback = world.approve(&shop, &at).await;
+        let back = world.bring(&callback, Some(&cookies)).await.expect(303);
+        let (id, confirmation) = world.brought_back(&back);
+        world.confirm(&shop, &id, &confirmation).await.expect(200);
+    }
 }
 
 async fn good_way(world: &World, provider: &'static Provider) -> (Shop, String) {
@@ -157,6 +178,13 @@ async fn connected_twice(world: &World, shop: &Shop, id: &str) {
 async fn repaired(world: &World, shop: &Shop, id: &str, secret: &str) {
     let (name, category) = (shop.provider.name, shop.provider.category);
     world.endpoint_with(shop, &[LOST], secret).await;
+    let at = async |last: &str| {
+        let path = format!("/api/v1/integrations/{category}/{id}/{last}");
+        let body = json!({ "merchant_id": shop.merchant });
+        world.post(&path, &body).await.expect(200).json()
+    };
+    // What the merchant stopped stays stopped through it all.
+    assert_eq!(at("pause").await["status"], "paused");
     let account = json!({ "account": shop.account.id });
     world.at(shop.provider, "revoke", Some(account)).await;
     // The second set of tokens is in use.
@@ -192,10 +220,12 @@ async fn repaired(world: &World, shop: &Shop, id: &str, secret: &str) {
         still[0]["status"], "reauth_required",
         "until it is confirmed"
     );
-    let live = world.confirm(&shop, id, &confirmation).await;
-    let live = live.expect(200).json();
+    let again = world.confirm(&shop, id, &confirmation).await;
+    let again = again.expect(200).json();
+    assert_eq!(again["status"], "paused", "{name}: nobody has resumed it");
+    assert_eq!(again["trouble"], json!(null), "{name}");
+    let live = at("resume").await;
     assert_eq!(live["status"], "live", "{name}");
-    assert_eq!(live["trouble"], json!(null), "{name}");
     if shop.provider.renews {
         // A token that ended before its time is renewed at its next use, and nobody is called.
         let account = json!({ "account": shop.account.id });

@@ -15,10 +15,12 @@ mod browser;
 mod configure;
 mod connect;
 mod hooks;
+mod imports;
 mod kill;
 mod logs;
 mod manage;
 mod providers;
+mod records;
 mod refresh;
 mod rotation;
 mod store;
@@ -37,13 +39,15 @@ type Test = fn(Arc<World>) -> BoxFuture<'static, ()>;
 
 /// In this order: secrets change before any connection needs them, the books of a killed run are read
 /// last but one, and the logs of all at the end.
-const TESTS: [(&str, Test); 13] = [
+const TESTS: [(&str, Test); 15] = [
     ("store", |world| Box::pin(store::test(world))),
     ("configure", |world| Box::pin(configure::test(world))),
     ("bad_input", |world| Box::pin(bad_input::test(world))),
     ("connect", |world| Box::pin(connect::test(world))),
     ("attacks", |world| Box::pin(attacks::test(world))),
+    ("imports", |world| Box::pin(imports::test(world))),
     ("manage", |world| Box::pin(manage::test(world))),
+    ("records", |world| Box::pin(records::test(world))),
     ("story", |world| Box::pin(story::test(world))),
     ("webhooks", |world| Box::pin(webhooks::test(world))),
     ("hooks", |world| Box::pin(hooks::test(world))),

@@ -208,8 +208,14 @@ async fn killed(
         .await
         .expect("a host");
     holder.start(1).await.expect("the process");
-    holder.give(vec![connected.due()]);
+    let number = holder.give(vec![connected.due()])[0];
     wait("the holder is in its call", async || {
+        if let Some(outcome) = holder.outcome(number) {
+            panic!(
+                "{provider}: it ended before: {outcome:?}\n{}",
+                holder.logged()
+            );
+        }
         let rules = world.control(base, "faults", None).await.json();
         let mine = |rule: &&Value| rule["match"]["body_contains"] == encoded.as_str();
         let rules = rules.as_array().into_iter().flatten();

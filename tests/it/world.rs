@@ -22,6 +22,8 @@ pub struct World {
     pub http: reqwest::Client,
     /// What must never be in a log: filled by the tests as they learn it.
     pub secrets: Mutex<BTreeSet<String>>,
+    /// The cookie of the browser that brought each confirmation.
+    browsers: Mutex<BTreeMap<String, String>>,
     next: AtomicU64,
 }
 
@@ -93,6 +95,7 @@ impl World {
             stack,
             http,
             secrets: Mutex::default(),
+            browsers: Mutex::default(),
             next: AtomicU64::new(1),
         }
     }
@@ -261,6 +264,17 @@ impl World {
             }
         }
         found
+    }
+
+    /// Notes with which cookie a confirmation was brought back.
+    pub fn remember_browser(&self, confirmation: &str, cookie: &str) {
+        let mut browsers = self.browsers.lock().expect("no test panics here");
+        browsers.insert(confirmation.to_owned(), cookie.to_owned());
+    }
+
+    pub fn browser_of(&self, confirmation: &str) -> Option<String> {
+        let browsers = self.browsers.lock().expect("no test panics here");
+        browsers.get(confirmation).cloned()
     }
 
     /// A number that no other test has.

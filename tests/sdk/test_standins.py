@@ -53,7 +53,7 @@ XERO_SCOPE = "openid offline_access accounting.settings.read accounting.contacts
 class Xero:
     """The vendor's client, which keeps its token where it is told to."""
 
-    def __init__(self, vendor, monkeypatch, account=None):
+    def __init__(self, vendor, monkeypatch, account=None, scope=XERO_SCOPE):
         base = vendor.base
         monkeypatch.setattr(TokenApi, "refresh_token_url", f"{base}/connect/token")
         monkeypatch.setattr(TokenApi, "revoke_token_url", f"{base}/connect/revocation")
@@ -62,7 +62,7 @@ class Xero:
             response_type="code",
             client_id=vendor.client_id,
             redirect_uri=vendor.redirect,
-            scope=XERO_SCOPE,
+            scope=scope,
             state="st",
         )
         form = {
@@ -104,7 +104,8 @@ class Xero:
 
 def test_xero_tenants(vendor, monkeypatch):
     xero = vendor("xero")
-    first, second, _ = xero.accounts()
+    # Those that are always there come first.
+    first, second = xero.accounts()[:2]
     one = Xero(xero, monkeypatch, first)
     two = Xero(xero, monkeypatch, second)
     assert {tenant.tenant_id for tenant in one.identity.get_connections()} == {first, second}

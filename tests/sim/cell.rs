@@ -203,7 +203,8 @@ pub fn config() -> Config {
     ])
 }
 
-pub const CREDENTIALS: &str = "{\"environment\":\"https://vendor.example\",\"client_id\":\"id\",\"client_secret\":\"secret\"}";
+pub const CREDENTIALS: &str =
+    "{\"environment\":\"http://localhost:1\",\"client_id\":\"id\",\"client_secret\":\"secret\"}";
 
 /// A live connection of `name`, as the connect flow leaves it.
 pub async fn connection(ctx: &Ctx, name: &str, number: usize) -> Connection {
@@ -233,6 +234,8 @@ pub async fn connection(ctx: &Ctx, name: &str, number: usize) -> Connection {
         }),
         previous: None,
         consent: None,
+        confirmed: None,
+        paused: false,
         lease: None,
         fence: 0,
         next_refresh_at: Some(now),

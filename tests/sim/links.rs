@@ -1,12 +1,18 @@
-//! Links, consents and confirmations end after half an hour, also while their rows still stand: the
+//! Links, where they lead, and what their pages say. Links, consents and confirmations end after half
+//! an hour, also while their rows still stand: the
 //! table deletes what has ended some time later.
 
-use crate::run::{alone, consent, finish, link, merchant, register};
-use crate::world::World;
+use crate::run::{alone, confirm, consent, cookies, finish, link, merchant, prove, register};
+use crate::world::{PLATFORM_KEY, PUBLIC_URL, RETURN_URL, World};
+use crossdock::api::{Request, Response, connect_pages, integrations};
 use crossdock::ctx::Ctx;
 use crossdock::error::{Code, Result};
 use crossdock::oauth::connect::{self, LINK_LIFE};
+use crossdock::oauth::tenant;
+use crossdock::providers::provider;
 use crossdock::store::{Item, Store, Table};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 const LIFE: Duration = Duration::from_secs(LINK_LIFE.num_seconds().unsigned_abs());
@@ -86,11 +92,144 @@ fn a_confirmation_ends() {
             let callback = consent(world, ctx, &link(ctx).await).await;
             finish(ctx, callback).await.unwrap()
         },
-        async |ctx, (id, confirmation)| {
-            connect::confirm(ctx, &merchant(), &id, &confirmation)
-                .await
-                .map(drop)
-        },
+        async |ctx, (id, confirmation)| confirm(ctx, &id, &confirmation).await.map(drop),
         Code::ValidationFailed,
     );
+}
+
+#[test]
+fn a_proof_ends_with_its_confirmation() {
+    ends(
+        async |world, ctx| {
+            let callback = consent(world, ctx, &link(ctx).await).await;
+            let cookies = cookies(&callback);
+            let (id, confirmation) = finish(ctx, callback).await.unwrap();
+            (confirm(ctx, &id, &confirmation).await.unwrap(), cookies)
+        },
+        async |ctx, (url, cookies)| prove(ctx, &url, &cookies).await.map(drop),
+        Code::LinkExpired,
+    );
+}
+
+/// An address has many spellings that a parser takes for one, and was registered in one.
+#[test]
+fn a_return_address_is_compared_to_the_letter() {
+    let (world, ctx) = fresh();
+    let manifest = provider("quickbooks").unwrap().manifest();
+    let owner = merchant();
+    let ask = |address: &str| {
+        let link = connect::create_link(&ctx, &owner, manifest, address.to_owned(), None);
+        alone(link).map(drop)
+    };
+    ask(RETURN_URL).unwrap();
+    let before = alone(stored(&world));
+    for other in [
+        "HTTPS://shop.example/back",
+        "https://SHOP.example/back",
+        "https://shop.example:443/back",
+        "https://shop.example/./back",
+        "https://shop.example/x/../back",
+        "https://shop.example/b%61ck",
+        "https:shop.example/back",
+        "https://shop.example\\back",
+        " https://shop.example/back",
+        "https://shop.example/back\n",
+        "https://shop.example/ba\tck",
+        "https://shop.example/back/",
+        "https://shop.example/Back",
+    ] {
+        let refused = ask(other).unwrap_err();
+        assert_eq!(refused.code(), Code::ValidationFailed, "{other:?}");
+        assert_eq!(refused.fields()[0].pointer, "#/return_url", "{other:?}");
+    }
+    assert_eq!(alone(stored(&world)), before);
+}
+
+fn header<'a>(response: &'a Response, name: &str) -> &'a str {
+    let mut headers = response.headers.iter().filter(|(one, _)| *one == name);
+    let (_, value) = headers.next().expect(name);
+    assert!(headers.next().is_none(), "{name} stands twice");
+    value
+}
+
+/// What carries a secret is kept by nobody, and what the browser may do on a page is written on it.
+#[test]
+fn links_and_pages_are_for_one_pair_of_eyes() {
+    let (_, ctx) = fresh();
+    let body = json!({ "merchant_id": merchant(), "return_url": RETURN_URL });
+    let path = "/api/v1/integrations/email-marketing/sendgrid/connect";
+    let request = Request {
+        method: "POST".to_owned(),
+        path: path.to_owned(),
+        bearer: Some(PLATFORM_KEY.into()),
+        body: body.to_string().into_bytes(),
+        ..Request::default()
+    };
+    let made = alone(integrations::handle(&ctx, &request)).unwrap();
+    assert_eq!(header(&made, "cache-control"), "no-store");
+
+    let link: Value = serde_json::from_str(&made.body).unwrap();
+    let path = link["url"].as_str().unwrap().strip_prefix(PUBLIC_URL);
+    let open = Request {
+        method: "GET".to_owned(),
+        path: path.unwrap().to_owned(),
+        ..Request::default()
+    };
+    let form = alone(connect_pages::start(&ctx, &open)).unwrap();
+    assert_eq!(header(&form, "cache-control"), "no-store");
+    assert_eq!(header(&form, "referrer-policy"), "no-referrer");
+    let policy: Vec<&str> = header(&form, "content-security-policy")
+        .split("; ")
+        .collect();
+    assert!(policy.contains(&"default-src 'none'"), "{policy:?}");
+    // Some browsers judge where a posted form is sent on to as well.
+    assert!(
+        policy.contains(&"form-action 'self' https://shop.example"),
+        "{policy:?}"
+    );
+
+    let part = |before: &str| {
+        let rest = form.body.split_once(before).expect(before).1;
+        rest.split('"').next().unwrap().to_owned()
+    };
+    let state = part("name=\"state\" value=\"");
+    let cookie = header(&form, "set-cookie").split(';').next().unwrap();
+    let (name, value) = cookie.split_once('=').unwrap();
+    let mut sent = url::form_urlencoded::Serializer::new(String::new());
+    sent.append_pair("state", &state)
+        .append_pair("api_key", "a b");
+    let callback = Request {
+        method: "POST".to_owned(),
+        path: format!("/oauth/cb/sendgrid/{}", tenant(PUBLIC_URL)),
+        cookies: BTreeMap::from([(name.to_owned(), value.to_owned())]),
+        body: sent.finish().into_bytes(),
+        ..Request::default()
+    };
+    let page = alone(connect_pages::callback(&ctx, &callback)).unwrap();
+    assert_eq!(page.status, 422);
+    assert_eq!(header(&page, "referrer-policy"), "no-referrer");
+    for words in [
+        "API key is missing or is not one",
+        "go back and send the form again",
+    ] {
+        assert!(page.body.contains(words), "{}", page.body);
+    }
+}
+
+#[test]
+fn a_browser_that_brings_nothing_is_told_what_to_do() {
+    let (world, ctx) = fresh();
+    let callback = alone(async {
+        let mut callback = consent(&world, &ctx, &link(&ctx).await).await;
+        callback.parameters.remove("code");
+        callback
+    });
+    let refused = alone(finish(&ctx, callback)).unwrap_err();
+    assert_eq!(refused.code(), Code::AuthorizationRefused);
+    for words in [
+        "neither a consent nor a refusal",
+        "go back to the shop and start again",
+    ] {
+        assert!(refused.detail().contains(words), "{refused}");
+    }
 }

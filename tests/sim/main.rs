@@ -10,8 +10,11 @@
 )]
 
 mod cell;
+mod disconnect;
 mod explore;
+mod health;
 mod hooks;
+mod ledger;
 mod limits;
 mod links;
 mod refresh;

@@ -5,7 +5,7 @@ use crate::cell::{rows, start, stored, stored_refresh, token_answer};
 use crate::run::alone;
 use crate::world::{Dice, turn};
 use async_trait::async_trait;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use crossdock::bus::{Bus, Entry};
 use crossdock::ctx::{Clock, Ctx};
 use crossdock::engine::rotation::{self, Rotation};
@@ -264,6 +264,11 @@ async fn beginning() -> (Memory, Vec<ConnectionId>) {
         let other = Write::put(key, Condition::Absent, &json!({})).unwrap();
         world.memory.write(other).await.unwrap();
     }
+    // One whose key was made under a root key that nobody has: it must not keep the others.
+    let mut lost = made(&ctx, "hubspot", CONNECTIONS).await;
+    lost.key.as_mut().unwrap().root = "0".to_owned();
+    let stored = connection::store(&ctx, &mut lost, None, Along::default()).await;
+    assert!(stored.unwrap());
     (world.memory.clone(), ids)
 }
 
@@ -306,10 +311,14 @@ fn rotate(memory: &Memory, ids: &[ConnectionId], fails: Option<(u32, bool)>) -> 
         Process::ctx(&world, ROOT, false),
     );
     let mut renewed = BTreeSet::new();
+    let mut pause = 0;
     for steps in 0.. {
         assert!(steps < 60, "the rotation does not come to an end");
         let next = world.state().queue.pop_front();
         let Some(message) = next else { break };
+        if message.body.contains("retire") {
+            pause += i64::from(message.delay_seconds);
+        }
         // A renewal by a process that knows the old ring alone falls between the calls of each step.
         let id = &ids[steps % (ids.len() - 1)];
         let connection = stored(&world.memory, id);
@@ -324,6 +333,9 @@ fn rotate(memory: &Memory, ids: &[ConnectionId], fails: Option<(u32, bool)>) -> 
     let ring: Value = serde_json::from_str(&world.state().ring).unwrap();
     assert_eq!(ring["current"], "2");
     assert_eq!(ring.get("1"), None, "the old root key is forgotten");
+    // A consent that was begun under the old one has ended by then.
+    let life = crossdock::oauth::connect::LINK_LIFE;
+    assert!(TimeDelta::seconds(pause) >= life, "{pause} s");
     let fresh = Process::ctx(&world, &world.state().ring.clone(), false);
     let after = ciphertexts(&world.memory, ids);
     for id in ids {

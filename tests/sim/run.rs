@@ -7,7 +7,7 @@ use chrono::TimeDelta;
 use crossdock::api::auth::Merchant;
 use crossdock::api::{self, events};
 use crossdock::ctx::Ctx;
-use crossdock::engine::{outbox, push};
+use crossdock::engine::{outbox, push, resync};
 use crossdock::error::Code;
 use crossdock::model::event::RecordKind;
 use crossdock::model::ids::{ConnectionId, MerchantId};
@@ -16,7 +16,7 @@ use crossdock::oauth::connection::{self, Status};
 use crossdock::oauth::{connect, manage, tenant};
 use crossdock::providers::provider;
 use crossdock::store::{Condition, Store, Table, Write, keys};
-use crossdock::sync::push::{Link, LinkState};
+use crossdock::sync::push::{Link, LinkState, Open};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use rust_decimal::Decimal;
@@ -61,10 +61,10 @@ pub async fn set_up(world: &World, ctx: &Ctx) -> ConnectionId {
 async fn connect(world: &World, ctx: &Ctx) -> ConnectionId {
     let link = link(ctx).await;
     let callback = consent(world, ctx, &link).await;
+    let cookies = cookies(&callback);
     let (id, confirmation) = finish(ctx, callback).await.unwrap();
-    connect::confirm(ctx, &merchant(), &id, &confirmation)
-        .await
-        .unwrap();
+    let url = confirm(ctx, &id, &confirmation).await.unwrap();
+    prove(ctx, &url, &cookies).await.unwrap();
     id
 }
 
@@ -78,11 +78,38 @@ pub async fn set_up_as(
     register_as(world, ctx, merchant).await;
     let link = link_of(ctx, merchant).await;
     let callback = consent_to(world, ctx, &link, realm).await;
+    let cookies = cookies(&callback);
     let (id, confirmation) = finish(ctx, callback).await.unwrap();
-    connect::confirm(ctx, merchant, &id, &confirmation)
-        .await
-        .unwrap();
+    let confirmed = connect::confirm(ctx, merchant, &id, &confirmation).await;
+    let url = confirmed.unwrap().continue_url.expect("it is not live yet");
+    prove(ctx, &url, &cookies).await.unwrap();
     id
+}
+
+/// What the browser that brings `callback` holds.
+pub fn cookies(callback: &connect::Callback) -> BTreeMap<String, String> {
+    let name = connect::cookie_name(&callback.parameters["state"]);
+    BTreeMap::from([(name, callback.cookie.clone().unwrap())])
+}
+
+/// Where the backend sends its user after it has confirmed what that user brought.
+pub async fn confirm(
+    ctx: &Ctx,
+    id: &ConnectionId,
+    confirmation: &str,
+) -> crossdock::error::Result<Url> {
+    let confirmed = connect::confirm(ctx, &merchant(), id, confirmation).await?;
+    Ok(confirmed.continue_url.expect("it is not live yet"))
+}
+
+/// The browser follows.
+pub async fn prove(
+    ctx: &Ctx,
+    url: &Url,
+    cookies: &BTreeMap<String, String>,
+) -> crossdock::error::Result<Url> {
+    let secret = url.path().rsplit('/').next().unwrap();
+    connect::prove(ctx, secret, cookies).await
 }
 
 /// Registers the merchant with us, and us with the provider.
@@ -114,7 +141,7 @@ pub async fn link(ctx: &Ctx) -> String {
 }
 
 async fn link_of(ctx: &Ctx, merchant: &MerchantId) -> String {
-    let back: Url = RETURN_URL.parse().unwrap();
+    let back = RETURN_URL.to_owned();
     let manifest = provider("quickbooks").unwrap().manifest();
     let link = connect::create_link(ctx, merchant, manifest, back, None)
         .await
@@ -230,15 +257,18 @@ fn outbox_rows(world: &World) -> Vec<Notice> {
     page.items.iter().map(|item| item.read().unwrap()).collect()
 }
 
-enum Job {
+pub enum Job {
     Accept(Vec<usize>),
     Relay,
+    /// Somebody asks for everything to be read again.
+    Resync,
     Push(Vec<Notice>),
 }
 
 enum Done {
     Accepted(Vec<usize>),
     Relayed,
+    Asked,
     Pushed(Vec<Notice>),
 }
 
@@ -254,7 +284,9 @@ pub struct Run {
     connection: ConnectionId,
     shop: Shop,
     /// Events that are still to be sent.
-    unsent: Vec<usize>,
+    pub unsent: Vec<usize>,
+    /// Whether the ledger holds rows from before there was anything that points to them.
+    pub old_rows: bool,
     accepted: BTreeSet<String>,
     tasks: Vec<Task>,
     started: usize,
@@ -268,6 +300,7 @@ impl Run {
         let shop = shop(&mut world.state().dice);
         Run {
             unsent: (0..shop.events.len()).collect(),
+            old_rows: false,
             world,
             ctx,
             connection,
@@ -286,7 +319,7 @@ impl Run {
         self.world.state().dice.per_mille(chance)
     }
 
-    fn start(&mut self, job: Job) {
+    pub fn start(&mut self, job: Job) {
         let (ctx, world) = (self.ctx.clone(), self.world.clone());
         self.started += 1;
         let id = self.started;
@@ -325,6 +358,19 @@ impl Run {
                 }
                 .boxed()
             }
+            Job::Resync => {
+                world.note(|| format!("#{id} asks for a resync"));
+                let connection = self.connection.clone();
+                async move {
+                    if let Ok((_, connection)) =
+                        connection::load(&ctx, &merchant(), &connection).await
+                    {
+                        let _ = resync::start(&ctx, &connection, None, None).await;
+                    }
+                    Done::Asked
+                }
+                .boxed()
+            }
             Job::Push(notices) => {
                 let notices = notices.clone();
                 world.note(|| {
@@ -348,17 +394,19 @@ impl Run {
     }
 
     /// A process dies: its future is gone, and what it held comes again.
-    fn crash(&mut self, position: usize) {
+    pub fn crash(&mut self, position: usize) {
         let task = self.tasks.swap_remove(position);
         self.world.note(|| format!("#{} dies", task.id));
+        self.check_open().unwrap();
         match task.job {
             Job::Accept(indexes) => self.unsent.extend(indexes),
-            Job::Relay => {}
+            Job::Relay | Job::Resync => {}
             Job::Push(notices) => self.back_to_queue(notices, VISIBILITY),
         }
     }
 
     fn finish(&mut self, task: Task, done: Done, troubled: bool) {
+        self.check_open().unwrap();
         self.world.note(|| format!("#{} is done", task.id));
         match (task.job, done) {
             (Job::Accept(indexes), Done::Accepted(again)) => {
@@ -545,8 +593,32 @@ impl Run {
             if self.per_mille(meddling) {
                 self.meddle();
             }
+            if self.per_mille(3) {
+                self.start(Job::Resync);
+            }
         }
         self.drain();
+        self.finish_resync();
+    }
+
+    /// Whoever asked for a resync and heard of a failure asks again; then it comes to its end.
+    pub fn finish_resync(&mut self) {
+        let connection = self.connection();
+        if let Ok(last) = alone(resync::last(&self.ctx, &connection))
+            && last.state == resync::State::Running
+        {
+            self.world.advance(Duration::from_secs(60));
+            self.whole(Job::Resync);
+            self.drain();
+            let last = alone(resync::last(&self.ctx, &connection)).unwrap();
+            assert_eq!(last.state, resync::State::Done, "{last:?}");
+        }
+    }
+
+    pub fn connection(&self) -> connection::Connection {
+        alone(connection::load(&self.ctx, &merchant(), &self.connection))
+            .unwrap()
+            .1
     }
 
     pub fn drain(&mut self) {
@@ -715,9 +787,14 @@ impl Run {
                 kind: RecordKind::Order,
                 id: id.clone(),
             };
-            let link = Link::default().wait(&record, None, 1, self.ctx.now());
-            let key = keys::link(&merchant(), &self.connection, "order", &id);
-            let write = Write::put(key, Condition::Absent, &link.unwrap()).unwrap();
+            let group = keys::waiting(&merchant(), &self.connection);
+            let open = Open {
+                record,
+                order_id: None,
+                code: None,
+            };
+            let key = keys::open(group, "order", &id);
+            let write = Write::put(key, Condition::Absent, &open).unwrap();
             self.world
                 .memory
                 .write(write)
@@ -744,27 +821,49 @@ impl Run {
         }
     }
 
-    fn whole(&mut self, job: Job) {
+    pub fn whole(&mut self, job: Job) {
         self.start(job);
         self.only_task(&mut 0, None);
     }
 
-    fn publish_all(&mut self) {
+    pub fn publish_all(&mut self) {
         let rows = outbox_rows(&self.world);
         for result in alone(outbox::publish(&self.ctx, &rows)) {
             result.unwrap();
         }
     }
 
-    fn receive_all(&mut self) -> Vec<Notice> {
+    pub fn receive_all(&mut self) -> Vec<Notice> {
         let messages = std::mem::take(&mut self.world.state().queue);
         messages.into_iter().map(|message| message.notice).collect()
     }
 
-    fn relay_and_push(&mut self) {
+    pub fn relay_and_push(&mut self) {
         self.publish_all();
         let notices = self.receive_all();
         self.whole(Job::Push(notices));
+    }
+
+    /// Starts a job and polls it at most `polls` times. Returns whether it is over by then; else it stands
+    /// still until the rest is drained.
+    pub fn begin(&mut self, job: Job, polls: usize) -> bool {
+        self.start(job);
+        for _ in 0..polls {
+            self.world.advance(Duration::from_millis(5));
+            let last = self.tasks.len() - 1;
+            let mut context = Context::from_waker(Waker::noop());
+            if let Poll::Ready(done) = self.tasks[last].future.as_mut().poll(&mut context) {
+                let task = self.tasks.swap_remove(last);
+                self.finish(task, done, false);
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Does a job to its end beside what stands still.
+    pub fn beside(&mut self, job: Job) {
+        assert!(self.begin(job, 100_000), "it does not end");
     }
 
     fn only_task(&mut self, polls: &mut u64, dies_at: Option<u64>) {
@@ -797,6 +896,7 @@ impl Run {
         let (customers, items) = (of("Customer"), of("Item"));
         check_lists(&customers, &items, expected)?;
         self.check_ledger(&[&sales, &refunds, &customers, &items])?;
+        self.check_open()?;
         for event in &self.shop.events {
             let id = event["id"].as_str().unwrap();
             ensure(self.accepted.contains(id), || {
@@ -810,6 +910,55 @@ impl Run {
         ensure(outbox_rows(&self.world).is_empty(), || {
             "the outbox is not empty".to_owned()
         })
+    }
+
+    /// What points to rows of the ledger points to those that are open, to all of them, and says what
+    /// they say. This holds at every moment, since both are written at once.
+    pub fn check_open(&self) -> Result<(), String> {
+        if self.old_rows {
+            return Ok(());
+        }
+        let (merchant, id) = (merchant(), &self.connection);
+        let list = |group| {
+            let page = self.world.memory.list(&group, None, 10_000);
+            page.now_or_never().unwrap().unwrap().items
+        };
+        let (mut troubled, mut waiting) = (BTreeMap::new(), BTreeMap::new());
+        for item in list(keys::ledger(&merchant, id)) {
+            if item.doc.get("settings").is_some() {
+                continue;
+            }
+            let link: Link = item.read().map_err(|error| error.chain())?;
+            let place = keys::place(&item.key).to_owned();
+            ensure(
+                link.state != LinkState::Parked || link.problem.is_some(),
+                || format!("{place} is parked for no reason: {link:?}"),
+            )?;
+            if let Some(problem) = link.problem {
+                troubled.insert(place.clone(), Some(problem.code));
+            }
+            if link.waiting.is_some() {
+                waiting.insert(place, None);
+            }
+        }
+        for (group, expected) in [
+            (keys::troubled(&merchant, id), troubled),
+            (keys::waiting(&merchant, id), waiting),
+        ] {
+            let mut found = BTreeMap::new();
+            for item in list(group.clone()) {
+                let open: Open = item.read().map_err(|error| error.chain())?;
+                let place = format!("{}/{}", open.record.kind.as_str(), open.record.id);
+                ensure(place == keys::place(&item.key), || {
+                    format!("{:?} says {place}", item.key)
+                })?;
+                found.insert(place, open.code);
+            }
+            ensure(found == expected, || {
+                format!("{group:?} has {found:?}, and open are {expected:?}")
+            })?;
+        }
+        Ok(())
     }
 
     fn check_ledger(&self, entities: &[&Value]) -> Result<(), String> {

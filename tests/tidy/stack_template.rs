@@ -91,6 +91,33 @@ const FUNCTIONS: &[Function] = &[
         source: Source::Api,
     },
     Function {
+        name: "api_records",
+        variables: &[
+            "TABLE_RECORDS",
+            "TABLE_CONNECTIONS",
+            "TABLE_LEDGER",
+            "SECRET_PLATFORM",
+            "QUEUE_SYNC_QUICKBOOKS_URL",
+            "ENABLE_ACCOUNTING_SYNC",
+            "ENABLE_CRM_SYNC",
+            "ENABLE_EMAIL_MARKETING",
+            "ENABLE_ADDITIONAL_PAYMENTS",
+            "ENABLE_LOYALTY_INTEGRATION",
+        ],
+        tables: &[
+            // The merchant; the records of a page.
+            ("Records", &["GetItem", "BatchGetItem"]),
+            // One connection, or all for their sum.
+            ("Connections", &["GetItem", "Query"]),
+            // One row, those of a page, those that something points to; a count, a resync.
+            (
+                "Ledger",
+                &["GetItem", "BatchGetItem", "Query", "UpdateItem"],
+            ),
+        ],
+        source: Source::Api,
+    },
+    Function {
         name: "api_webhooks",
         variables: &[
             "TABLE_RECORDS",
@@ -126,6 +153,8 @@ const FUNCTIONS: &[Function] = &[
     Function {
         name: "oauth_callback",
         variables: &[
+            "TABLE_RECORDS",
+            "TABLE_OUTBOX",
             "TABLE_CONNECTIONS",
             "SECRET_PROVIDER_PREFIX",
             "SECRET_VAULT",
@@ -137,11 +166,16 @@ const FUNCTIONS: &[Function] = &[
             "ENABLE_LOYALTY_INTEGRATION",
             "NET_ALLOW_LOOPBACK",
         ],
-        // State and link are deleted, the merchant's connections listed, one of them put.
-        tables: &[(
-            "Connections",
-            &["GetItem", "Query", "UpdateItem", "DeleteItem"],
-        )],
+        // State and link are deleted, the merchant's connections listed, one of them put; that it is
+        // live is told by an event.
+        tables: &[
+            ("Records", &["UpdateItem"]),
+            ("Outbox", &["UpdateItem"]),
+            (
+                "Connections",
+                &["GetItem", "Query", "UpdateItem", "DeleteItem"],
+            ),
+        ],
         source: Source::Api,
     },
     Function {
@@ -244,15 +278,16 @@ const FUNCTIONS: &[Function] = &[
             "NET_ALLOW_LOOPBACK",
         ],
         tables: &[
-            // Records; the event of a connection that ended.
-            ("Records", &["GetItem", "UpdateItem"]),
+            // Records, those of a resync in bulk; the event of a connection that ended.
+            ("Records", &["GetItem", "BatchGetItem", "UpdateItem"]),
             ("Outbox", &["UpdateItem"]),
             // All connections; one again for its tokens, which are put when they are renewed.
             (
                 "Connections",
                 &["GetItem", "Query", "UpdateItem", "DeleteItem"],
             ),
-            // One document's row; those of customers and items in bulk; all, for those that wait.
+            // One document's row, with what points to it; those of customers and items in bulk; those
+            // that wait.
             (
                 "Ledger",
                 &[
@@ -260,6 +295,7 @@ const FUNCTIONS: &[Function] = &[
                     "BatchGetItem",
                     "Query",
                     "UpdateItem",
+                    "DeleteItem",
                     "BatchWriteItem",
                 ],
             ),
@@ -687,6 +723,33 @@ fn a_message_stays_hidden_for_six_timeouts() {
         text(&serde_yaml_ng::from_str("!Equals [!Ref Environment, local]").expect("YAML")),
         "the short times are for the local stack alone"
     );
+}
+
+/// Records are sent to every queue of a provider again, and what the ledger says of the next try is what
+/// that queue does.
+#[test]
+fn what_is_pushed_can_be_retried() {
+    let template = template();
+    let queues = resources(&template, "AWS::SQS::Queue");
+    let api = FUNCTIONS.iter().find(|f| f.name == "api_records");
+    let api = api.expect("the function that retries");
+    let mut wrong = Vec::new();
+    let mut seen = 0;
+    for function in FUNCTIONS.iter().filter(|f| f.name.starts_with("sync_")) {
+        seen += 1;
+        let variable = format!("QUEUE_{}_URL", function.name.to_uppercase());
+        if !api.variables.contains(&variable.as_str()) {
+            wrong.push(format!("api_records does not know {variable}"));
+        }
+        let queue = format!("Queue{}", camel(function.name));
+        let hidden = deployed(&queues[&queue]["VisibilityTimeout"]);
+        let said = crossdock::engine::ledger::RETRY_AFTER.num_seconds();
+        if hidden != u64::try_from(said).ok() {
+            wrong.push(format!("{queue}: {hidden:?} s, and the ledger says {said}"));
+        }
+    }
+    assert!(seen > 0);
+    none("records that cannot be sent again", wrong);
 }
 
 /// A `Resource` with a star has a comment right above it or beside it.

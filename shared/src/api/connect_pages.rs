@@ -1,12 +1,14 @@
-//! `/connect/…` and `/oauth/cb/…`: the two stops of a merchant's browser on its way to a provider and
-//! back. What goes wrong is told on a page, in words.
+//! `/connect/…`, `/oauth/cb/…` and `/oauth/proof/…`: the stops of a merchant's browser on its way to a
+//! provider, back, and on to the shop. What goes wrong is told on a page, in words.
 
 use super::{Request, Response};
 use crate::ctx::Ctx;
 use crate::error::{Code, Error, Result};
-use crate::oauth::connect::{self, COOKIE, Callback, Next};
+use crate::oauth::connect::{self, Callback, Next};
 use crate::portal;
 use futures::future::BoxFuture;
+use std::collections::BTreeMap;
+use url::Origin;
 
 /// As long as the link lives, in seconds.
 const COOKIE_AGE: i64 = connect::LINK_LIFE.num_seconds();
@@ -31,8 +33,8 @@ pub fn start<'a>(ctx: &'a Ctx, request: &'a Request) -> BoxFuture<'a, Result<Res
                     ""
                 };
                 let cookie = format!(
-                    "{COOKIE}={}; Path=/oauth/cb; Max-Age={COOKIE_AGE}; HttpOnly; SameSite=Lax{secure}",
-                    started.cookie
+                    "{}={}; Path=/oauth; Max-Age={COOKIE_AGE}; HttpOnly; SameSite=Lax{secure}",
+                    started.cookie_name, started.cookie
                 );
                 let response = match started.next {
                     Next::Consent(url) => redirect(url.as_str()),
@@ -41,7 +43,8 @@ pub fn start<'a>(ctx: &'a Ctx, request: &'a Request) -> BoxFuture<'a, Result<Res
                         fields,
                         action,
                         state,
-                    } => form(portal::keys_form(manifest, fields, &action, &state)),
+                        shop,
+                    } => form(portal::keys_form(manifest, fields, &action, &state), &shop),
                 };
                 Ok(response.header("set-cookie", cookie))
             }
@@ -54,7 +57,7 @@ pub fn callback<'a>(ctx: &'a Ctx, request: &'a Request) -> BoxFuture<'a, Result<
     Box::pin(async move {
         let segments = request.segments();
         let [_, _, provider, tenant] = segments.as_slice() else {
-            return Err(request.unknown());
+            return prove(ctx, request, &segments).await;
         };
         let posted = match request.method.as_str() {
             "GET" => false,
@@ -67,17 +70,19 @@ pub fn callback<'a>(ctx: &'a Ctx, request: &'a Request) -> BoxFuture<'a, Result<
             }
             _ => return Err(request.unknown()),
         };
-        let parameters = if posted {
+        let parameters: BTreeMap<String, String> = if posted {
             url::form_urlencoded::parse(&request.body)
                 .into_owned()
                 .collect()
         } else {
             request.query.clone()
         };
+        let state = parameters.get("state").map_or("", String::as_str);
+        let cookie = request.cookies.get(&connect::cookie_name(state)).cloned();
         let callback = Callback {
             provider: (*provider).to_owned(),
             tenant: (*tenant).to_owned(),
-            cookie: request.cookies.get(COOKIE).cloned(),
+            cookie,
             parameters,
             posted,
         };
@@ -86,6 +91,21 @@ pub fn callback<'a>(ctx: &'a Ctx, request: &'a Request) -> BoxFuture<'a, Result<
             Err(error) => page(error),
         }
     })
+}
+
+/// `/oauth/proof/…`: the backend sends its user here, to see whether this is the browser that gave the
+/// consent.
+async fn prove(ctx: &Ctx, request: &Request, segments: &[&str]) -> Result<Response> {
+    let ["oauth", "proof", secret] = segments else {
+        return Err(request.unknown());
+    };
+    if request.method != "GET" {
+        return Err(request.unknown());
+    }
+    match connect::prove(ctx, secret, &request.cookies).await {
+        Ok(url) => Ok(redirect(url.as_str())),
+        Err(error) => page(error),
+    }
 }
 
 fn redirect(url: &str) -> Response {
@@ -102,13 +122,17 @@ fn redirect(url: &str) -> Response {
     }
 }
 
-/// A page with a form, which may be posted to this origin alone.
-fn form(body: String) -> Response {
-    let mut response = Response::html(200, body).header("cache-control", "no-store");
-    response
-        .headers
-        .push(("referrer-policy", "no-referrer".to_owned()));
-    response
+/// A page with a form, which may be posted to this origin alone. From here the browser is sent on to the
+/// shop; some browsers count that as a target of the form too.
+fn form(body: String, shop: &Origin) -> Response {
+    let mut page = Response::private_html(200, body);
+    let shop = shop.ascii_serialization();
+    for (name, value) in &mut page.headers {
+        if *name == "content-security-policy" {
+            value.push_str(&format!("; form-action 'self' {shop}"));
+        }
+    }
+    page
 }
 
 fn page(error: Error) -> Result<Response> {
@@ -117,5 +141,5 @@ fn page(error: Error) -> Result<Response> {
         return Err(error);
     }
     let page = portal::message(error.code().title(), error.detail());
-    Ok(Response::html(error.code().status(), page).header("cache-control", "no-store"))
+    Ok(Response::private_html(error.code().status(), page))
 }

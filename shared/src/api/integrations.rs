@@ -4,9 +4,9 @@ use super::{Request, Response, auth, path_id, whole_list};
 use crate::ctx::Ctx;
 use crate::error::{Code, Error, FieldError, Result};
 use crate::model::ids::{ConnectionId, MerchantId};
-use crate::model::text::{check_line, check_time};
+use crate::model::text::{check_direction, check_line, check_time};
 use crate::oauth::connection::{self, Connection, Entry, Health, Settings, Status};
-use crate::oauth::{connect, manage};
+use crate::oauth::{connect, import, manage};
 use crate::providers::{Category, Manifest, Provider, provider};
 use crate::store::{Item, keys};
 use auth::{Merchant, Platform};
@@ -14,7 +14,6 @@ use futures::future::BoxFuture;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use url::Url;
 
 /// Most entries of one page of a history, and how many come when none is asked for.
 pub const ENTRIES_MAX: usize = 200;
@@ -26,7 +25,7 @@ pub const LABEL_CHARACTERS_MAX: usize = 100;
 #[serde(deny_unknown_fields)]
 struct ConnectRequest {
     merchant_id: MerchantId,
-    return_url: Url,
+    return_url: String,
 }
 
 #[derive(Deserialize)]
@@ -62,20 +61,15 @@ struct SettingsRequest {
 #[serde(deny_unknown_fields)]
 struct ImportRequest {
     merchant_id: MerchantId,
-    tokens: connect::Import,
+    tokens: import::Import,
 }
 
 pub fn handle<'a>(ctx: &'a Ctx, request: &'a Request) -> BoxFuture<'a, Result<Response>> {
     Box::pin(async move {
-        let platform = auth::platform(ctx, request).await?;
+        let call = Call::open(ctx, request).await?;
         let segments = request.segments();
         let ["api", "v1", "integrations", rest @ ..] = segments.as_slice() else {
             return Err(request.unknown());
-        };
-        let call = Call {
-            ctx,
-            request,
-            platform,
         };
         match (request.method.as_str(), rest) {
             ("GET", []) => call.list(None).await,
@@ -97,22 +91,25 @@ pub fn handle<'a>(ctx: &'a Ctx, request: &'a Request) -> BoxFuture<'a, Result<Re
 }
 
 /// One authenticated request.
-struct Call<'a> {
-    ctx: &'a Ctx,
-    request: &'a Request,
+pub(super) struct Call<'a> {
+    pub ctx: &'a Ctx,
+    pub request: &'a Request,
     platform: Platform,
 }
 
 impl Call<'_> {
+    /// Lets a request in that has the platform's key.
+    pub(super) async fn open<'a>(ctx: &'a Ctx, request: &'a Request) -> Result<Call<'a>> {
+        Ok(Call {
+            ctx,
+            request,
+            platform: auth::platform(ctx, request).await?,
+        })
+    }
+
     /// The category of a path, unless it is switched off.
     fn category(&self, name: &str) -> Result<Category> {
-        let category = Category::parse(name).ok_or_else(|| {
-            let known = Category::ALL.map(Category::as_str).join(", ");
-            Error::new(
-                Code::NotFound,
-                format!("there is no such category; known are {known}"),
-            )
-        })?;
+        let category = any_category(name)?;
         self.ctx.config.enabled(category)?;
         Ok(category)
     }
@@ -138,7 +135,7 @@ impl Call<'_> {
         }
     }
 
-    async fn merchant(&self, id: &MerchantId) -> Result<Merchant> {
+    pub(super) async fn merchant(&self, id: &MerchantId) -> Result<Merchant> {
         self.platform.merchant(self.ctx, id).await
     }
 
@@ -149,14 +146,34 @@ impl Call<'_> {
         id: &str,
         merchant: &MerchantId,
     ) -> Result<(MerchantId, ConnectionId)> {
+        let connection = self.held(category, id, merchant).await?;
+        Ok((connection.merchant_id, connection.id))
+    }
+
+    /// The same, whole.
+    pub(super) async fn held(
+        &self,
+        category: &str,
+        id: &str,
+        merchant: &MerchantId,
+    ) -> Result<Connection> {
         let category = self.category(category)?;
+        self.connection_of(category, id, merchant).await
+    }
+
+    async fn connection_of(
+        &self,
+        category: Category,
+        id: &str,
+        merchant: &MerchantId,
+    ) -> Result<Connection> {
         let merchant = self.merchant(merchant).await?;
         let id: ConnectionId = path_id(id)?;
         let (_, connection) = connection::load(self.ctx, &merchant.id, &id).await?;
         if connection.category != category {
             return Err(Error::not_found(format!("connection {id}")));
         }
-        Ok((merchant.id, id))
+        Ok(connection)
     }
 
     async fn list(&self, only: Option<Category>) -> Result<Response> {
@@ -183,8 +200,12 @@ impl Call<'_> {
     }
 
     async fn reply(&self, status: u16, connection: Connection) -> Result<Response> {
+        Response::json(status, &self.shown(connection).await?)
+    }
+
+    async fn shown(&self, connection: Connection) -> Result<Value> {
         let mut views = views(self.ctx, std::slice::from_ref(&connection)).await?;
-        Response::json(status, &views.remove(0))
+        Ok(views.remove(0))
     }
 
     async fn connect(&self, category: &str, name: &str) -> Result<Response> {
@@ -194,21 +215,20 @@ impl Call<'_> {
         let manifest = provider.manifest();
         let link =
             connect::create_link(self.ctx, &merchant.id, manifest, body.return_url, None).await?;
-        Response::json(201, &link)
+        Ok(Response::json(201, &link)?.private())
     }
 
     async fn import(&self, category: &str, name: &str) -> Result<Response> {
         let provider = self.provider(category, name)?;
         let body: ImportRequest = self.request.read()?;
         let merchant = self.merchant(&body.merchant_id).await?;
-        let connection = connect::import(self.ctx, &merchant.id, provider, body.tokens).await?;
+        let connection = import::import(self.ctx, &merchant.id, provider, body.tokens).await?;
         self.reply(201, connection).await
     }
 
     async fn show(&self, category: &str, id: &str) -> Result<Response> {
         let merchant = self.request.merchant_id()?;
-        let (merchant, id) = self.connection(category, id, &merchant).await?;
-        let (_, connection) = connection::load(self.ctx, &merchant, &id).await?;
+        let connection = self.held(category, id, &merchant).await?;
         self.reply(200, connection).await
     }
 
@@ -216,8 +236,12 @@ impl Call<'_> {
         let body: ConfirmRequest = self.request.read()?;
         let (merchant, id) = self.connection(category, id, &body.merchant_id).await?;
         let confirmation = body.confirmation.expose_secret();
-        let connection = connect::confirm(self.ctx, &merchant, &id, confirmation).await?;
-        self.reply(200, connection).await
+        let confirmed = connect::confirm(self.ctx, &merchant, &id, confirmation).await?;
+        let body = json!({
+            "connection": self.shown(confirmed.connection).await?,
+            "continue_url": confirmed.continue_url,
+        });
+        Ok(Response::json(200, &body)?.header("cache-control", "no-store"))
     }
 
     async fn reconnect(&self, category: &str, id: &str) -> Result<Response> {
@@ -233,7 +257,7 @@ impl Call<'_> {
         let manifest = connection.manifest()?;
         let link =
             connect::create_link(self.ctx, &merchant, manifest, body.return_url, Some(&id)).await?;
-        Response::json(201, &link)
+        Ok(Response::json(201, &link)?.private())
     }
 
     async fn check(&self, category: &str, id: &str) -> Result<Response> {
@@ -259,7 +283,10 @@ impl Call<'_> {
 
     async fn disconnect(&self, category: &str, id: &str) -> Result<Response> {
         let body: DisconnectRequest = self.request.read()?;
-        let (merchant, id) = self.connection(category, id, &body.merchant_id).await?;
+        // Whoever switches a category off must still be able to give up what it holds.
+        let category = any_category(category)?;
+        let connection = self.connection_of(category, id, &body.merchant_id).await?;
+        let (merchant, id) = (connection.merchant_id, connection.id);
         let connection = manage::disconnect(self.ctx, &merchant, &id, body.force).await?;
         self.reply(200, connection).await
     }
@@ -268,13 +295,9 @@ impl Call<'_> {
         let body: SettingsRequest = self.request.read()?;
         let mut faults = Vec::new();
         if let Some(label) = &body.settings.label {
-            check_line(
-                &mut faults,
-                "/settings/label",
-                label,
-                1,
-                LABEL_CHARACTERS_MAX,
-            );
+            let path = "/settings/label";
+            check_line(&mut faults, path, label, 1, LABEL_CHARACTERS_MAX);
+            check_direction(&mut faults, path, label);
         }
         if let Some(from) = body.settings.records_from {
             check_time(&mut faults, "/settings/records_from", from);
@@ -294,9 +317,7 @@ impl Call<'_> {
         let limit = self.request.limit(ENTRIES_DEFAULT, ENTRIES_MAX)?;
         let after = match self.request.query.get("cursor") {
             None => None,
-            Some(text) if text.parse::<uuid::Uuid>().is_ok() => {
-                Some(keys::after_entry(&merchant, &id, text))
-            }
+            Some(text) if is_entry(text) => Some(keys::after_entry(&merchant, &id, text)),
             Some(_) => {
                 let detail =
                     "a cursor is the next_cursor of the page before; leave it out to begin";
@@ -316,6 +337,24 @@ impl Call<'_> {
         });
         Response::json(200, &body)
     }
+}
+
+/// Whether `text` is the id of an entry, in the one form in which such ids are written: by another the
+/// list would go on at another place.
+pub(super) fn is_entry(text: &str) -> bool {
+    let id = text.parse::<uuid::Uuid>();
+    id.is_ok_and(|id| id.to_string() == text)
+}
+
+/// The category of a path, be it switched off or not.
+fn any_category(name: &str) -> Result<Category> {
+    Category::parse(name).ok_or_else(|| {
+        let known = Category::ALL.map(Category::as_str).join(", ");
+        Error::new(
+            Code::NotFound,
+            format!("there is no such category; known are {known}"),
+        )
+    })
 }
 
 /// What is offered to a merchant.
@@ -338,7 +377,7 @@ async fn views(ctx: &Ctx, connections: &[Connection]) -> Result<Vec<Value>> {
             .map(|item| item.read())
             .transpose()?
             .unwrap_or_default();
-        views.push(view(connection, &health));
+        views.push(view(connection, &health.with(connection)));
     }
     Ok(views)
 }

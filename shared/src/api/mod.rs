@@ -9,6 +9,7 @@ pub mod integrations;
 pub mod merchants;
 pub mod openapi;
 pub mod problem;
+pub mod records;
 pub mod routes;
 pub mod webhooks;
 
@@ -26,6 +27,9 @@ use std::collections::BTreeMap;
 
 /// Most bytes of a request's body.
 pub const BODY_BYTES_MAX: usize = 256 * 1024;
+
+/// So much of the name of a parameter that nobody knows is repeated.
+const PARAMETER_CHARACTERS_MAX: usize = 64;
 
 /// One request, free of any transport.
 #[derive(Debug, Default)]
@@ -72,6 +76,17 @@ impl Response {
             ],
             body,
         }
+    }
+
+    /// An answer that carries a secret, which nobody between may keep.
+    pub fn private(self) -> Response {
+        self.header("cache-control", "no-store")
+    }
+
+    /// A page of a merchant's way to a provider, whose address and content are his alone.
+    pub fn private_html(status: u16, body: String) -> Response {
+        let page = Response::html(status, body).private();
+        page.header("referrer-policy", "no-referrer")
     }
 
     pub fn header(mut self, name: &'static str, value: impl Into<String>) -> Response {
@@ -123,6 +138,40 @@ impl Request {
             .map_err(|error| fault("invalid_value", format!("{error}")))
     }
 
+    /// Refuses parameters of the query that the operation at this address does not know: whoever sends
+    /// one means something by it, and would not hear that it was ignored. A browser's way is left alone,
+    /// since providers and links may bring parameters of their own.
+    pub fn check_query(&self) -> Result<()> {
+        let Some(route) = routes::find(&self.method, &self.path) else {
+            return Ok(());
+        };
+        let Some(known) = openapi::query(route) else {
+            return Ok(());
+        };
+        let unknown = self
+            .query
+            .keys()
+            .filter(|name| !known.contains(&name.as_str()));
+        let faults = unknown.map(|name| {
+            let name: String = name.chars().take(PARAMETER_CHARACTERS_MAX).collect();
+            let detail = match known {
+                [] => {
+                    format!("there is no parameter {name}; this operation takes none in its query")
+                }
+                known => format!(
+                    "there is no parameter {name}; known are {}",
+                    known.join(", ")
+                ),
+            };
+            let path = format!("/{}", name.replace('~', "~0").replace('/', "~1"));
+            FieldError::new(&path, "unknown_parameter", detail)
+        });
+        match faults.collect::<Vec<_>>() {
+            none if none.is_empty() => Ok(()),
+            faults => Err(Error::invalid(faults)),
+        }
+    }
+
     /// How many the caller wants on one page: `limit` of the query, from 1 to `max`.
     pub fn limit(&self, default: usize, max: usize) -> Result<usize> {
         match self.query.get("limit").map(|text| text.parse::<usize>()) {
@@ -166,4 +215,92 @@ pub fn path_id<T: std::str::FromStr<Err = IdError>>(text: &str) -> Result<T> {
 /// A list that is whole: the resources here have no second page.
 pub fn whole_list(data: Vec<Value>) -> Value {
     json!({ "data": data, "has_more": false, "next_cursor": null, "prev_cursor": null })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every operation takes the parameters that the document lists, and no other.
+    #[test]
+    fn the_document_says_which_parameters_there_are() {
+        let document = openapi::document();
+        let (mut taken, mut exempt) = (0, 0);
+        for route in &routes::ROUTES {
+            let listed = &document["paths"][route.path][route.method.to_lowercase()]["parameters"];
+            let names = listed.as_array().unwrap().iter();
+            let names = names.map(|one| one["$ref"].as_str().unwrap());
+            let names: Vec<&str> = names
+                .filter_map(|name| Some(name.split_once("/query_")?.1))
+                .collect();
+            let ask = |query: &[&str]| {
+                let request = Request {
+                    method: route.method.to_owned(),
+                    path: route.path.replace(['{', '}'], ""),
+                    query: query
+                        .iter()
+                        .map(|name| ((*name).to_owned(), "x".to_owned()))
+                        .collect(),
+                    ..Request::default()
+                };
+                request.check_query()
+            };
+            assert!(ask(&names).is_ok(), "{} {}", route.method, route.path);
+            let others = ["/connect/", "/oauth/", "/hooks/"]
+                .iter()
+                .any(|way| route.path.starts_with(way));
+            let more: Vec<&str> = names.iter().copied().chain(["co/lour"]).collect();
+            match ask(&more) {
+                Ok(()) => {
+                    assert!(others, "{} {}", route.method, route.path);
+                    exempt += 1;
+                }
+                Err(error) => {
+                    assert!(!others && error.code() == Code::ValidationFailed);
+                    let [fault] = error.fields() else {
+                        panic!("{error:?}")
+                    };
+                    assert_eq!(
+                        (fault.pointer.as_str(), fault.code),
+                        ("#/co~1lour", "unknown_parameter")
+                    );
+                    let known = if names.is_empty() {
+                        "none".to_owned()
+                    } else {
+                        names.join(", ")
+                    };
+                    assert!(
+                        fault.detail.contains("co/lour") && fault.detail.contains(&known),
+                        "{fault:?}"
+                    );
+                    taken += 1;
+                }
+            }
+        }
+        assert!(taken > 20 && exempt > 2, "{taken} and {exempt} were tried");
+        // What is not served is refused for that.
+        let elsewhere = Request {
+            method: "GET".to_owned(),
+            path: "/nothing".to_owned(),
+            query: [("colour".to_owned(), "red".to_owned())].into(),
+            ..Request::default()
+        };
+        assert!(elsewhere.check_query().is_ok());
+    }
+
+    #[test]
+    fn an_entry_is_written_in_one_form() {
+        let id = "019ab2c3-d4e5-7f60-8a9b-0c1d2e3f4a5b";
+        assert!(integrations::is_entry(id));
+        let plain = id.replace('-', "");
+        for other in [
+            id.to_uppercase(),
+            plain,
+            format!("{{{id}}}"),
+            format!("urn:uuid:{id}"),
+            String::new(),
+        ] {
+            assert!(!integrations::is_entry(&other), "{other}");
+        }
+    }
 }

@@ -4,7 +4,9 @@
 //!
 //! Two marks go beyond the standard. `x-names` says of a parameter or a member what its value names:
 //! a `merchant`, or a `connection` or an `endpoint` of one, which nobody else may reach. What names a
-//! `secret` or the `deployment` belongs to no merchant.
+//! `secret` or the `deployment` belongs to no merchant, and a `record` is named by the merchant itself.
+
+mod records;
 
 use super::routes::{ROUTES, Route};
 use super::{BODY_BYTES_MAX, events, integrations, merchants, webhooks};
@@ -19,6 +21,10 @@ use crate::webhooks::deliver::DeliveryState;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
+/// The tag of a browser's stops.
+const BROWSER: &str = "Browser";
+/// The tag of what providers send.
+const PROVIDERS_TAG: &str = "Providers";
 /// Any key will do to try an example; no merchant has this id.
 const MERCHANT: &str = "demo";
 const CONNECTION: &str = "con_01kawq2m6vf6t8x9h0e3j5n7pr";
@@ -67,17 +73,18 @@ pub fn document() -> Value {
             "license": { "name": "Apache 2.0", "identifier": "Apache-2.0" },
             "description":
                 "The integration platform of a commerce system. Every refusal is a problem document \
-                 (RFC 9457). Members of a body that are not listed are refused; parameters of a query \
-                 that are not listed are ignored. Answers may gain members.",
+                 (RFC 9457). Members of a body and parameters of a query that are not listed are \
+                 refused, but for those of a browser's stops. Answers may gain members.",
         },
         "servers": [{ "url": "/", "description": "The deployment that serves this document." }],
         "tags": [
             { "name": "Events", "description": "What happened in the shop." },
             { "name": "Merchants", "description": "Whose shop it is." },
             { "name": "Integrations", "description": "A merchant's connections to providers." },
+            { "name": "Records", "description": "What of a merchant's records stands at a connection." },
             { "name": "Webhooks", "description": "A developer's endpoints." },
-            { "name": "Browser", "description": "Stops of a merchant's browser; not for programs." },
-            { "name": "Providers", "description": "What providers tell us; not for programs of yours." },
+            { "name": BROWSER, "description": "Stops of a merchant's browser; not for programs." },
+            { "name": PROVIDERS_TAG, "description": "What providers tell us; not for programs of yours." },
             { "name": "Service", "description": "The service itself." },
         ],
         "security": [{ "platform_key": [] }],
@@ -96,9 +103,16 @@ pub fn document() -> Value {
     })
 }
 
+/// The parameters that the query of an operation takes; `None` for the stops of a browser, which brings
+/// along what others gave it, and for what providers send.
+pub fn query(route: &Route) -> Option<&'static [&'static str]> {
+    let is = about(route);
+    (!matches!(is.tag, BROWSER | PROVIDERS_TAG)).then_some(is.query)
+}
+
 fn operation(route: &Route) -> Value {
     let is = about(route);
-    let public = matches!(is.tag, "Browser" | "Providers" | "Service");
+    let public = matches!(is.tag, BROWSER | PROVIDERS_TAG | "Service");
     let names: Vec<&str> = route
         .path
         .split('/')
@@ -126,7 +140,8 @@ fn operation(route: &Route) -> Value {
         ];
         codes.extend(body);
     }
-    if !is.query.is_empty() {
+    if query(route).is_some() {
+        // Of a parameter of the query, be it only one that is not listed.
         codes.push(Code::ValidationFailed);
     }
     // A merchant, and whatever is named beside it, may not exist.
@@ -212,8 +227,7 @@ fn success(description: &str, answer: &Answer) -> Value {
 /// A refusal that has no words yet. A browser gets a page, and everybody else a problem.
 fn refused(tag: &str) -> Value {
     match tag {
-        "Providers" => json!({}),
-        "Browser" => json!({ "content": { "text/html": { "schema": { "type": "string" } } } }),
+        BROWSER => json!({ "content": { "text/html": { "schema": { "type": "string" } } } }),
         _ => json!({
             "content": { "application/problem+json": { "schema": reference("Problem") } },
         }),
@@ -221,6 +235,9 @@ fn refused(tag: &str) -> Value {
 }
 
 fn about(route: &Route) -> Operation {
+    if let Some(operation) = records::about(route) {
+        return operation;
+    }
     let connection = |id, summary, body| Operation {
         id,
         tag: "Integrations",
@@ -261,7 +278,7 @@ fn about(route: &Route) -> Operation {
     };
     let browser = |id, summary| Operation {
         id,
-        tag: "Browser",
+        tag: BROWSER,
         summary,
         query: &[],
         body: None,
@@ -394,14 +411,22 @@ fn about(route: &Route) -> Operation {
             &["merchant_id", "limit", "cursor"],
             "HistoryPage",
         ),
-        ("POST", "/api/v1/integrations/{category}/{connection_id}/confirm") => connection(
-            "confirm",
-            "Makes a connection live, with the confirmation that the merchant's browser brought back.",
-            (
-                "ConfirmRequest",
-                json!({ "merchant_id": MERCHANT, "confirmation": "placeholder" }),
-            ),
-        ),
+        ("POST", "/api/v1/integrations/{category}/{connection_id}/confirm") => Operation {
+            answers: vec![(
+                200,
+                "The connection, and where to send the user's browser to make it live.",
+                Answer::Json("Confirmed"),
+            )],
+            ..connection(
+                "confirm",
+                "Confirms for a user of the backend's what that user's browser brought back. It may \
+                 be sent again.",
+                (
+                    "ConfirmRequest",
+                    json!({ "merchant_id": MERCHANT, "confirmation": "placeholder" }),
+                ),
+            )
+        },
         ("POST", "/api/v1/integrations/{category}/{connection_id}/reconnect") => link(
             "reconnect",
             "Makes a link that repairs this connection; it keeps its id.",
@@ -499,6 +524,11 @@ fn about(route: &Route) -> Operation {
             ],
             ..browser("openLink", "Opens a connect link.")
         },
+        ("GET", "/oauth/proof/{secret}") => browser(
+            "proveBrowser",
+            "Takes the browser of a user whose backend has confirmed a connection, makes the \
+             connection live if the consent was given in it, and sends it back to the shop.",
+        ),
         ("GET", "/oauth/cb/{provider}/{tenant}") => browser(
             "takeBack",
             "Takes the browser back from the provider's consent.",
@@ -509,7 +539,7 @@ fn about(route: &Route) -> Operation {
         ),
         ("POST", "/hooks/{provider}/{tenant}") => Operation {
             id: "takeWebhook",
-            tag: "Providers",
+            tag: PROVIDERS_TAG,
             summary: "Takes a webhook of a provider, whose signature over the raw body is the proof.",
             query: &[],
             body: None,
@@ -544,8 +574,10 @@ fn parameters() -> Value {
     let providers: Vec<&str> = PROVIDERS.iter().map(|one| one.manifest().name).collect();
     let id = reference("Id");
     let text = json!({ "type": "string", "minLength": 1 });
-    let longest = integrations::ENTRIES_MAX.min(webhooks::DELIVERIES_MAX);
-    json!({
+    let longest = integrations::ENTRIES_MAX
+        .min(webhooks::DELIVERIES_MAX)
+        .min(super::records::RECORDS_MAX);
+    let mut parameters = json!({
         "path_merchant_id": path("merchant_id", Some("merchant"), id.clone(), MERCHANT),
         "path_connection_id": path("connection_id", Some("connection"), id.clone(), CONNECTION),
         "path_endpoint_id": path("endpoint_id", Some("endpoint"), id.clone(), ENDPOINT),
@@ -554,6 +586,7 @@ fn parameters() -> Value {
             "provider", None, json!({ "type": "string", "enum": providers }), "quickbooks",
         ),
         "path_link": path("link", Some("secret"), text.clone(), "placeholder"),
+        "path_secret": path("secret", Some("secret"), text.clone(), "placeholder"),
         "path_tenant": path("tenant", Some("deployment"), text, "placeholder"),
         "query_merchant_id": {
             "name": "merchant_id", "in": "query", "required": true, "schema": id,
@@ -569,7 +602,11 @@ fn parameters() -> Value {
             "description": "The `next_cursor` of the page before; without it the list begins.",
             "schema": { "type": "string" },
         },
-    })
+    });
+    if let (Value::Object(all), Value::Object(more)) = (&mut parameters, records::parameters()) {
+        all.extend(more);
+    }
+    parameters
 }
 
 fn event_example() -> Value {
@@ -658,6 +695,7 @@ fn schemas() -> Value {
     ]
     .into_iter()
     .chain([connection_schemas(), request_schemas(), endpoint_schemas()])
+    .chain([records::schemas()])
     {
         if let Value::Object(part) = part {
             all.extend(part);
@@ -849,6 +887,15 @@ fn connection_schemas() -> Value {
     let mut connections = page("Connection");
     connections["properties"]["providers"] = list("Offer");
     json!({
+        "Confirmed": answer(json!({
+            "connection": reference("Connection"),
+            "continue_url": {
+                "type": ["string", "null"], "format": "uri",
+                "description": "Send the browser of the user here: if the consent was given in it, \
+                    the connection is live and the browser comes back to the return address. Null \
+                    when that is done.",
+            },
+        }), &[]),
         "Connection": answer(json!({
             "id": { "allOf": [reference("Id")], "x-names": "connection" },
             "merchant_id": merchant_id(),
@@ -860,7 +907,10 @@ fn connection_schemas() -> Value {
             "tenant_name": { "type": ["string", "null"] },
             "scopes": { "type": "array", "items": { "type": "string" } },
             "settings": reference("Settings"),
-            "health": words(["unknown", "healthy", "failing"]),
+            "health": {
+                "type": "string", "enum": ["unknown", "healthy", "failing"],
+                "description": "How the latest call to the provider went, be it for its API or for tokens.",
+            },
             "last_success_at": nullable(time()),
             "last_failure": nullable(reference("Trouble")),
             "next_refresh_at": nullable(time()),

@@ -18,7 +18,7 @@ const fn route(function: &'static str, method: &'static str, path: &'static str)
     }
 }
 
-pub const ROUTES: [Route; 27] = [
+pub const ROUTES: [Route; 36] = [
     route("api_default", "GET", "/health"),
     route("api_default", "GET", "/docs/errors"),
     route("api_default", "GET", "/api/v1/openapi.json"),
@@ -82,6 +82,42 @@ pub const ROUTES: [Route; 27] = [
         "PUT",
         "/api/v1/integrations/{category}/{connection_id}/settings",
     ),
+    route("api_records", "GET", "/api/v1/integrations/summary"),
+    route(
+        "api_records",
+        "GET",
+        "/api/v1/integrations/{category}/{connection_id}/records",
+    ),
+    route(
+        "api_records",
+        "GET",
+        "/api/v1/integrations/{category}/{connection_id}/records/{type}/{record_id}",
+    ),
+    route(
+        "api_records",
+        "GET",
+        "/api/v1/integrations/{category}/{connection_id}/errors",
+    ),
+    route(
+        "api_records",
+        "POST",
+        "/api/v1/integrations/{category}/{connection_id}/retry",
+    ),
+    route(
+        "api_records",
+        "POST",
+        "/api/v1/integrations/{category}/{connection_id}/resync",
+    ),
+    route(
+        "api_records",
+        "GET",
+        "/api/v1/integrations/{category}/{connection_id}/resync",
+    ),
+    route(
+        "api_records",
+        "GET",
+        "/api/v1/integrations/{category}/{connection_id}/summary",
+    ),
     route("api_webhooks", "POST", "/api/v1/webhooks/register"),
     route("api_webhooks", "GET", "/api/v1/webhooks"),
     route("api_webhooks", "GET", "/api/v1/webhooks/{endpoint_id}"),
@@ -93,6 +129,7 @@ pub const ROUTES: [Route; 27] = [
     route("oauth_start", "GET", "/connect/{link}"),
     route("oauth_callback", "GET", "/oauth/cb/{provider}/{tenant}"),
     route("oauth_callback", "POST", "/oauth/cb/{provider}/{tenant}"),
+    route("oauth_callback", "GET", "/oauth/proof/{secret}"),
     route("hooks_intake", "POST", "/hooks/{provider}/{tenant}"),
 ];
 
@@ -108,6 +145,12 @@ impl Route {
             }
         }
     }
+}
+
+/// The route of a method at a path.
+pub fn find(method: &str, path: &str) -> Option<&'static Route> {
+    let mut routes = ROUTES.iter();
+    routes.find(|route| route.method == method && route.matches(path))
 }
 
 /// The methods that `path` takes, without doubles; none when nothing is served there.

@@ -42,7 +42,7 @@ pub fn handle<'a>(ctx: &'a Ctx, request: &'a Request) -> BoxFuture<'a, Result<Re
                     endpoint::register(ctx, &merchant.id, registration(new)?).await?;
                 let mut body = view(&endpoint);
                 body["secret"] = json!(secret.expose_secret());
-                Response::json(201, &body)
+                Ok(Response::json(201, &body)?.private())
             }
             ("GET", []) => {
                 let merchant = platform.merchant(ctx, &request.merchant_id()?).await?;

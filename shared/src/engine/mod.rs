@@ -1,12 +1,16 @@
 //! The sync engine at work: it reads records and ledger, lets `sync` decide and a provider build the
 //! requests, sends them, and stores what came of it.
 
+pub mod again;
 pub mod budget;
+pub mod count;
 mod dependencies;
 pub mod hooks;
+pub mod ledger;
 pub mod outbox;
 pub mod push;
 pub mod refresh;
+pub mod resync;
 pub mod rotation;
 mod session;
 mod waiting;

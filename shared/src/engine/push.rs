@@ -2,6 +2,8 @@
 //! refer to is looked up and made together.
 
 use super::dependencies::{self, Failures};
+use super::ledger::{self, RACE_ROUNDS_MAX, Row};
+use super::resync;
 use super::session::{Session, Stop};
 use super::waiting;
 use crate::ctx::Ctx;
@@ -13,14 +15,12 @@ use crate::model::order::Refund;
 use crate::model::order_record::OrderRecord;
 use crate::oauth::connection::{self, Connection, Status};
 use crate::providers::{Accounting, Dependency, Document, Fault, References, accounting};
-use crate::store::{Condition, Key, Write, WriteError, keys};
+use crate::store::keys;
 use crate::sync::push::{Link, PUSH_ROUNDS_MAX, Problem, Step};
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// How often a record is taken up again at once when another function was writing its ledger row.
-const RACE_ROUNDS_MAX: usize = 4;
 /// How often a connection is looked at again whose status changed under our hands.
 const STATUS_ROUNDS_MAX: usize = 4;
 
@@ -98,6 +98,7 @@ pub async fn push(ctx: &Ctx, provider: &str, notices: &[Notice]) -> Vec<Result<(
         outcomes.push(match target.and_then(|target| failed.get(&target)) {
             Some(error) if error.retry_after().is_some() => Err(error.again()),
             Some(error) => Err(Error::new(Code::UpstreamFailed, error.chain())),
+            None if notice.resync.is_some() => resync::step(ctx, provider, notice).await,
             None if began_again(notice) => waiting::take_up(ctx, provider, notice).await,
             None => Ok(()),
         });
@@ -196,7 +197,7 @@ async fn push_connection(
             let from = connection.settings.records_from;
             if from.is_some_and(|from| record.at().is_some_and(|at| at < from)) {
                 let leave_out = |link: &Link| link.leave_out(record.rev, ctx.now());
-                change_link(ctx, connection, &target, leave_out).await?;
+                ledger::change(ctx, connection, &target, leave_out).await?;
                 continue;
             }
             records.push(Work {
@@ -214,15 +215,20 @@ async fn push_connection(
     let (settings, references, failures) = match prepared {
         Ok(prepared) => prepared,
         Err(stop) => {
-            let (code, detail) = stop.into_error()?;
+            let outcome = stop.into_error();
             for Work { target, record, .. } in &records {
-                let problem = Problem {
-                    code: code.clone(),
-                    detail: detail.clone(),
-                };
-                park(&session, target, record, problem).await?;
+                match &outcome {
+                    Ok((code, detail)) => {
+                        let problem = Problem {
+                            code: code.clone(),
+                            detail: detail.clone(),
+                        };
+                        ledger::park(ctx, connection, target, record.rev, problem).await?;
+                    }
+                    Err(error) => ledger::fail(ctx, connection, target, record.rev, error).await,
+                }
             }
-            return Ok(Vec::new());
+            return outcome.map(|_| Vec::new());
         }
     };
     let mut failed = Vec::new();
@@ -251,10 +257,14 @@ async fn push_connection(
             Ok(()) => Ok(()),
             Err(stop) => match stop.into_error() {
                 Ok((code, detail)) => {
-                    park(&session, &target, &record, Problem { code, detail }).await
+                    let problem = Problem { code, detail };
+                    ledger::park(ctx, connection, &target, record.rev, problem).await
                 }
                 Err(error) if error.code() == Code::ConnectionReauthRequired => return Err(error),
-                Err(error) => Err(error),
+                Err(error) => {
+                    ledger::fail(ctx, connection, &target, record.rev, &error).await;
+                    Err(error)
+                }
             },
         };
         if let Err(error) = outcome {
@@ -358,68 +368,6 @@ async fn prepare(
     Ok((settings, references, failures))
 }
 
-fn link_key(connection: &Connection, target: &Target) -> Key {
-    let kind = target.record.kind.as_str();
-    keys::link(
-        &connection.merchant_id,
-        &connection.id,
-        kind,
-        &target.record.id,
-    )
-}
-
-async fn load_link(ctx: &Ctx, key: &Key) -> Result<(Condition, Link)> {
-    match ctx.store.get(key).await? {
-        Some(item) => Ok((Condition::Rev(item.rev), item.read()?)),
-        None => Ok((Condition::Absent, Link::default())),
-    }
-}
-
-/// Changes a link without a call to the provider; `None` leaves it as it is. When somebody else was
-/// faster, it is read and decided again.
-pub(super) async fn change_link(
-    ctx: &Ctx,
-    connection: &Connection,
-    target: &Target,
-    decide: impl Fn(&Link) -> Option<Link>,
-) -> Result<()> {
-    let key = link_key(connection, target);
-    let mut busy = None;
-    for _ in 0..RACE_ROUNDS_MAX {
-        let (condition, link) = load_link(ctx, &key).await?;
-        let Some(changed) = decide(&link) else {
-            return Ok(());
-        };
-        let write = Write::put(key.clone(), condition, &changed)?;
-        match ctx.store.write(write).await {
-            Ok(()) => return Ok(()),
-            Err(WriteError::Failed(error)) => return Err(error),
-            Err(error) => busy = Some(Error::from(error)),
-        }
-    }
-    busy.map_or(Ok(()), Err)
-}
-
-/// Writes a link. Whoever comes second sees `busy` and starts again from what the first one wrote.
-async fn store_link(
-    session: &Session<'_>,
-    key: &Key,
-    condition: Condition,
-    link: &Link,
-) -> Result<Condition, Stop> {
-    let write = Write::put(key.clone(), condition, link)?;
-    match session.ctx.store.write(write).await {
-        Ok(()) => Ok(match condition {
-            Condition::Rev(rev) => Condition::Rev(rev + 1),
-            _ => Condition::Rev(1),
-        }),
-        Err(error @ (WriteError::Condition(_) | WriteError::Contended)) => {
-            Err(Stop::Ours(Error::from(error)))
-        }
-        Err(WriteError::Failed(error)) => Err(Stop::Ours(error)),
-    }
-}
-
 async fn push_record(
     session: &Session<'_>,
     target: &Target,
@@ -439,38 +387,37 @@ async fn push_record(
     }
     let body = provider.body(document, references, settings)?;
     let content = fingerprint(&body);
-    let key = link_key(session.connection, target);
     let identity = format!(
         "{}/{}/{}",
         session.connection.id,
         target.record.kind.as_str(),
         target.record.id
     );
-    let (mut condition, mut link) = load_link(session.ctx, &key).await?;
+    let mut row = Row::load(session.ctx, session.connection, target).await?;
     for _ in 0..PUSH_ROUNDS_MAX {
-        let step = link.plan(&identity, &content, record.rev);
+        let step = row.link.plan(&identity, &content, record.rev);
         let (request_id, remote) = match &step {
             Step::Done => {
-                if let Some(seen) = link.seen(record.rev, session.ctx.now()) {
-                    store_link(session, &key, condition, &seen).await?;
+                if let Some(seen) = row.link.seen(record.rev, session.ctx.now()) {
+                    row.store(session.ctx, seen).await?;
                 }
                 return Ok(());
             }
             Step::Create { request_id } => (request_id, None),
             Step::Update { request_id, remote } => (request_id, Some(remote)),
         };
-        if let Some(intended) = link.intend(&step, &content, record.rev, session.ctx.now()) {
-            condition = store_link(session, &key, condition, &intended).await?;
-            link = intended;
+        let now = session.ctx.now();
+        if let Some(intended) = row.link.intend(&step, &content, record.rev, now) {
+            row.store(session.ctx, intended).await?;
         }
         let request = provider.write(&session.tenant, document, &body, remote, request_id);
         let read = |answer: &_| provider.read_written(document, answer);
         match session.call(request, read).await {
             Ok((remote, answer)) => {
-                link = link.settle(remote, &content, session.ctx.now());
-                condition = store_link(session, &key, condition, &link).await?;
+                let settled = row.link.settle(remote, &content, session.ctx.now());
+                row.store(session.ctx, settled).await?;
                 if let Some(fault) = provider.written_fault(document, &answer)
-                    && link.content.is_some()
+                    && row.link.content.is_some()
                 {
                     return Err(Stop::Theirs(fault));
                 }
@@ -481,46 +428,17 @@ async fn push_record(
                 };
                 let request = provider.read(&session.tenant, document, remote);
                 let (remote, _) = session.call(request, read).await?;
-                link = link.reread(remote, session.ctx.now());
-                condition = store_link(session, &key, condition, &link).await?;
+                let reread = row.link.reread(remote, session.ctx.now());
+                row.store(session.ctx, reread).await?;
             }
             Err(Stop::Theirs(Fault::Refused { code, detail })) => {
                 let problem = Problem { code, detail };
-                log_parked(session, target, &problem);
-                let refused = link.refuse(problem, session.ctx.now());
-                store_link(session, &key, condition, &refused).await?;
+                let refused = row.link.refuse(problem, session.ctx.now());
+                row.store(session.ctx, refused).await?;
                 return Ok(());
             }
             Err(stop) => return Err(stop),
         }
     }
     Err(Stop::Theirs(Fault::Stale))
-}
-
-/// Shows a refusal in the ledger. The message is then done: trying again would change nothing.
-async fn park(
-    session: &Session<'_>,
-    target: &Target,
-    record: &Record,
-    problem: Problem,
-) -> Result<()> {
-    let key = link_key(session.connection, target);
-    let (condition, link) = load_link(session.ctx, &key).await?;
-    // Somebody with a newer record is at work, and what is wrong with the older one is of no matter.
-    if link.record_rev > record.rev {
-        return Ok(());
-    }
-    log_parked(session, target, &problem);
-    let link = link.park(problem, record.rev, session.ctx.now());
-    match store_link(session, &key, condition, &link).await {
-        Ok(_) => Ok(()),
-        Err(stop) => stop.into_error().map(|_| ()),
-    }
-}
-
-fn log_parked(session: &Session<'_>, target: &Target, problem: &Problem) {
-    tracing::warn!(
-        merchant_id = %target.merchant_id, connection_id = %session.connection.id,
-        record = %target.record.id, code = %problem.code, "parked"
-    );
 }

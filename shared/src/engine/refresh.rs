@@ -13,8 +13,9 @@ use crate::oauth::tokens::{self, Need};
 use crate::queue::Message;
 use crate::store::{Condition, Item, Write, WriteError, keys};
 use chrono::TimeDelta;
-use futures::future::join_all;
+use futures::future::{FutureExt, join_all};
 use serde::{Deserialize, Serialize};
+use std::panic::AssertUnwindSafe;
 
 /// Rows of one page of a minute.
 const PAGE_ROWS_MAX: usize = 500;
@@ -128,7 +129,10 @@ async fn put_off(ctx: &Ctx, due: &Due, by: TimeDelta) -> Result<()> {
 /// queue.
 pub async fn renew(ctx: &Ctx, notice: &DueNotice) -> Result<()> {
     let renewals = notice.due.iter().map(|due| async move {
-        let Err(error) = renew_one(ctx, due).await else {
+        // Whatever one provider answers, the others of this message must not pay for it.
+        let renewed = AssertUnwindSafe(renew_one(ctx, due)).catch_unwind().await;
+        let renewed = renewed.unwrap_or_else(|_| Err(Error::internal("the renewal panicked")));
+        let Err(error) = renewed else {
             tracing::info!(
                 merchant_id = %due.merchant_id, connection_id = %due.connection_id, "renewed"
             );

@@ -4,8 +4,9 @@
 
 use crate::ctx::Ctx;
 use crate::error::{Error, Result};
+use crate::oauth::connect::LINK_LIFE;
 use crate::oauth::connection::Connection;
-use crate::oauth::vault::{self, Ring};
+use crate::oauth::vault::{self, Rewrapped, Ring, WrappedKey};
 use crate::queue::Message;
 use crate::secrets::SECRET_AGE_MAX;
 use crate::store::{Condition, Item, Table, Write, WriteError, keys};
@@ -18,6 +19,10 @@ const PAGE_ROWS_MAX: usize = 200;
 const RACE_ROUNDS_MAX: usize = 8;
 /// By then no function holds a ring without the new key.
 const SETTLED: u64 = SECRET_AGE_MAX.as_secs() + 60;
+/// The longest that a queue holds a message back.
+const PAUSE_SECONDS: u16 = 900;
+/// A root key signs the links of consents too, so it is kept until the last of those has expired.
+const RETIRE_PAUSES: u32 = (LINK_LIFE.num_seconds() as u32).div_ceil(PAUSE_SECONDS as u32);
 
 /// One step of a rotation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,8 +36,12 @@ pub enum Rotation {
         webhooks: bool,
         after: Option<String>,
     },
-    /// Forget every root key but `root`.
-    Retire { root: String },
+    /// Forget every root key but `root`, after so many more pauses.
+    Retire {
+        root: String,
+        #[serde(default)]
+        pauses: u32,
+    },
 }
 
 /// Does one step and sends the next one to the queue.
@@ -90,11 +99,18 @@ async fn take(ctx: &Ctx, rotation: Rotation) -> Result<Option<(Rotation, u16)>> 
                     webhooks: true,
                     after: None,
                 },
-                (None, true) => Rotation::Retire { root },
+                (None, true) => {
+                    let pauses = RETIRE_PAUSES - 1;
+                    return Ok(Some((Rotation::Retire { root, pauses }, PAUSE_SECONDS)));
+                }
             };
             Ok(Some((next, 0)))
         }
-        Rotation::Retire { root } => {
+        Rotation::Retire { root, pauses } => {
+            if ring.current == root && pauses > 0 {
+                let pauses = pauses - 1;
+                return Ok(Some((Rotation::Retire { root, pauses }, PAUSE_SECONDS)));
+            }
             if ring.current == root && ring.len() > 1 {
                 ring.retire();
                 ctx.secrets.replace(secret, &held, &ring.text()?).await?;
@@ -156,7 +172,7 @@ async fn rewrapped(ctx: &Ctx, root: &str, item: &Item) -> Result<Option<Write>> 
         let Some(key) = &connection.key else {
             return Ok(None);
         };
-        let Some(key) = vault::rewrap(ctx, connection.vault_owner(), key, root).await? else {
+        let Some(key) = turned(ctx, connection.vault_owner(), key, root).await? else {
             return Ok(None);
         };
         connection.key = Some(key);
@@ -167,8 +183,26 @@ async fn rewrapped(ctx: &Ctx, root: &str, item: &Item) -> Result<Option<Write>> 
         }));
     }
     let mut endpoint: Endpoint = item.read()?;
-    let key = vault::rewrap(ctx, endpoint.id.as_str(), &endpoint.key, root).await?;
+    let key = turned(ctx, endpoint.id.as_str(), &endpoint.key, root).await?;
     let Some(key) = key else { return Ok(None) };
     endpoint.key = key;
     Write::put(item.key.clone(), condition, &endpoint).map(Some)
+}
+
+/// The key of `owner`, wrapped by `root`; `None` when there is nothing to do, or nothing that can be
+/// done: what no root key of the ring opens is lost already, and must not keep the rest from turning.
+async fn turned(
+    ctx: &Ctx,
+    owner: &str,
+    key: &WrappedKey,
+    root: &str,
+) -> Result<Option<WrappedKey>> {
+    match vault::rewrap(ctx, owner, key, root).await? {
+        Rewrapped::Anew(key) => Ok(Some(key)),
+        Rewrapped::Already => Ok(None),
+        Rewrapped::Lost(error) => {
+            tracing::error!(%owner, error = %error.chain(), "a data key cannot be opened");
+            Ok(None)
+        }
+    }
 }

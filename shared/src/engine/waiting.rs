@@ -1,40 +1,39 @@
 //! Records that meet a connection which cannot be used for a while: the ledger says that they wait,
 //! and once the connection is live again they are pushed.
 //!
-//! Becoming live is told as `connection.connected`. Its notice begins a walk over the connection's
-//! part of the ledger, which sends everything that waits to the queue again, each by itself, and ends
+//! Becoming live is told as `connection.connected`. Its notice begins a walk over the rows beside the
+//! ledger that say what waits, which sends all of it to the queue again, each by itself, and ends
 //! with a message that carries on. So no function works longer than one page takes, and what fails is
 //! tried again alone. A mark goes away only when its record was dealt with, so a walk may be broken
 //! off, doubled and repeated.
 
-use super::push::{Target, change_link, load};
+use super::again;
+use super::ledger;
+use super::push::{Target, load};
 use crate::ctx::Ctx;
 use crate::error::{Code, Error, Result};
 use crate::model::ids::ConnectionId;
-use crate::model::notice::{Envelope, Notice};
+use crate::model::notice::Notice;
 use crate::oauth::connection::{self, Connection, Status};
 use crate::providers::Accounting;
 use crate::store::{Item, keys};
-use crate::sync::push::Waits;
+use crate::sync::push::{Link, Open};
 
-/// Rows of the ledger that one message looks at.
+/// Waiting records that one message looks at.
 const PAGE_ROWS_MAX: usize = 500;
 
 /// Notes that what `wanted` brings up waits for `connection`.
 pub(super) async fn note(ctx: &Ctx, connection: &Connection, wanted: &[Target]) -> Result<()> {
     for asked in wanted {
         for (target, record) in load(ctx, asked).await? {
-            let order_id = target.order_id.as_ref();
-            change_link(ctx, connection, &target, |link| {
-                link.wait(&target.record, order_id, record.rev, ctx.now())
-            })
-            .await?;
+            let wait = |link: &Link| link.wait(record.rev, ctx.now());
+            ledger::change(ctx, connection, &target, wait).await?;
         }
     }
     Ok(())
 }
 
-/// Sends what waits in one page of the ledger, and the message that goes on after it.
+/// Sends one page of what waits, and the message that goes on after it.
 pub(super) async fn take_up(ctx: &Ctx, provider: &dyn Accounting, notice: &Notice) -> Result<()> {
     let id: ConnectionId = notice.record.id.parse().map_err(Error::internal)?;
     let merchant = &notice.merchant_id;
@@ -48,12 +47,11 @@ pub(super) async fn take_up(ctx: &Ctx, provider: &dyn Accounting, notice: &Notic
     if connection.provider != name || connection.status != Status::Live {
         return Ok(());
     }
-    let group = keys::ledger(merchant, &id);
+    let group = keys::waiting(merchant, &id);
     let after = notice.after.as_deref();
     let page = ctx.store.list(&group, after, PAGE_ROWS_MAX).await?;
-    let rows: Vec<Waits> = page.items.iter().map(Item::read).collect::<Result<_>>()?;
-    let again = rows.into_iter().filter_map(|row| row.waiting);
-    let again = again.map(|waiting| Notice {
+    let rows: Vec<Open> = page.items.iter().map(Item::read).collect::<Result<_>>()?;
+    let again = rows.into_iter().map(|waiting| Notice {
         record: waiting.record,
         order_id: waiting.order_id,
         after: None,
@@ -72,10 +70,5 @@ pub(super) async fn take_up(ctx: &Ctx, provider: &dyn Accounting, notice: &Notic
     if notices.is_empty() {
         return Ok(());
     }
-    let messages = notices.into_iter().map(|detail| {
-        let envelope = Envelope { detail };
-        serde_json::to_string(&envelope).map_err(Error::internal)
-    });
-    let messages = messages.collect::<Result<Vec<String>>>()?;
-    ctx.queue.send(ctx.config.sync_queue(name)?, messages).await
+    again::send(ctx, name, notices).await
 }

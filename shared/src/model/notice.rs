@@ -53,6 +53,9 @@ pub struct Notice {
     /// Where a walk over many records, which this event began, goes on. Nothing at its beginning.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<String>,
+    /// The resync of the connection that the record names, of which this is the next step.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resync: Option<String>,
 }
 
 /// What stands around a notice in a queue: EventBridge writes more beside it.
@@ -72,6 +75,7 @@ impl Notice {
             order_id: event.payload.order_id().cloned(),
             accepted_at,
             after: None,
+            resync: None,
         }
     }
 }

@@ -45,6 +45,19 @@ fn check(
     }
 }
 
+/// A name that is shown beside others: nothing in it may turn what stands around it, or break its line.
+pub fn check_direction(faults: &mut Vec<FieldError>, path: &str, text: &str) {
+    // The bidirectional controls of Unicode (UAX #9 §2), and its separators of lines and paragraphs.
+    let turns = |c: &char| matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    if let Some(found) = text.chars().find(turns) {
+        let detail = format!(
+            "U+{:04X} stands here; leave out characters that change the direction of text or break its line",
+            u32::from(found)
+        );
+        faults.push(FieldError::new(path, "invalid_characters", detail));
+    }
+}
+
 /// An e-mail address as providers take it: the mail itself is the only real proof of one.
 pub fn check_email(faults: &mut Vec<FieldError>, path: &str, email: Option<&String>) {
     let Some(email) = email else { return };
@@ -106,6 +119,19 @@ mod tests {
             codes(|faults| check_line(faults, "/x", "  ", 1, 9)),
             ["wrong_length"]
         );
+    }
+
+    #[test]
+    fn a_name_turns_nothing_around_it() {
+        let of = |text: &str| codes(|faults| check_direction(faults, "/x", text));
+        let controls = ['\u{61c}', '\u{200e}', '\u{200f}', '\u{2028}', '\u{2029}'];
+        let ranges = ('\u{202a}'..='\u{202e}').chain('\u{2066}'..='\u{2069}');
+        for bad in controls.into_iter().chain(ranges) {
+            assert_eq!(of(&format!("a{bad}b")), ["invalid_characters"], "{bad:?}");
+        }
+        for good in ["Zoë's books", "חנות", "متجر", "日本 😀", "👩\u{200d}🔧"] {
+            assert!(of(good).is_empty(), "{good}");
+        }
     }
 
     #[test]

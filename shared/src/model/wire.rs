@@ -179,6 +179,8 @@ impl<'de> IntoDeserializer<'de, serde_json::Error> for Strict {
 const WHOLE: &str = "a whole number, written without decimal point or exponent";
 const WHOLE_FROM_0: &str = "a whole number from 0, written without decimal point or exponent";
 
+const NO_TIME: &str = "this is no time; write it whole and with its zone, as 2026-01-31T10:00:00Z";
+
 /// A method that takes one kind of JSON and hands it on; the rest is refused in words.
 macro_rules! only {
     ($($method:ident: $kind:pat $(if $fits:expr)? => $expected:expr,)*) => {
@@ -247,11 +249,24 @@ impl<'de> Deserializer<'de> for Strict {
         }
     }
 
+    fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Self::Error> {
+        if !matches!(self.0, Value::String(_)) {
+            return self.refuse("a string");
+        }
+        // Of a time, the words of its reader tell only where it gave up.
+        let expected: &dyn de::Expected = &visitor;
+        let is_time = expected.to_string().contains("date and time");
+        let read = self.deserialize_any(visitor);
+        match is_time {
+            true => read.map_err(|_| de::Error::custom(NO_TIME)),
+            false => read,
+        }
+    }
+
     only! {
         deserialize_bool: Value::Bool(_) => "true or false",
         deserialize_i64: Value::Number(n) if n.is_i64() => WHOLE,
         deserialize_u64: Value::Number(n) if n.is_u64() => WHOLE_FROM_0,
-        deserialize_str: Value::String(_) => "a string",
         deserialize_string: Value::String(_) => "a string",
         deserialize_seq: Value::Array(_) => "a list",
         deserialize_map: Value::Object(_) => "an object",
@@ -309,6 +324,37 @@ mod tests {
         assert_eq!(parse(br#""\ufffd""#).unwrap(), json!("\u{fffd}"));
         let detail = refused(b"{\n\"a\": ]");
         assert!(detail.contains("line 2"), "{detail}");
+    }
+
+    #[test]
+    fn a_time_is_asked_for_in_its_form() {
+        type Time = chrono::DateTime<chrono::Utc>;
+        for wrong in [
+            "2020-01-01",
+            "2020-01-01T00:00:00",
+            "yesterday",
+            "",
+            "2026-02-30T00:00:00Z",
+        ] {
+            for fault in [
+                super::read::<Time>(json!(wrong)).unwrap_err(),
+                super::read::<Option<Time>>(json!(wrong)).unwrap_err(),
+            ] {
+                assert!(
+                    fault.detail.contains("2026-01-31T10:00:00Z"),
+                    "{wrong}: {fault:?}"
+                );
+            }
+        }
+        assert!(
+            super::read::<Time>(json!(7))
+                .unwrap_err()
+                .detail
+                .contains("a string is needed")
+        );
+        for good in ["2026-01-31T10:00:00Z", "2026-01-31T11:00:00.5+01:00"] {
+            super::read::<Time>(json!(good)).unwrap();
+        }
     }
 
     #[test]

@@ -2,16 +2,17 @@
 //!
 //! - `state`, signed and single use, ties the provider's answer to one start (RFC 6749 §10.12);
 //! - a cookie ties the finish to the browser that started, so a callback cannot be planted;
-//! - a confirmation, which reaches the commerce backend only through that browser's session with
-//!   it, ties the connection to a person whom the backend knows: a link sent to somebody else ends
-//!   in a connection that never leaves `pending`.
+//! - a confirmation, which the backend shows for a user of its own, ties the connection to that user's
+//!   merchant, and the user's browser, sent here with a fresh secret, has to be the one with the cookie:
+//!   a link that somebody else opened, or an address with a confirmation that was passed on, ends in
+//!   a connection that never leaves `pending`.
 //!
 //! What came with the browser proves nothing about the account: the provider is asked, with what the
 //! consent gave, and an account belongs to one merchant.
 
 use super::connection::{
-    Along, CONNECTIONS_MAX, Connection, Consent, Decision, Happened, Settings, Status, Tokens,
-    change, list, load, store,
+    Along, Browser, CONNECTIONS_MAX, Connection, Consent, Decision, Happened, Settings, Status,
+    Tokens, change, list, load, store,
 };
 use super::setup::{self, Given, Setup, account};
 use super::tokens;
@@ -33,16 +34,14 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use subtle::ConstantTimeEq;
-use url::Url;
+use url::{Origin, Url};
 
 /// How long a link, and the consent that it leads to, can be used.
 pub const LINK_LIFE: TimeDelta = TimeDelta::minutes(30);
-/// The cookie that marks the browser which started.
-pub const COOKIE: &str = "crossdock_connect";
 /// Longest key that a merchant may paste, in bytes.
-const KEY_BYTES_MAX: usize = 500;
-/// Longest token that a merchant may bring along, in bytes: some are signed documents with many claims.
-const TOKEN_BYTES_MAX: usize = 8 * 1024;
+pub(super) const KEY_BYTES_MAX: usize = 500;
+/// How often it is looked again whose an account is.
+const CLAIM_ROUNDS_MAX: u32 = 2;
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Link {
@@ -63,9 +62,9 @@ struct State {
 
 /// Which merchant and connection a provider's account belongs to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Owner {
-    merchant_id: MerchantId,
-    connection_id: ConnectionId,
+pub(super) struct Owner {
+    pub(super) merchant_id: MerchantId,
+    pub(super) connection_id: ConnectionId,
 }
 
 /// Whose a provider's account is, if it was ever connected.
@@ -93,7 +92,15 @@ pub struct NewLink {
 /// Where the browser goes next, and the cookie that it keeps.
 pub struct Started {
     pub next: Next,
+    pub cookie_name: String,
     pub cookie: String,
+}
+
+/// The name of the cookie that marks the browser which started with `state`. Each start has a cookie of
+/// its own, so that a browser can connect several providers side by side.
+pub fn cookie_name(state: &str) -> String {
+    let hash: String = hash(state).chars().take(16).collect();
+    format!("crossdock_connect_{hash}")
 }
 
 /// The next stop of the merchant's browser.
@@ -106,6 +113,8 @@ pub enum Next {
         fields: &'static [KeyField],
         action: String,
         state: String,
+        /// Where the browser is sent on to after it.
+        shop: Origin,
     },
 }
 
@@ -141,7 +150,7 @@ pub async fn create_link(
     ctx: &Ctx,
     merchant: &MerchantId,
     manifest: &Manifest,
-    return_url: Url,
+    return_url: String,
     connection: Option<&ConnectionId>,
 ) -> Result<NewLink> {
     ctx.config.enabled(manifest.category)?;
@@ -154,20 +163,19 @@ pub async fn create_link(
         )]))
     };
     // The confirmation travels to this address, so it must be as good as an address that we call.
-    let fits = Guard::new(ctx.config.allow_loopback())
-        .check_url(&return_url)
-        .is_ok();
-    if !fits || return_url.query().is_some() || return_url.fragment().is_some() {
+    let guard = Guard::new(ctx.config.allow_loopback());
+    let parsed = return_url.parse::<Url>().ok();
+    let parsed = parsed.filter(|url| {
+        guard.check_url(url).is_ok() && url.query().is_none() && url.fragment().is_none()
+    });
+    let Some(parsed) = parsed else {
         return fault(
             "invalid_value",
             "return_url must be an https URL of a public host, without user, query or fragment",
         );
-    }
-    if !ctx
-        .config
-        .return_urls()
-        .any(|known| known == return_url.as_str())
-    {
+    };
+    // To the letter as it came: an address has many spellings, and was registered in one.
+    if !ctx.config.return_urls().any(|known| known == return_url) {
         return fault(
             "not_registered",
             "this address is not registered; the operator of this platform lists the shop's return \
@@ -179,7 +187,7 @@ pub async fn create_link(
     let link = Link {
         merchant_id: merchant.clone(),
         provider: manifest.name.to_owned(),
-        return_url,
+        return_url: parsed,
         connection_id: connection.cloned(),
         expires_at,
     };
@@ -214,6 +222,7 @@ pub async fn start(ctx: &Ctx, link_secret: &str) -> Result<Started> {
     let (nonce, cookie) = (random(ctx), random(ctx));
     let state = format!("{nonce}.{}", vault::sign(ctx, &nonce).await?);
     let expires_at = link.expires_at.timestamp();
+    let shop = link.return_url.origin();
     let document = State {
         link_hash,
         link,
@@ -223,6 +232,7 @@ pub async fn start(ctx: &Ctx, link_secret: &str) -> Result<Started> {
     ctx.store
         .write(Write::put(key, Condition::Absent, &document)?.expiring(expires_at))
         .await?;
+    let cookie_name = cookie_name(&state);
     let next = match &manifest.consent {
         providers::Consent::Code(flow) => {
             Next::Consent(consent_url(ctx, &setup, flow, &cookie, state)?)
@@ -232,9 +242,14 @@ pub async fn start(ctx: &Ctx, link_secret: &str) -> Result<Started> {
             fields,
             action: redirect_uri(ctx.config.public_url()?, manifest.name),
             state,
+            shop,
         },
     };
-    Ok(Started { next, cookie })
+    Ok(Started {
+        next,
+        cookie_name,
+        cookie,
+    })
 }
 
 fn consent_url(
@@ -310,7 +325,8 @@ pub async fn finish(ctx: &Ctx, callback: Callback) -> Result<Url> {
                 return Err(Error::new(
                     Code::AuthorizationRefused,
                     format!(
-                        "{} sent back neither a consent nor a refusal",
+                        "{} sent back neither a consent nor a refusal; nothing was connected, go back \
+                         to the shop and start again",
                         manifest.title
                     ),
                 ));
@@ -322,12 +338,16 @@ pub async fn finish(ctx: &Ctx, callback: Callback) -> Result<Url> {
                 .map_err(|error| advised(error, "go back to the shop and start again"))?
         }
         providers::Consent::Keys(fields) => {
-            let given = pasted(fields, &callback)?;
+            let again = "go back and send the form again";
+            let given = pasted(fields, &callback).map_err(|error| match error.code() {
+                Code::ValidationFailed => advised(error, again),
+                _ => error,
+            })?;
             // A key that was mistyped is no attack: the form may be sent again until one fits.
             let account = account(ctx, &setup, &given.grant).await;
             let account = account.map_err(|rejected| {
                 let error = rejected.into_error(manifest);
-                advised(error, "go back and send the form again")
+                advised(error, again)
             })?;
             consume(ctx, once).await?;
             (account, given)
@@ -335,8 +355,15 @@ pub async fn finish(ctx: &Ctx, callback: Callback) -> Result<Url> {
     };
     let link = state.link;
     let wanted = link.connection_id.as_ref();
+    let browser = Browser {
+        cookie_name: cookie_name(callback.get("state").unwrap_or_default()),
+        cookie_hash: state.cookie_hash,
+        return_url: link.return_url.clone(),
+    };
+    let merchant = &link.merchant_id;
+    let browser = Some(browser);
     let (connection, confirmation) =
-        place(ctx, &setup, &link.merchant_id, wanted, account, given).await?;
+        place(ctx, &setup, merchant, wanted, account, given, browser).await?;
     let mut url = link.return_url;
     url.query_pairs_mut()
         .append_pair("connection_id", connection.id.as_str())
@@ -427,7 +454,8 @@ fn advised(error: Error, advice: &str) -> Error {
     if error.code() == Code::Internal {
         return error;
     }
-    let detail = format!("{}; nothing was connected, {advice}", error.detail());
+    let said = error.detail().trim_end_matches('.');
+    let detail = format!("{said}; nothing was connected, {advice}");
     Error::new(error.code(), detail).because(error)
 }
 
@@ -442,7 +470,7 @@ fn pasted(fields: &[KeyField], callback: &Callback) -> Result<Given> {
 }
 
 /// Whether `text` can stand in a header: what a key or a token is, and nothing that could end it.
-fn one_word(text: &str, bytes_max: usize) -> bool {
+pub(super) fn one_word(text: &str, bytes_max: usize) -> bool {
     !text.is_empty() && text.len() <= bytes_max && text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
@@ -498,15 +526,17 @@ async fn consume(ctx: &Ctx, once: Vec<Key>) -> Result<()> {
     }
 }
 
-/// The account's key, and the write that gives it to a connection. An account belongs to one merchant:
-/// otherwise a consent that was obtained by a trick would show one merchant's books to another.
-async fn claim(
+/// The row that says whose an account is, and the condition under which it may be written. An account
+/// belongs to the merchant whose connection came to life first: otherwise a consent that was obtained
+/// by a trick would show one merchant's books to another. A consent that waits holds nothing, or
+/// nobody could connect while somebody else does not finish.
+pub(super) async fn claim(
     ctx: &Ctx,
     manifest: &Manifest,
-    account: &Account,
+    account: &str,
     merchant: &MerchantId,
 ) -> Result<(Key, Condition)> {
-    let key = keys::account(manifest.name, &hash(&account.id));
+    let key = keys::account(manifest.name, &hash(account));
     let Some(item) = ctx.store.get(&key).await? else {
         return Ok((key, Condition::Absent));
     };
@@ -516,33 +546,50 @@ async fn claim(
         return Ok((key, claimed));
     }
     match load(ctx, &owner.merchant_id, &owner.connection_id).await {
-        // A connection that was never confirmed went away by itself, or was given up.
         Err(error) if error.code() == Code::NotFound => Ok((key, claimed)),
-        Ok((_, connection)) if connection.status == Status::Disconnected => Ok((key, claimed)),
         Err(error) => Err(error),
-        Ok(_) => Err(Error::new(
-            Code::Conflict,
-            format!(
-                "this {} account is connected to another shop; disconnect it there first",
-                manifest.title
-            ),
-        )),
+        Ok((_, connection)) => match connection.status {
+            Status::Pending | Status::Disconnected => Ok((key, claimed)),
+            Status::Live | Status::Paused | Status::ReauthRequired => Err(Error::new(
+                Code::Conflict,
+                format!(
+                    "this {} account is connected to another shop; disconnect it there first",
+                    manifest.title
+                ),
+            )),
+        },
     }
 }
 
+/// Whether a merchant has as many connections as it may. Those that were given up are kept for their
+/// history alone.
+pub(super) fn is_full(all: &[(u64, Connection)]) -> bool {
+    let used = all.iter();
+    let used = used.filter(|(_, connection)| connection.status != Status::Disconnected);
+    used.count() >= CONNECTIONS_MAX
+}
+
+pub(super) fn too_many() -> Error {
+    Error::new(
+        Code::Conflict,
+        format!("a merchant has at most {CONNECTIONS_MAX} connections; disconnect one first"),
+    )
+}
+
 /// Stores a consent with the connection that it is for, and returns that with the confirmation.
-async fn place(
+pub(super) async fn place(
     ctx: &Ctx,
     setup: &Setup,
     merchant: &MerchantId,
     wanted: Option<&ConnectionId>,
     account: Account,
     given: Given,
+    browser: Option<Browser>,
 ) -> Result<(Connection, String)> {
     let manifest = setup.manifest();
-    let (account_key, claimed) = claim(ctx, manifest, &account, merchant).await?;
+    claim(ctx, manifest, &account.id, merchant).await?;
     let all = list(ctx, merchant).await?;
-    let full = all.len() >= CONNECTIONS_MAX;
+    let full = is_full(&all);
     let known = all.into_iter();
     let known = known
         .map(|(rev, connection)| (Some(rev), connection))
@@ -563,12 +610,7 @@ async fn place(
     }
     let (rev, before) = match known {
         Some(found) => found,
-        None if full => {
-            return Err(Error::new(
-                Code::Conflict,
-                format!("a merchant has at most {CONNECTIONS_MAX} connections"),
-            ));
-        }
+        None if full => return Err(too_many()),
         None => (None, new_connection(ctx, merchant, manifest, &account)),
     };
     let mut connection = before.clone();
@@ -580,22 +622,14 @@ async fn place(
         account,
         given,
         &confirmation,
+        browser,
     )
     .await?;
-    let owner = Owner {
-        merchant_id: merchant.clone(),
-        connection_id: connection.id.clone(),
-    };
-    let mut claim = Write::put(account_key, claimed, &owner)?;
-    if connection.status == Status::Pending {
-        claim = claim.expiring((consent.expires_at + LINK_LIFE).timestamp());
-    }
     connection.consent = Some(consent);
-    let mut along = Along::entry(
+    let along = Along::entry(
         Happened::ConsentGiven,
         "consent was given and waits for its confirmation",
     );
-    along.writes.push(claim);
     let before = rev.map(|rev| (rev, &before));
     if !store(ctx, &mut connection, before, along).await? {
         return Err(Error::new(
@@ -628,6 +662,8 @@ fn new_connection(
         tokens: None,
         previous: None,
         consent: None,
+        confirmed: None,
+        paused: false,
         lease: None,
         fence: 0,
         next_refresh_at: None,
@@ -647,6 +683,7 @@ async fn consent(
     account: Account,
     given: Given,
     confirmation: &str,
+    browser: Option<Browser>,
 ) -> Result<Consent> {
     let owner = connection.vault_owner().to_owned();
     let key = match &connection.key {
@@ -668,12 +705,14 @@ async fn consent(
         reference: account.reference,
         scopes: given.scopes.unwrap_or_else(|| asked.collect()),
         confirmation_hash: hash(confirmation),
+        browser,
         expires_at: now + LINK_LIFE,
     })
 }
 
 /// Puts a consent into use.
 fn adopt(ctx: &Ctx, current: &mut Connection, manifest: &Manifest, consent: Consent) {
+    current.confirmed = Some(consent.confirmation_hash);
     current.tokens = Some(Tokens {
         sealed: consent.sealed,
         generation: current.generation() + 1,
@@ -686,166 +725,181 @@ fn adopt(ctx: &Ctx, current: &mut Connection, manifest: &Manifest, consent: Cons
     current.api = consent.api;
     current.reference = consent.reference;
     current.scopes = consent.scopes;
-    current.status = Status::Live;
+    current.status = current.at_work();
     current.trouble = None;
-    current.next_refresh_at = tokens::next_refresh(ctx, manifest, consent.access_expires_at);
+    current.next_refresh_at =
+        tokens::next_refresh(ctx.now(), &current.id, manifest, consent.access_expires_at);
 }
 
-/// Makes a connection live: the backend shows the confirmation that its own user brought back.
+/// What a confirmation leads to.
+pub struct Confirmed {
+    pub connection: Connection,
+    /// Where the backend sends its user's browser, which shows there that it is the one that gave the
+    /// consent. `None` when the connection is live already.
+    pub continue_url: Option<Url>,
+}
+
+/// A confirmation that its own browser has still to follow.
+#[derive(Debug, Serialize, Deserialize)]
+struct Proof {
+    merchant_id: MerchantId,
+    connection_id: ConnectionId,
+    confirmation_hash: String,
+    browser: Browser,
+    expires_at: DateTime<Utc>,
+}
+
+fn unknown_confirmation() -> Error {
+    Error::invalid(vec![FieldError::new(
+        "/confirmation",
+        "invalid_value",
+        "this confirmation is older than 30 minutes, was overtaken by a newer one, or is not of \
+         this connection; connect again",
+    )])
+}
+
+fn is_same(one: &str, other: &str) -> bool {
+    one.as_bytes().ct_eq(other.as_bytes()).into()
+}
+
+impl Connection {
+    /// The consent that `confirmation_hash` confirms, if it still waits.
+    fn waiting(&self, confirmation_hash: &str, now: DateTime<Utc>) -> Option<&Consent> {
+        let consent = self.consent.as_ref();
+        consent.filter(|consent| {
+            consent.expires_at > now && is_same(&consent.confirmation_hash, confirmation_hash)
+        })
+    }
+}
+
+/// The backend shows the confirmation that its own user brought back. That proves whose shop it is; the
+/// browser in which the backend's user is signed in proves at `continue_url` that it also gave the
+/// consent. Either alone could be somebody else's: an address that holds a confirmation can be passed
+/// on, and so can a link. It may be called again, also when all is done.
 pub async fn confirm(
     ctx: &Ctx,
     merchant: &MerchantId,
     id: &ConnectionId,
     confirmation: &str,
-) -> Result<Connection> {
+) -> Result<Confirmed> {
     let (_, connection) = load(ctx, merchant, id).await?;
-    let manifest = connection.manifest()?;
-    ctx.config.enabled(manifest.category)?;
+    ctx.config.enabled(connection.manifest()?.category)?;
     let given = hash(confirmation);
-    let (connection, confirmed) = change(ctx, merchant, id, |current| {
-        let matches = current.consent.as_ref().is_some_and(|consent| {
-            let expected = consent.confirmation_hash.as_bytes();
-            consent.expires_at > ctx.now() && bool::from(given.as_bytes().ct_eq(expected))
+    let known = connection.confirmed.as_deref();
+    if known.is_some_and(|confirmed| is_same(confirmed, &given)) {
+        return Ok(Confirmed {
+            connection,
+            continue_url: None,
         });
-        let Some(consent) = current.consent.take_if(|_| matches) else {
-            return Ok(Decision::Leave(false));
-        };
-        let again = current.tokens.is_some() || current.status != Status::Pending;
-        adopt(ctx, current, manifest, consent);
-        let along = connected(current, manifest, again)?;
-        Ok(Decision::Store(along, true))
-    })
-    .await?;
-    if confirmed {
-        return Ok(connection);
     }
-    Err(Error::invalid(vec![FieldError::new(
-        "/confirmation",
-        "invalid_value",
-        "this confirmation was used already, is older than 30 minutes, or is not of this \
-         connection; connect again",
-    )]))
+    let waiting = connection.waiting(&given, ctx.now());
+    let browser = waiting.and_then(|consent| Some((consent.expires_at, consent.browser.clone()?)));
+    let (expires_at, browser) = browser.ok_or_else(unknown_confirmation)?;
+    let secret = random(ctx);
+    let proof = Proof {
+        merchant_id: merchant.clone(),
+        connection_id: id.clone(),
+        confirmation_hash: given,
+        browser,
+        expires_at,
+    };
+    let write = Write::put(
+        keys::connect_proof(&hash(&secret)),
+        Condition::Absent,
+        &proof,
+    )?;
+    ctx.store
+        .write(write.expiring(expires_at.timestamp()))
+        .await?;
+    let url = format!("{}/oauth/proof/{secret}", ctx.config.public_url()?);
+    Ok(Confirmed {
+        connection,
+        continue_url: Some(url.parse().map_err(Error::internal)?),
+    })
 }
 
-/// What goes along when a connection becomes live: the account is its own for good.
-fn connected(connection: &Connection, manifest: &Manifest, again: bool) -> Result<Along> {
+/// The backend's user comes with its browser. If that is the one that gave the consent, the connection
+/// is live, and the browser goes back to the shop. It may come again.
+pub async fn prove(ctx: &Ctx, secret: &str, cookies: &BTreeMap<String, String>) -> Result<Url> {
+    let item = ctx.store.get(&keys::connect_proof(&hash(secret))).await?;
+    let proof: Proof = item.ok_or_else(expired)?.read()?;
+    if proof.expires_at <= ctx.now() {
+        return Err(expired());
+    }
+    let browser = &proof.browser;
+    let cookie = cookies.get(&browser.cookie_name).map_or("", String::as_str);
+    if !is_same(&hash(cookie), &browser.cookie_hash) {
+        return Err(Error::new(
+            Code::SessionMismatch,
+            "the consent was given in another browser, so nothing was connected; go back to the \
+             shop and start again in this one",
+        ));
+    }
+    let (merchant, id) = (&proof.merchant_id, &proof.connection_id);
+    let connection = bring_to_life(ctx, merchant, id, &proof.confirmation_hash).await?;
+    let mut url = browser.return_url.clone();
+    url.query_pairs_mut()
+        .append_pair("connection_id", connection.id.as_str())
+        .append_pair("merchant_id", connection.merchant_id.as_str())
+        .append_pair("provider", &connection.provider)
+        .append_pair("category", connection.category.as_str())
+        .append_pair("status", connection.status.as_str());
+    Ok(url)
+}
+
+/// Puts the consent that `confirmation_hash` confirms into use. Of two merchants that come with the
+/// same account the first one wins.
+pub(super) async fn bring_to_life(
+    ctx: &Ctx,
+    merchant: &MerchantId,
+    id: &ConnectionId,
+    confirmation_hash: &str,
+) -> Result<Connection> {
+    let mut rounds = 0;
+    loop {
+        let (_, connection) = load(ctx, merchant, id).await?;
+        let manifest = connection.manifest()?;
+        ctx.config.enabled(manifest.category)?;
+        let (key, claimed) = claim(ctx, manifest, &connection.tenant_id, merchant).await?;
+        let owner = Owner {
+            merchant_id: merchant.clone(),
+            connection_id: id.clone(),
+        };
+        let changed = change(ctx, merchant, id, |current| {
+            let confirmed = current.confirmed.as_deref();
+            if confirmed.is_some_and(|confirmed| is_same(confirmed, confirmation_hash)) {
+                return Ok(Decision::Leave(true));
+            }
+            if current.waiting(confirmation_hash, ctx.now()).is_none() {
+                return Ok(Decision::Leave(false));
+            }
+            let Some(consent) = current.consent.take() else {
+                return Ok(Decision::Leave(false));
+            };
+            let again = current.tokens.is_some() || current.status != Status::Pending;
+            adopt(ctx, current, manifest, consent);
+            let mut along = connected(current, manifest, again);
+            let write = Write::put(key.clone(), claimed, &owner)?;
+            along.writes.push(write);
+            Ok(Decision::Store(along, true))
+        });
+        match changed.await {
+            Ok((connection, true)) => return Ok(connection),
+            Ok((_, false)) => return Err(unknown_confirmation()),
+            // Perhaps it was the account's row that somebody else was writing.
+            Err(error) if error.code() == Code::Busy && rounds < CLAIM_ROUNDS_MAX => rounds += 1,
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// What goes along when a connection becomes live.
+fn connected(connection: &Connection, manifest: &Manifest, again: bool) -> Along {
     let what = if again {
         Happened::Reconnected
     } else {
         Happened::Connected
     };
     let detail = format!("{} is connected to {}", connection.label(), manifest.title);
-    let mut along = Along::entry(what, detail).event(EventType::ConnectionConnected);
-    let owner = Owner {
-        merchant_id: connection.merchant_id.clone(),
-        connection_id: connection.id.clone(),
-    };
-    let key = keys::account(manifest.name, &hash(&connection.tenant_id));
-    along.writes.push(Write::put(key, Condition::Any, &owner)?);
-    Ok(along)
-}
-
-/// Tokens or keys that a merchant brings along from elsewhere.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Import {
-    #[serde(default)]
-    pub access_token: Option<SecretString>,
-    #[serde(default)]
-    pub refresh_token: Option<SecretString>,
-    /// Keys, by the names of the provider's fields.
-    #[serde(default)]
-    pub keys: BTreeMap<String, SecretString>,
-    /// The account, for a provider that does not tell it: QuickBooks' `realmId`.
-    #[serde(default)]
-    pub tenant_id: Option<String>,
-}
-
-impl Import {
-    /// Refuses what no provider can have given out, before any of it is used.
-    fn check(&self) -> Result<()> {
-        let text = |token: &Option<SecretString>| {
-            let token = token.as_ref()?;
-            Some(token.expose_secret().to_owned())
-        };
-        let members = [
-            ("access_token", text(&self.access_token), TOKEN_BYTES_MAX),
-            ("refresh_token", text(&self.refresh_token), TOKEN_BYTES_MAX),
-            ("tenant_id", self.tenant_id.clone(), KEY_BYTES_MAX),
-        ];
-        let wrong = members.iter().filter(|(_, text, bytes_max)| {
-            let text = text.as_deref();
-            text.is_some_and(|text| !one_word(text, *bytes_max))
-        });
-        let faults: Vec<FieldError> = wrong
-            .map(|(name, _, bytes_max)| {
-                let detail =
-                    format!("{name} has from 1 to {bytes_max} ASCII characters without blanks");
-                FieldError::new(&format!("/tokens/{name}"), "invalid_value", detail)
-            })
-            .collect();
-        match faults.is_empty() {
-            true => Ok(()),
-            false => Err(Error::invalid(faults)),
-        }
-    }
-}
-
-/// Makes a live connection of tokens that the backend vouches for. A refresh token is used at once:
-/// where the provider rotates them, it is ours from then on, and whoever held it before is out.
-pub async fn import(
-    ctx: &Ctx,
-    merchant: &MerchantId,
-    provider: &'static dyn Provider,
-    import: Import,
-) -> Result<Connection> {
-    let manifest = provider.manifest();
-    ctx.config.enabled(manifest.category)?;
-    let setup = Setup::of(ctx, provider).await?;
-    let fault =
-        |path, detail: &str| Error::invalid(vec![FieldError::new(path, "missing_field", detail)]);
-    import.check()?;
-    let given = match &manifest.consent {
-        providers::Consent::Keys(fields) => Given::keys(fields, &import.keys)?,
-        providers::Consent::Code(flow) => {
-            let mut facts = BTreeMap::new();
-            if import.tenant_id.is_none() && !flow.callback_parameters.is_empty() {
-                // Asked for before the refresh token is used: it may work once.
-                let detail = "the account's id is needed; this provider does not tell it";
-                return Err(fault("/tokens/tenant_id", detail));
-            }
-            if let Some(id) = &import.tenant_id {
-                for name in flow.callback_parameters.iter().chain(&["tenant_id"]) {
-                    facts.insert((*name).to_owned(), id.clone().into());
-                }
-            }
-            let renews = flow.refresh != providers::Refresh::None;
-            let grant = Grant {
-                access: import.access_token.unwrap_or_default(),
-                refresh: import.refresh_token,
-                keys: BTreeMap::new(),
-                facts,
-            };
-            match (&grant.refresh, renews) {
-                (Some(_), true) => setup.renew_foreign(ctx, flow, &grant).await?,
-                (None, true) => {
-                    let detail = "a refresh token is needed, or the connection would end soon";
-                    return Err(fault("/tokens/refresh_token", detail));
-                }
-                (_, false) if grant.access.expose_secret().is_empty() => {
-                    return Err(fault("/tokens/access_token", "an access token is needed"));
-                }
-                (_, false) => Given {
-                    grant,
-                    access_expires_at: None,
-                    scopes: None,
-                },
-            }
-        }
-    };
-    let account = account(ctx, &setup, &given.grant)
-        .await
-        .map_err(|rejected| rejected.into_error(manifest))?;
-    let (connection, confirmation) = place(ctx, &setup, merchant, None, account, given).await?;
-    confirm(ctx, merchant, &connection.id, &confirmation).await
+    Along::entry(what, detail).event(EventType::ConnectionConnected)
 }

@@ -75,7 +75,19 @@ pub struct Consent {
     pub reference: Option<String>,
     pub scopes: Vec<String>,
     pub confirmation_hash: String,
+    /// The browser that gave it; absent for what the backend itself brought along.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub browser: Option<Browser>,
     pub expires_at: DateTime<Utc>,
+}
+
+/// The browser in which a connection was begun, by the cookie that it was given then.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Browser {
+    pub cookie_name: String,
+    pub cookie_hash: String,
+    /// Where it goes when all is done.
+    pub return_url: Url,
 }
 
 /// Who is renewing the tokens. A lease has no time of its own: whoever wants to take it over has to
@@ -127,6 +139,13 @@ pub struct Connection {
     /// The tokens before, until the first success with the new ones.
     pub previous: Option<Tokens>,
     pub consent: Option<Consent>,
+    /// The hash of the confirmation that was used last, so that using it again is no fault.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confirmed: Option<String>,
+    /// Whether somebody stopped it. It is kept while the access is lost, so that giving the access
+    /// again does not begin what was stopped.
+    #[serde(default)]
+    pub paused: bool,
     pub lease: Option<Lease>,
     /// The fence of the latest lease.
     pub fence: u64,
@@ -170,6 +189,15 @@ impl Connection {
     /// The associated data of this connection's secrets.
     pub fn vault_owner(&self) -> &str {
         self.id.as_str()
+    }
+
+    /// What it is when its tokens are good.
+    pub fn at_work(&self) -> Status {
+        if self.paused {
+            Status::Paused
+        } else {
+            Status::Live
+        }
     }
 
     /// A name for people.
@@ -283,6 +311,7 @@ impl Connection {
             order_id: None,
             accepted_at: now,
             after: None,
+            resync: None,
         };
         let merchant = &self.merchant_id;
         Ok(vec![
@@ -482,7 +511,7 @@ pub async fn list(ctx: &Ctx, merchant: &MerchantId) -> Result<Vec<(u64, Connecti
         .collect()
 }
 
-/// How calls to the provider went last.
+/// How calls to the provider went last: as it is stored, those for the API alone.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Health {
     pub last_success_at: Option<DateTime<Utc>>,
@@ -490,6 +519,17 @@ pub struct Health {
 }
 
 impl Health {
+    /// What is known beside the calls that were noted: tokens that the provider gave are a success, and
+    /// a renewal that failed is a failure.
+    pub fn with(self, connection: &Connection) -> Health {
+        let given = connection.tokens.as_ref().map(|tokens| tokens.issued_at);
+        let failures = [self.last_failure, connection.trouble.clone()];
+        Health {
+            last_success_at: self.last_success_at.max(given),
+            last_failure: failures.into_iter().flatten().max_by_key(|one| one.at),
+        }
+    }
+
     /// `healthy`, `failing`, or `unknown` before the first call.
     pub fn word(&self) -> &'static str {
         match (&self.last_success_at, &self.last_failure) {
@@ -668,19 +708,8 @@ mod tests {
         ConnectionId::new(uuid::Uuid::nil())
     }
 
-    async fn world() -> (Arc<World>, Ctx) {
-        let world = Arc::new(World::default());
-        let ctx = Ctx {
-            config: Config::default(),
-            clock: world.clone(),
-            store: world.clone(),
-            secrets: world.clone(),
-            net: world.clone(),
-            queue: world.clone(),
-            bus: world.clone(),
-            budgets: Default::default(),
-        };
-        let mut connection = Connection {
+    fn live(now: DateTime<Utc>) -> Connection {
+        Connection {
             id: id(),
             merchant_id: merchant(),
             provider: "xero".to_owned(),
@@ -695,15 +724,32 @@ mod tests {
             tokens: None,
             previous: None,
             consent: None,
+            confirmed: None,
+            paused: false,
             lease: None,
             fence: 0,
             next_refresh_at: None,
             trouble: None,
             settings: Settings::default(),
             sequence: Sequence::default(),
-            created_at: ctx.now(),
-            updated_at: ctx.now(),
+            created_at: now,
+            updated_at: now,
+        }
+    }
+
+    async fn world() -> (Arc<World>, Ctx) {
+        let world = Arc::new(World::default());
+        let ctx = Ctx {
+            config: Config::default(),
+            clock: world.clone(),
+            store: world.clone(),
+            secrets: world.clone(),
+            net: world.clone(),
+            queue: world.clone(),
+            bus: world.clone(),
+            budgets: Default::default(),
         };
+        let mut connection = live(ctx.now());
         let stored = store(&ctx, &mut connection, None, Along::default()).await;
         assert!(stored.unwrap());
         world.writes.store(0, Relaxed);
@@ -806,6 +852,43 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_renewal_is_a_call_too(
+            success in proptest::option::of(0_i64..100),
+            failure in proptest::option::of(0_i64..100),
+            given in proptest::option::of(0_i64..100),
+            trouble in proptest::option::of(0_i64..100),
+        ) {
+            let at = |seconds| DateTime::from_timestamp(seconds, 0).unwrap();
+            let failed = |seconds| Trouble {
+                code: "upstream_failed".to_owned(),
+                detail: "it did not answer".to_owned(),
+                at: at(seconds),
+            };
+            let mut connection = live(at(0));
+            connection.trouble = trouble.map(failed);
+            connection.tokens = given.map(|seconds| Tokens {
+                sealed: serde_json::from_value(json!("sealed")).unwrap(),
+                generation: 1,
+                issued_at: at(seconds),
+                access_expires_at: None,
+            });
+            let health = Health {
+                last_success_at: success.map(at),
+                last_failure: failure.map(failed),
+            };
+            let health = health.with(&connection);
+            let (success, failure) = (success.max(given), failure.max(trouble));
+            prop_assert_eq!(health.last_success_at, success.map(at));
+            prop_assert_eq!(&health.last_failure, &failure.map(failed));
+            let word = match (success, failure) {
+                (None, None) => "unknown",
+                (success, failure) if failure > success => "failing",
+                _ => "healthy",
+            };
+            prop_assert_eq!(health.word(), word);
+        }
+
         #[test]
         fn the_latest_call_makes_the_word(
             success in proptest::option::of(0_i64..100),

@@ -1,9 +1,9 @@
 //! What a merchant does with a connection once it is there: pause, resume, set, disconnect.
 
 use super::connection::{
-    Along, Connection, Decision, Happened, Settings, Status, Trouble, change, list, load,
-    note_health,
+    Along, Connection, Decision, Happened, Settings, Status, Trouble, change, load, note_health,
 };
+use super::give_back::{give_back, remedy};
 use super::hash;
 use super::setup::{Rejected, Setup, account};
 use super::tokens::{self, Need};
@@ -11,9 +11,13 @@ use crate::ctx::Ctx;
 use crate::error::{Code, Error, Result};
 use crate::model::event::EventType;
 use crate::model::ids::{ConnectionId, MerchantId};
-use crate::net::Limits;
-use crate::providers::{Account, Fault, Revocation, json_answer};
+use crate::providers::Fault;
 use crate::store::{Condition, Write, keys};
+use std::time::Duration;
+
+/// How long a caller of the API waits for somebody else's renewal: with the calls that follow it has to
+/// be done within the time of one request.
+pub(super) const PATIENCE: Duration = Duration::from_secs(6);
 
 fn wrong_status(connection: &Connection, wanted: &str) -> Error {
     Error::new(
@@ -31,7 +35,8 @@ pub async fn pause(ctx: &Ctx, merchant: &MerchantId, id: &ConnectionId) -> Resul
     let (connection, ()) = change(ctx, merchant, id, |current| match current.status {
         Status::Paused => Ok(Decision::Leave(())),
         Status::Live => {
-            current.status = Status::Paused;
+            current.paused = true;
+            current.status = current.at_work();
             let along = Along::entry(
                 Happened::Paused,
                 "paused; nothing is sent until it is resumed",
@@ -49,7 +54,8 @@ pub async fn resume(ctx: &Ctx, merchant: &MerchantId, id: &ConnectionId) -> Resu
     let (connection, ()) = change(ctx, merchant, id, |current| match current.status {
         Status::Live => Ok(Decision::Leave(())),
         Status::Paused => {
-            current.status = Status::Live;
+            current.paused = false;
+            current.status = current.at_work();
             let along =
                 Along::entry(Happened::Resumed, "resumed").event(EventType::ConnectionConnected);
             Ok(Decision::Store(along, ()))
@@ -98,7 +104,7 @@ pub async fn check(ctx: &Ctx, merchant: &MerchantId, id: &ConnectionId) -> Resul
 
 /// Asks for the account, and once more with renewed tokens if those in use are refused.
 async fn asked(ctx: &Ctx, setup: &Setup, merchant: &MerchantId, id: &ConnectionId) -> Result<()> {
-    let (_, grant) = tokens::access(ctx, setup, merchant, id, Need::Good).await?;
+    let (_, grant) = tokens::access_within(ctx, PATIENCE, setup, merchant, id, Need::Good).await?;
     let rejected = match account(ctx, setup, &grant).await {
         Ok(_) => return Ok(()),
         Err(rejected) => rejected,
@@ -106,7 +112,8 @@ async fn asked(ctx: &Ctx, setup: &Setup, merchant: &MerchantId, id: &ConnectionI
     if !matches!(rejected, Rejected::Theirs(Fault::Unauthorized)) {
         return Err(rejected.into_error(setup.manifest()));
     }
-    let (_, grant) = tokens::access(ctx, setup, merchant, id, Need::Other(&grant.access)).await?;
+    let need = Need::Other(&grant.access);
+    let (_, grant) = tokens::access_within(ctx, PATIENCE, setup, merchant, id, need).await?;
     match account(ctx, setup, &grant).await {
         Ok(_) => Ok(()),
         Err(rejected) => Err(rejected.into_error(setup.manifest())),
@@ -135,8 +142,10 @@ pub async fn set(
     Ok(connection)
 }
 
-/// Gives the grant back at the provider, destroys the data key and with it all tokens, and keeps the
-/// history and the ledger. When the provider cannot be reached nothing changes, unless `force`.
+/// Gives the access back at the provider, destroys the data key and with it all tokens, and keeps the
+/// history and the ledger. A consent that waits for its confirmation goes the same way, whatever the
+/// connection itself is. Where the provider still holds the access for good, or cannot be asked, nothing
+/// changes, unless `force`.
 pub async fn disconnect(
     ctx: &Ctx,
     merchant: &MerchantId,
@@ -144,107 +153,71 @@ pub async fn disconnect(
     force: bool,
 ) -> Result<Connection> {
     let (_, connection) = load(ctx, merchant, id).await?;
-    if connection.status == Status::Disconnected {
+    if connection.status == Status::Disconnected && connection.consent.is_none() {
         return Ok(connection);
     }
+    let manifest = connection.manifest()?;
     let given_back = match give_back(ctx, &connection).await {
         Ok(words) => words,
         Err(error) if force => format!(
-            "the provider was not told ({}); take the access back over there as well",
-            error.detail()
+            "the access was not given back ({}); take it that it still stands at {}: {}",
+            error.detail(),
+            manifest.title,
+            remedy(manifest)
         ),
         Err(error) => {
             return Err(Error::new(
                 Code::UpstreamFailed,
                 format!(
                     "{}; the connection stays as it is. Send it again, or with \"force\": true to \
-                     disconnect without the provider",
-                    error.detail()
+                     disconnect without the provider, and then {}",
+                    error.detail(),
+                    remedy(manifest)
                 ),
             )
             .because(error));
         }
     };
     let account = keys::account(&connection.provider, &hash(&connection.tenant_id));
+    // It may be somebody else's by now, if this connection never came to life.
+    let held = ctx.store.get(&account).await?;
+    let held = held.filter(|item| item.doc["connection_id"] == connection.id.as_str());
+    let waited = waiting(&connection);
     let (connection, ()) = change(ctx, merchant, id, |current| {
-        if current.status == Status::Disconnected {
+        if current.consent.is_some() && waiting(current) != waited {
+            // Somebody consented meanwhile, and that was not given back.
+            return Err(Error::new(
+                Code::Busy,
+                "somebody is connecting this just now; send it again",
+            ));
+        }
+        if current.status == Status::Disconnected && current.consent.is_none() {
             return Ok(Decision::Leave(()));
         }
+        let mut along = Along::entry(Happened::Disconnected, given_back.clone());
+        if current.status != Status::Disconnected {
+            along = along.event(EventType::ConnectionDisconnected);
+        }
         current.status = Status::Disconnected;
+        current.paused = false;
         current.key = None;
         current.tokens = None;
         current.previous = None;
         current.consent = None;
         current.lease = None;
         current.next_refresh_at = None;
-        let mut along = Along::entry(Happened::Disconnected, given_back.clone())
-            .event(EventType::ConnectionDisconnected);
-        along.writes.push(Write::Delete {
+        along.writes.extend(held.as_ref().map(|item| Write::Delete {
             key: account.clone(),
-            condition: Condition::Any,
-        });
+            condition: Condition::Rev(item.rev),
+        }));
         Ok(Decision::Store(along, ()))
     })
     .await?;
     Ok(connection)
 }
 
-/// Tells the provider, and returns what came of it in words.
-async fn give_back(ctx: &Ctx, connection: &Connection) -> Result<String> {
-    let setup = Setup::of(ctx, connection.provider()?).await?;
-    let manifest = setup.manifest();
-    let title = manifest.title;
-    if connection.tokens.is_none() {
-        return Ok("there was no access to give back".to_owned());
-    }
-    let shared = match manifest.shares_app_with {
-        None => false,
-        Some(other) => list(ctx, &connection.merchant_id)
-            .await?
-            .iter()
-            .any(|(_, one)| {
-                one.provider == other
-                    && one.tenant_id == connection.tenant_id
-                    && one.status != Status::Disconnected
-            }),
-    };
-    // A dead token gives nothing back at some providers, so a good one is used where there is one.
-    let (merchant, id) = (&connection.merchant_id, &connection.id);
-    let good = tokens::access(ctx, &setup, merchant, id, tokens::Need::Good).await;
-    let grant = match good {
-        Ok((_, grant)) => grant,
-        Err(error) if error.code() == Code::ConnectionReauthRequired => {
-            tokens::grant(ctx, connection).await?
-        }
-        Err(error) => return Err(error),
-    };
-    let account = Account {
-        id: connection.tenant_id.clone(),
-        name: connection.tenant_name.clone(),
-        api: connection.api.clone(),
-        reference: connection.reference.clone(),
-    };
-    let revocation = Revocation {
-        site: &setup.site,
-        credentials: &setup.credentials,
-        grant: &grant,
-        account: &account,
-        shared,
-    };
-    let Some(request) = setup.provider.revoke(&revocation) else {
-        return Ok(format!(
-            "{title} has no way to give access back; remove the app there as well"
-        ));
-    };
-    let answer = ctx.net.send(request, Limits::PROVIDER).await?;
-    let refused = match answer.status {
-        // Empty answers are as good as any.
-        200..=299 => return Ok(format!("the access was given back at {title}")),
-        _ => json_answer(title, &answer).err(),
-    };
-    match refused {
-        Some(Fault::Later { detail }) => Err(Error::new(Code::UpstreamFailed, detail)),
-        // What the provider does not know any more need not be given back.
-        _ => Ok(format!("{title} held this access for ended already")),
-    }
+/// What tells one waiting consent from the next.
+fn waiting(connection: &Connection) -> Option<String> {
+    let consent = connection.consent.as_ref()?;
+    Some(consent.confirmation_hash.clone())
 }

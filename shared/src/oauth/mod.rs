@@ -2,6 +2,8 @@
 
 pub mod connect;
 pub mod connection;
+mod give_back;
+pub mod import;
 pub mod manage;
 pub mod setup;
 pub mod tokens;

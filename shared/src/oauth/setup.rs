@@ -64,6 +64,12 @@ pub fn site(manifest: &Manifest, credentials: &Credentials) -> Result<Site> {
     })
 }
 
+/// No access token lives for so long: what says so is no answer to be believed.
+const LIFE_SECONDS_MAX: f64 = 10.0 * 365.0 * 86_400.0;
+/// Longest id and name of an account that are kept, in characters.
+const ACCOUNT_ID_MAX: usize = 200;
+const ACCOUNT_NAME_MAX: usize = 200;
+
 /// Members of a token answer beside those of RFC 6749.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Beside {
@@ -166,9 +172,6 @@ impl Carrier<'_> {
         let mut answer: Value = serde_json::from_slice(body).ok()?;
         let members = answer.as_object_mut()?;
         if (200..300).contains(&status) {
-            members
-                .entry("token_type")
-                .or_insert_with(|| json!("bearer"));
             // Square says when instead of how long.
             if let Some(at) = members.get("expires_at").and_then(Value::as_str)
                 && let Ok(at) = at.parse::<DateTime<Utc>>()
@@ -176,10 +179,7 @@ impl Carrier<'_> {
                 let seconds = (at - self.ctx.now()).num_seconds().max(0);
                 members.insert("expires_in".to_owned(), json!(seconds));
             }
-            // Mailchimp says 0 for a token that does not end.
-            if members.get("expires_in") == Some(&json!(0)) {
-                members.remove("expires_in");
-            }
+            tolerate(members);
         } else if !members.contains_key("error")
             && let Some(error) = self.provider.token_error(status, &answer)
         {
@@ -187,6 +187,30 @@ impl Carrier<'_> {
         }
         Some(answer.to_string().into_bytes())
     }
+}
+
+/// Leaves out what cannot be used of a success: a pair of tokens that was given must not be lost for a
+/// member beside it.
+fn tolerate(members: &mut serde_json::Map<String, Value>) {
+    let seconds = match members.get("expires_in") {
+        Some(Value::Number(number)) => number.as_f64(),
+        Some(Value::String(text)) => text.trim().parse().ok(),
+        _ => None,
+    };
+    // Mailchimp says 0 for a token that does not end.
+    match seconds.filter(|seconds| (1.0..LIFE_SECONDS_MAX).contains(seconds)) {
+        Some(seconds) => members.insert("expires_in".to_owned(), json!(seconds as u64)),
+        None => members.remove("expires_in"),
+    };
+    let is_text = |value: &Value| value.as_str().is_some_and(|text| !text.is_empty());
+    for name in ["refresh_token", "scope", "token_type"] {
+        if members.get(name).is_some_and(|value| !is_text(value)) {
+            members.remove(name);
+        }
+    }
+    members
+        .entry("token_type")
+        .or_insert_with(|| json!("bearer"));
 }
 
 pub(super) type TokenError = RequestTokenError<Error, BasicErrorResponse>;
@@ -362,23 +386,39 @@ impl Rejected {
     }
 }
 
+/// A name as it can be shown: in one line, not too long, and with nothing in it that turns the text
+/// around it (Unicode's bidirectional controls).
+fn shown(name: &str) -> Option<String> {
+    let turns = |c: &char| matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let plain: String = name
+        .chars()
+        .filter(|c| !turns(c))
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .take(ACCOUNT_NAME_MAX)
+        .collect();
+    let plain = plain.trim();
+    (!plain.is_empty()).then(|| plain.to_owned())
+}
+
 /// Asks the provider which account `grant` reaches.
 pub(super) async fn account(ctx: &Ctx, setup: &Setup, grant: &Grant) -> Result<Account, Rejected> {
     let mut answers = Vec::new();
     for request in setup.provider.account_requests(&setup.site, grant) {
         let request = setup.provider.authorize(request, grant);
-        let answer = ctx.net.send(request, Limits::PROVIDER).await;
+        let answer = ctx.net.send(request, Limits::ACCOUNT).await;
         answers.push(answer.map_err(Rejected::Ours)?);
     }
-    let account = setup
+    let mut account = setup
         .provider
         .read_account(&setup.site, grant, &answers)
         .map_err(Rejected::Theirs)?;
+    account.name = account.name.as_deref().and_then(shown);
     let admitted = account
         .api
         .as_ref()
         .is_none_or(|api| setup.site.admits(api));
-    if account.id.is_empty() || !admitted {
+    let ids = 1..=ACCOUNT_ID_MAX;
+    if !ids.contains(&account.id.chars().count()) || !admitted {
         let title = setup.manifest().title;
         return Err(Rejected::Ours(Error::new(
             Code::UpstreamRefused,
@@ -386,4 +426,42 @@ pub(super) async fn account(ctx: &Ctx, setup: &Setup, grant: &Grant) -> Result<A
         )));
     }
     Ok(account)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_member_that_cannot_be_used_costs_no_pair() {
+        let cases = [
+            (json!({ "expires_in": "3600" }), Some(3600)),
+            (json!({ "expires_in": 3600.0 }), Some(3600)),
+            (json!({ "expires_in": 3600 }), Some(3600)),
+            (json!({ "expires_in": 0 }), None),
+            (json!({ "expires_in": -1 }), None),
+            (json!({ "expires_in": 1_000_000_000_000_000_u64 }), None),
+            (json!({ "expires_in": "soon" }), None),
+            (
+                json!({ "expires_in": null, "refresh_token": "", "scope": [1], "token_type": 7 }),
+                None,
+            ),
+        ];
+        for (answer, life) in cases {
+            let mut members = answer.as_object().unwrap().clone();
+            members.insert("access_token".to_owned(), json!("a"));
+            tolerate(&mut members);
+            let read: Answer = serde_json::from_value(Value::Object(members)).expect("an answer");
+            let seconds = read.expires_in().map(|life| life.as_secs());
+            assert_eq!(seconds, life, "{answer}");
+            assert!(read.refresh_token().is_none());
+        }
+    }
+
+    #[test]
+    fn a_name_is_shown_in_one_short_line() {
+        assert_eq!(shown("Demo\nShop\u{202e}").as_deref(), Some("Demo Shop"));
+        assert_eq!(shown(" \u{0} "), None);
+        assert_eq!(shown(&"x".repeat(400_000)).unwrap().len(), ACCOUNT_NAME_MAX);
+    }
 }

@@ -29,11 +29,12 @@ use chrono::{DateTime, TimeDelta, Utc};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// An access token is renewed when less than this is left of it.
-const MARGIN: TimeDelta = TimeDelta::minutes(2);
+pub(super) const MARGIN: TimeDelta = TimeDelta::minutes(2);
 /// How long a lease has to stand still before somebody else takes it: longer than the call to the
 /// provider ([`Limits::PROVIDER`]) and the storing of its answer ([`PATIENCE_LONG`]) together. A second
 /// call is made only where the tokens before still work, so being overtaken then does no harm.
@@ -93,12 +94,12 @@ pub(super) fn seal(ctx: &Ctx, key: &DataKey, owner: &str, grant: &Grant) -> Resu
     vault::seal(ctx, key, owner, &SecretString::from(text))
 }
 
-async fn data_key(ctx: &Ctx, connection: &Connection) -> Result<DataKey> {
+pub(super) async fn data_key(ctx: &Ctx, connection: &Connection) -> Result<DataKey> {
     let key = connection.key.as_ref().ok_or_else(|| reauth(connection))?;
     vault::unwrap(ctx, connection.vault_owner(), key).await
 }
 
-fn open(key: &DataKey, owner: &str, sealed: &Sealed) -> Result<Grant> {
+pub(super) fn open(key: &DataKey, owner: &str, sealed: &Sealed) -> Result<Grant> {
     let text = vault::open(key, owner, sealed)?;
     let held: Held = serde_json::from_str(text.expose_secret())
         .map_err(|_| Error::internal("a sealed grant cannot be read"))?;
@@ -133,36 +134,49 @@ pub enum Need<'a> {
     Newer(u64),
 }
 
-/// Where the schedule and the next renewal stand after tokens were given: at half of their life, and
-/// of the time in which an unused refresh token dies, from a quarter to three quarters of it, so that
-/// what began at once does not come due at once.
+/// When tokens that were given just now are renewed: every half of their life, or of the time in which
+/// an unused refresh token dies, at a phase of the connection's own.
 pub(super) fn next_refresh(
-    ctx: &Ctx,
+    now: DateTime<Utc>,
+    id: &ConnectionId,
     manifest: &Manifest,
     access_expires_at: Option<DateTime<Utc>>,
 ) -> Option<DateTime<Utc>> {
     let Refresh::Renewing { idle, every, .. } = manifest.code_flow()?.refresh else {
         return None;
     };
-    let now = ctx.now();
     let life = access_expires_at.map(|at| at - now);
-    let share = u16::from_le_bytes(ctx.random());
-    spread(life, idle, every, share).map(|after| now + after)
+    due(now, life, idle, every, phase(id))
 }
 
-/// After how long tokens are renewed; `share` chooses one of 65,536 steps of the middle half.
-fn spread(
+/// The phase of a connection, in 65,536 steps.
+fn phase(id: &ConnectionId) -> u16 {
+    let hash = Sha256::digest(id.as_str());
+    u16::from_be_bytes([hash[0], hash[1]])
+}
+
+/// The one moment of this phase between an eighth and five eighths of the time that counts. Because
+/// the phase is kept, connections that all came due at once, after a provider was away for hours say,
+/// are apart again with the very next renewal, and stay so.
+fn due(
+    now: DateTime<Utc>,
     life: Option<TimeDelta>,
     idle: Option<TimeDelta>,
     every: Option<TimeDelta>,
-    share: u16,
-) -> Option<TimeDelta> {
-    // The latest moment is three quarters of the way, so advice is stretched by a third.
-    let every = every.map(|every| every * 4 / 3);
+    phase: u16,
+) -> Option<DateTime<Utc>> {
+    // The latest moment is five eighths of the way, so advice is stretched.
+    let every = every.map(|every| every * 8 / 5);
     let whole = [life, idle, every].into_iter().flatten().min()?;
-    let quarter = whole / 4;
-    let more = (quarter * 2).num_milliseconds() * i64::from(share) / 65_536;
-    Some(quarter + TimeDelta::milliseconds(more))
+    let earliest = now + whole / 8;
+    let period = (whole / 2).num_milliseconds();
+    if period <= 0 {
+        return Some(earliest);
+    }
+    let offset = i128::from(period) * i128::from(phase) / 65_536;
+    let ahead = (offset - i128::from(earliest.timestamp_millis())).rem_euclid(period.into());
+    let ahead = i64::try_from(ahead).unwrap_or_default();
+    Some(earliest + TimeDelta::milliseconds(ahead))
 }
 
 /// A grant of `connection` that is good for at least a while.
@@ -175,6 +189,19 @@ fn spread(
 /// failure amounts to, be it ours or that of whom we waited for.
 pub async fn access(
     ctx: &Ctx,
+    setup: &Setup,
+    merchant: &MerchantId,
+    id: &ConnectionId,
+    need: Need<'_>,
+) -> Result<(Connection, Grant)> {
+    access_within(ctx, Duration::MAX, setup, merchant, id, need).await
+}
+
+/// The same for somebody who cannot wait as long as it takes to be sure that whoever renews is dead:
+/// after `patience` it is [`Code::Busy`].
+pub(super) async fn access_within(
+    ctx: &Ctx,
+    patience: Duration,
     setup: &Setup,
     merchant: &MerchantId,
     id: &ConnectionId,
@@ -225,6 +252,15 @@ pub async fn access(
                 fence,
             };
             return renewal.run(&grant).await;
+        }
+        if watched
+            .as_ref()
+            .is_some_and(|watched| watched.waited >= patience)
+        {
+            return Err(Error::new(
+                Code::Busy,
+                "the access is being renewed at this moment; send it again in a minute",
+            ));
         }
         ctx.clock.sleep(pause).await;
         if let Some(watched) = &mut watched {
@@ -313,7 +349,9 @@ impl Renewal<'_> {
         // An organisation may have moved, and its tokens must not be sent anywhere else.
         let api = given.grant.fact("instance_url").parse().ok();
         let api = api.filter(|api| self.setup.site.admits(api));
-        let next = next_refresh(ctx, self.setup.manifest(), given.access_expires_at);
+        let manifest = self.setup.manifest();
+        let (now, id) = (ctx.now(), &self.connection.id);
+        let next = next_refresh(now, id, manifest, given.access_expires_at);
         let ours = Tokens {
             sealed,
             generation: self.connection.generation() + 1,
@@ -351,7 +389,7 @@ impl Renewal<'_> {
             let mut along = Along::default();
             if current.status == Status::ReauthRequired {
                 // Somebody was refused with the tokens before, while these were on their way.
-                current.status = Status::Live;
+                current.status = current.at_work();
                 along = Along::entry(
                     Happened::Recovered,
                     "the provider gave new tokens after all",
@@ -525,38 +563,57 @@ mod tests {
     use crate::providers::PROVIDERS;
     use proptest::prelude::*;
 
-    fn quarters(whole: TimeDelta) -> (TimeDelta, TimeDelta) {
-        (whole / 4, whole * 3 / 4)
+    fn start() -> DateTime<Utc> {
+        DateTime::from_timestamp(1_800_000_000, 0).unwrap()
     }
 
     proptest! {
         #[test]
-        fn tokens_are_renewed_in_the_middle_half_of_their_life(
+        fn tokens_are_renewed_in_the_middle_of_their_life(
             life in proptest::option::of(0_i64..10_000_000),
             idle in proptest::option::of(0_i64..10_000_000),
             every in proptest::option::of(0_i64..10_000_000),
-            share: u16,
+            later in 0_i64..10_000_000_000,
+            phase: u16,
         ) {
             let time = |seconds: Option<i64>| seconds.map(TimeDelta::seconds);
             let (life, idle, every) = (time(life), time(idle), time(every));
-            let after = spread(life, idle, every, share);
-            let wholes = [life, idle, every.map(|every| every * 4 / 3)];
+            let now = start() + TimeDelta::milliseconds(later);
+            let due = due(now, life, idle, every, phase);
+            let wholes = [life, idle, every.map(|every| every * 8 / 5)];
             let Some(whole) = wholes.into_iter().flatten().min() else {
-                prop_assert_eq!(after, None);
+                prop_assert_eq!(due, None);
                 return Ok(());
             };
-            let (first, last) = quarters(whole);
-            let after = after.unwrap();
-            prop_assert!(first <= after && after <= last, "{} of {}", after, whole);
+            let after = due.unwrap() - now;
+            prop_assert!(whole / 8 <= after && after <= whole * 5 / 8, "{} of {}", after, whole);
             // Advice is a bound, not a hint.
             prop_assert!(every.is_none_or(|every| after <= every));
         }
 
         #[test]
-        fn a_larger_share_is_later(share in 0..u16::MAX) {
-            let at = |share| spread(Some(TimeDelta::hours(1)), None, None, share);
-            prop_assert!(at(share) < at(share + 1));
+        fn a_connection_keeps_its_phase(life in 1_i64..10_000_000, late in 0_i64..1000, phase: u16) {
+            let life = TimeDelta::seconds(life);
+            let next = |now| due(now, Some(life), None, None, phase).unwrap();
+            let first = next(start());
+            // However late a renewal is, as long as the next earliest moment is not beyond the next turn.
+            let life = life.num_milliseconds();
+            let late = TimeDelta::milliseconds(life * 3 / 8 * late / 1000);
+            prop_assert_eq!(next(first + late), first + TimeDelta::milliseconds(life / 2));
         }
+    }
+
+    #[test]
+    fn phases_are_spread() {
+        let mut tenths = [0; 10];
+        for number in 0..1000_u128 {
+            let id = ConnectionId::new(uuid::Uuid::from_u128(number));
+            tenths[usize::from(phase(&id)) * 10 / 65_536] += 1;
+        }
+        assert!(
+            tenths.iter().all(|count| (70..130).contains(count)),
+            "{tenths:?}"
+        );
     }
 
     /// A provider whose tokens are renewed leaves time for at least one more try before they end.
@@ -575,7 +632,9 @@ mod tests {
                 AccessLife::Endless => None,
             };
             seen += 1;
-            let latest = spread(life, idle, every, u16::MAX).expect(manifest.name);
+            let phases = (0..=u16::MAX).step_by(64);
+            let moments = phases.map(|phase| due(start(), life, idle, every, phase).unwrap());
+            let latest = moments.max().expect(manifest.name) - start();
             for whole in [life, idle].into_iter().flatten() {
                 assert!(latest + RETRY + MARGIN < whole, "{}", manifest.name);
             }

@@ -169,7 +169,10 @@ pub async fn new_key(ctx: &Ctx, owner: &str) -> Result<(DataKey, WrappedKey)> {
 
 /// Opens the data key of `owner`.
 pub async fn unwrap(ctx: &Ctx, owner: &str, key: &WrappedKey) -> Result<DataKey> {
-    let ring = ring_with(ctx, &key.root).await?;
+    unwrap_with(&ring_with(ctx, &key.root).await?, owner, key)
+}
+
+fn unwrap_with(ring: &Ring, owner: &str, key: &WrappedKey) -> Result<DataKey> {
     let wrapping = ring
         .derive(&key.root, WRAPPING)
         .ok_or_else(|| Error::internal(format!("the vault has no root key {:?}", key.root)))?;
@@ -179,15 +182,19 @@ pub async fn unwrap(ctx: &Ctx, owner: &str, key: &WrappedKey) -> Result<DataKey>
     Ok(DataKey(SecretBox::new(Box::new(bytes))))
 }
 
-/// Wraps the data key of `owner` with the root key `root`; `None` when it is wrapped so already.
-pub async fn rewrap(
-    ctx: &Ctx,
-    owner: &str,
-    key: &WrappedKey,
-    root: &str,
-) -> Result<Option<WrappedKey>> {
+/// What came of wrapping a data key anew.
+pub enum Rewrapped {
+    Anew(WrappedKey),
+    /// It was wrapped so before.
+    Already,
+    /// No root key of the ring opens it.
+    Lost(Error),
+}
+
+/// Wraps the data key of `owner` with the root key `root`, which must be the current one.
+pub async fn rewrap(ctx: &Ctx, owner: &str, key: &WrappedKey, root: &str) -> Result<Rewrapped> {
     if key.root == root {
-        return Ok(None);
+        return Ok(Rewrapped::Already);
     }
     let ring = ring_with(ctx, root).await?;
     if ring.current != root {
@@ -195,8 +202,10 @@ pub async fn rewrap(
             "{root:?} is no longer the current root key"
         )));
     }
-    let data_key = unwrap(ctx, owner, key).await?;
-    wrap(ctx, &ring, owner, &data_key).map(Some)
+    match unwrap_with(&ring, owner, key) {
+        Ok(data_key) => wrap(ctx, &ring, owner, &data_key).map(Rewrapped::Anew),
+        Err(error) => Ok(Rewrapped::Lost(error)),
+    }
 }
 
 /// Seals `text` for `owner`.

@@ -27,7 +27,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashMap};
-use url::Url;
+use url::{Host, Url};
 
 /// What a provider is for. The words stand in the paths of the API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -228,9 +228,16 @@ impl Site {
     }
 }
 
-/// Whether `url` can be an origin: a misspelt word before a colon is a URL too.
-fn is_web(url: &Url) -> bool {
-    matches!(url.scheme(), "https" | "http")
+/// Whether `url` can be a stand-in's: one on this machine. What stands elsewhere would be sent the
+/// platform's secrets and merchants' tokens. And a misspelt word before a colon is a URL too.
+fn is_stand_in(url: &Url) -> bool {
+    let loopback = match url.host() {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    };
+    loopback && matches!(url.scheme(), "https" | "http")
 }
 
 /// `url`, or its path at the stand-in.
@@ -246,8 +253,9 @@ fn moved(url: &str, stand_in: Option<&Url>) -> Option<Url> {
 }
 
 impl Manifest {
-    /// Finds the addresses of `environment`: `production`, `sandbox`, or the base URL of a stand-in,
-    /// which serves every path of the vendor on one origin. `None` when it is none of these.
+    /// Finds the addresses of `environment`: `production`, `sandbox`, or the base URL of a stand-in
+    /// on this machine, which serves every path of the vendor on one origin. `None` when it is none of
+    /// these.
     pub fn site(&self, environment: &str) -> Option<Site> {
         let hosts = match environment {
             "sandbox" => &self.sandbox,
@@ -255,7 +263,7 @@ impl Manifest {
         };
         let stand_in: Option<Url> = match environment {
             "production" | "sandbox" => None,
-            base => Some(base.parse().ok().filter(is_web)?),
+            base => Some(base.parse().ok().filter(is_stand_in)?),
         };
         // What a provider lacks is never asked for; its API's address is as good as any.
         let or_api = |url: &'static str| if url.is_empty() { hosts.api } else { url };
@@ -295,7 +303,7 @@ impl Manifest {
 /// secret.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Credentials {
-    /// `production`, `sandbox`, or the base URL of a stand-in.
+    /// `production`, `sandbox`, or the base URL of a stand-in on this machine.
     #[serde(default = "production")]
     pub environment: String,
     #[serde(flatten)]
@@ -370,6 +378,12 @@ pub trait Provider: Send + Sync {
             authorization: Authorization::Bearer(grant.access.clone()),
             ..request
         }
+    }
+
+    /// Whether `id` can be an account's, as far as its form tells.
+    fn is_account_id(&self, id: &str) -> bool {
+        let _ = id;
+        true
     }
 
     /// The calls that tell which account `grant` reaches, and prove that it does: what came with a
@@ -547,6 +561,9 @@ pub enum Fault {
     /// It will not work until somebody changes something.
     Refused { code: String, detail: String },
 }
+
+/// The code of a refusal which says that a grant is good, but reaches no account, or no longer.
+pub const NO_ACCOUNT: &str = "no_account";
 
 /// What must stand at the provider before a document can name it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -127,11 +127,29 @@ fn environments_are_two_words_or_an_address() {
             "production",
             "sandbox",
             STAND_IN,
-            "https://stand-in.example",
+            "http://LOCALHOST:1/",
+            "https://127.0.0.1",
+            "http://127.9.9.9:80",
+            "http://[::1]:1",
         ] {
             assert!(manifest.site(known).is_some(), "{}: {known}", manifest.name);
         }
-        for unknown in ["", "Production", "sandbx", "sandbox:1", "ftp://localhost"] {
+        for unknown in [
+            "",
+            "Production",
+            "sandbx",
+            "sandbox:1",
+            "ftp://localhost",
+            "https://stand-in.example",
+            "http://localhost.example",
+            "http://localhost@stand-in.example",
+            "http://127.0.0.1.stand-in.example",
+            "http://10.0.0.1",
+            "http://169.254.169.254",
+            "http://0.0.0.0",
+            "http://[::]",
+            "http://[::ffff:10.0.0.1]",
+        ] {
             assert!(
                 manifest.site(unknown).is_none(),
                 "{}: {unknown}",

@@ -31,7 +31,11 @@ pub async fn http(handler: Handler) -> Result<(), lambda_runtime::Error> {
 }
 
 async fn serve(ctx: &Ctx, handler: Handler, request: &Request) -> Response {
-    match handler(ctx, request).await {
+    let answer = match request.check_query() {
+        Ok(()) => handler(ctx, request).await,
+        Err(error) => Err(error),
+    };
+    match answer {
         Ok(response) => response,
         Err(error) => {
             if error.code() == Code::Internal {

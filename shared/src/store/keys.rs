@@ -76,6 +76,20 @@ pub fn connect_state(secret_hash: &str) -> Key {
     alone(Table::Connections, format!("state/{secret_hash}"))
 }
 
+/// A confirmation that a browser has still to follow: it comes with the secret alone, and the document
+/// names the merchant.
+pub fn connect_proof(secret_hash: &str) -> Key {
+    alone(Table::Connections, format!("proof/{secret_hash}"))
+}
+
+/// What an import was given for a refresh token that may work once.
+pub fn import(merchant: &MerchantId, token_hash: &str) -> Key {
+    alone(
+        Table::Connections,
+        format!("{merchant}/import/{token_hash}"),
+    )
+}
+
 /// What happened to one connection, oldest first.
 pub fn connection_history(merchant: &MerchantId, connection: &ConnectionId) -> Group {
     Group {
@@ -174,6 +188,48 @@ pub fn budget(merchant: &MerchantId, connection: &ConnectionId) -> Key {
 /// The budget of all calls to one provider, whosever they are.
 pub fn app_budget(provider: &str) -> Key {
     alone(Table::Ledger, format!("budget/{provider}"))
+}
+
+/// The ledger rows of one connection in which something is wrong, so that nobody has to look for them
+/// among all.
+pub fn troubled(merchant: &MerchantId, connection: &ConnectionId) -> Group {
+    Group {
+        table: Table::Ledger,
+        pk: format!("{merchant}/troubled/{connection}"),
+    }
+}
+
+/// The ledger rows whose records wait until one connection can be used again.
+pub fn waiting(merchant: &MerchantId, connection: &ConnectionId) -> Group {
+    Group {
+        table: Table::Ledger,
+        pk: format!("{merchant}/waiting/{connection}"),
+    }
+}
+
+/// The place of a ledger row in such a group.
+pub fn open(group: Group, kind: &str, id: &str) -> Key {
+    member(group, format!("{kind}/{id}"))
+}
+
+/// Where a walk over a connection's ledger, or over one of the groups beside it, goes on after the row
+/// of `place`, which is `kind/id`. As with deliveries, any text is safe.
+pub fn after_row(group: &Group, place: &str) -> String {
+    super::cursor(&group.pk, &place.replace('\n', ""))
+}
+
+/// `kind/id` of a ledger row, or of a row that points to it.
+pub fn place(key: &Key) -> &str {
+    &key.sk
+}
+
+/// The one count of a connection's ledger, and the one resync of it, which change by themselves.
+pub fn count(merchant: &MerchantId, connection: &ConnectionId) -> Key {
+    alone(Table::Ledger, format!("{merchant}/count/{connection}"))
+}
+
+pub fn resync(merchant: &MerchantId, connection: &ConnectionId) -> Key {
+    alone(Table::Ledger, format!("{merchant}/resync/{connection}"))
 }
 
 pub fn endpoints(merchant: &MerchantId) -> Group {

@@ -28,6 +28,10 @@ pub const LATE: Millis = 500;
 const AHEAD: Millis = 3000;
 /// Most calls that are taken at a time.
 const CALLS_MAX: usize = 8;
+/// Most processes at one connection, so that others are left for other merchants.
+const PROCESSES_MAX: usize = 5;
+/// What stands behind the name of a process where its seats are kept that it has left.
+const LEFT: &str = "/left";
 /// How long a seat is kept free after the last call that it was taken for could begin: for that call
 /// to end, and for the pace of whoever comes next.
 const SEAT_REST: Millis = 2500;
@@ -269,27 +273,33 @@ impl Row {
                     .seats
                     .iter()
                     .filter(|(who, (_, until))| *who != ask.who && *until + SEAT_REST > ask.now);
-                let others: u32 = others.map(|(_, (seats, _))| seats).sum();
-                let free = all.saturating_sub(others);
-                if free == 0 {
+                let others: Vec<(&String, u32)> =
+                    others.map(|(who, (seats, _))| (who, *seats)).collect();
+                let free = all.saturating_sub(others.iter().map(|(_, seats)| seats).sum());
+                let processes = others
+                    .iter()
+                    .filter(|(who, _)| !who.ends_with(LEFT))
+                    .count();
+                if free == 0 || processes >= PROCESSES_MAX {
                     return Err(ask.now + LATE + SEAT_REST);
                 }
-                // As many as the process can fill. Beside others half of them, so that what it does between
-                // its calls leaves no seat empty.
-                let share = if others == 0 { 1 } else { 2 };
                 let pace = scope.pace.map_or(0, |pace| pace.num_milliseconds());
-                let busy = ask.busy.max(1);
-                let wanted = u32::try_from(pace / (busy * share)).unwrap_or(1);
-                wanted.clamp(1, free)
+                let most = u32::try_from(pace / ask.busy.max(1)).unwrap_or(1) + 1;
+                // As many as the process can fill. Beside others about half of them, so that what it does
+                // between its calls leaves no seat empty.
+                let wanted = if others.is_empty() {
+                    most
+                } else {
+                    most / 2 + 1
+                };
+                if pace == 0 { 1 } else { wanted.min(free) }
             }
         };
         let pace = pace(scope, seats);
         let apart = ask.busy.max(pace).max(1);
-        let most = if scope.is_special(ask.path) {
-            1
-        } else {
-            CALLS_MAX
-        };
+        // Whoever does not know what time it is there makes one call to learn it.
+        let one = scope.is_special(ask.path) || !ask.sure;
+        let most = if one { 1 } else { CALLS_MAX };
         let mut calls = Vec::new();
         let mut at = ask.now.max(ask.began + pace);
         while calls.len() < most && at <= ask.now + AHEAD && row.fits(scope, ask.path, at) {
@@ -314,7 +324,7 @@ impl Row {
         let had = self.seats.get(ask.who).map_or(0, |(had, _)| *had);
         if had > seats {
             let pace = scope.pace.map_or(0, |pace| pace.num_milliseconds());
-            let left = self.seats.entry(format!("{}/left", ask.who)).or_default();
+            let left = self.seats.entry(format!("{}{LEFT}", ask.who)).or_default();
             *left = (left.0.max(had - seats), ask.now + pace - SEAT_REST);
         }
     }

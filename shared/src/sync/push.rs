@@ -22,6 +22,9 @@ pub struct Remote {
     pub id: String,
     /// The provider's version, which an update must name.
     pub version: String,
+    /// What people call it there, such as a document's number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub number: Option<String>,
 }
 
 /// A call that was about to be made.
@@ -55,21 +58,23 @@ pub enum LinkState {
     LeftOut,
 }
 
-/// A record that met a connection which could not be used, and is pushed when it can be used again.
+/// That a record met a connection which could not be used, and is pushed when it can be used again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Waiting {
-    pub record: RecordRef,
-    pub order_id: Option<RecordId>,
     /// The newest revision of the record that waits: whoever pushes an older one leaves it waiting.
     pub record_rev: u64,
     pub since: DateTime<Utc>,
 }
 
-/// The one part of a row that a walk over the ledger reads, whatever else stands there.
-#[derive(Debug, Deserialize)]
-pub struct Waits {
-    #[serde(default)]
-    pub waiting: Option<Waiting>,
+/// Stands beside the ledger for a row of it that somebody has to come back to, with what it takes to
+/// do so.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Open {
+    pub record: RecordRef,
+    pub order_id: Option<RecordId>,
+    /// The code of what is wrong; nothing for what only waits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<String>,
 }
 
 /// One row of the ledger: what is known about one record at one provider.
@@ -87,11 +92,44 @@ pub struct Link {
     /// How many calls the provider has answered with a refusal.
     #[serde(default)]
     pub refusals: u32,
+    /// Why the last try did not bring the record there. A row that is parked has one; one that is
+    /// pending has one when something failed, which it keeps until the record stands there.
     pub problem: Option<Problem>,
+    /// How many tries in a row ended with a problem.
+    #[serde(default)]
+    pub attempts: u32,
+    /// By when the queue brings the record again after a failure.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_attempt_at: Option<DateTime<Utc>>,
+    /// Since when the state is what it is. Absent from rows that are older than this member.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<DateTime<Utc>>,
     /// Stands beside the state, which says what is at the provider meanwhile.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waiting: Option<Waiting>,
     pub updated_at: Option<DateTime<Utc>>,
+}
+
+/// How a record stands at a provider, in the words of the API: the state of its row, unless a newer
+/// revision waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Standing {
+    Pending,
+    Synced,
+    Parked,
+    LeftOut,
+    Waiting,
+}
+
+impl Standing {
+    pub const ALL: [Standing; 5] = [
+        Standing::Pending,
+        Standing::Synced,
+        Standing::Parked,
+        Standing::LeftOut,
+        Standing::Waiting,
+    ];
 }
 
 /// The next step of a push.
@@ -109,6 +147,18 @@ pub enum Step {
 }
 
 impl Link {
+    pub fn standing(&self) -> Standing {
+        if self.waiting.is_some() {
+            return Standing::Waiting;
+        }
+        match self.state {
+            LinkState::Pending => Standing::Pending,
+            LinkState::Synced => Standing::Synced,
+            LinkState::Parked => Standing::Parked,
+            LinkState::LeftOut => Standing::LeftOut,
+        }
+    }
+
     /// Decides the next step towards `content`, which is our record at revision `record_rev`.
     /// `identity` names the record and the connection.
     pub fn plan(&self, identity: &str, content: &str, record_rev: u64) -> Step {
@@ -120,7 +170,13 @@ impl Link {
             None => Step::Create {
                 request_id: request_id(&["create", identity, &refusals]),
             },
-            Some(_) if self.content.as_deref() == Some(content) => Step::Done,
+            // What is parked is written again: the provider may have made something else of the same
+            // content, and whatever stood in the way may be gone.
+            Some(_)
+                if self.content.as_deref() == Some(content) && self.state != LinkState::Parked =>
+            {
+                Step::Done
+            }
             Some(remote) => Step::Update {
                 request_id: request_id(&["update", identity, &refusals, &remote.version, content]),
                 remote: remote.clone(),
@@ -156,14 +212,23 @@ impl Link {
             at: now,
         });
         Some(Link {
-            state: LinkState::Pending,
             // From here on the provider may hold the one or the other, until it has answered.
             content: None,
             intent: Some(intent),
             record_rev,
+            ..self.turned(LinkState::Pending, now)
+        })
+    }
+
+    /// The same link in `state`, from `now` on unless it was in that state before.
+    fn turned(&self, state: LinkState, now: DateTime<Utc>) -> Link {
+        let before = self.since.filter(|_| self.state == state);
+        Link {
+            state,
+            since: before.or(Some(now)),
             updated_at: Some(now),
             ..self.clone()
-        })
+        }
     }
 
     /// The link after revision `record_rev` was found to stand at the provider already, or `None` when
@@ -171,36 +236,34 @@ impl Link {
     pub fn seen(&self, record_rev: u64, now: DateTime<Utc>) -> Option<Link> {
         let waiting = self.still_waiting(record_rev);
         // What was left out for a while and stands there unchanged is as good as sent.
+        // So is what failed before it was found to stand there.
+        let stands = self.content.is_some() && self.record_rev <= record_rev;
         let state = match self.state {
-            LinkState::LeftOut if self.record_rev <= record_rev => LinkState::Synced,
+            LinkState::LeftOut | LinkState::Pending if stands => LinkState::Synced,
             state => state,
         };
         let known = (self.record_rev.max(record_rev), &waiting, state);
-        (known != (self.record_rev, &self.waiting, self.state)).then(|| Link {
-            state,
-            record_rev: known.0,
-            waiting: waiting.clone(),
-            updated_at: Some(now),
-            ..self.clone()
+        (known != (self.record_rev, &self.waiting, self.state)).then(|| {
+            let turned = Link {
+                record_rev: known.0,
+                waiting: waiting.clone(),
+                ..self.turned(state, now)
+            };
+            match state {
+                LinkState::Synced => turned.untroubled(),
+                _ => turned,
+            }
         })
     }
 
     /// The link of a record that meets a connection which cannot be used, or `None` when that is
     /// recorded. Nothing else changes: what was open stays open.
-    pub fn wait(
-        &self,
-        record: &RecordRef,
-        order_id: Option<&RecordId>,
-        record_rev: u64,
-        now: DateTime<Utc>,
-    ) -> Option<Link> {
+    pub fn wait(&self, record_rev: u64, now: DateTime<Utc>) -> Option<Link> {
         let held = self.waiting.as_ref();
         if held.is_some_and(|waiting| waiting.record_rev >= record_rev) {
             return None;
         }
         let waiting = Waiting {
-            record: record.clone(),
-            order_id: order_id.cloned(),
             record_rev,
             since: held.map_or(now, |waiting| waiting.since),
         };
@@ -209,6 +272,16 @@ impl Link {
             updated_at: Some(now),
             ..self.clone()
         })
+    }
+
+    /// The same link without what was wrong.
+    fn untroubled(self) -> Link {
+        Link {
+            problem: None,
+            attempts: 0,
+            next_attempt_at: None,
+            ..self
+        }
     }
 
     /// What still waits after revision `record_rev` was dealt with.
@@ -222,11 +295,8 @@ impl Link {
     pub fn leave_out(&self, record_rev: u64, now: DateTime<Utc>) -> Option<Link> {
         let waiting = self.still_waiting(record_rev);
         (self.state != LinkState::LeftOut || self.waiting != waiting).then(|| Link {
-            state: LinkState::LeftOut,
-            problem: None,
             waiting,
-            updated_at: Some(now),
-            ..self.clone()
+            ..self.turned(LinkState::LeftOut, now).untroubled()
         })
     }
 
@@ -239,35 +309,26 @@ impl Link {
             .intent
             .as_ref()
             .is_some_and(|intent| intent.content == content);
+        let (state, waiting) = match certain {
+            true => (LinkState::Synced, self.still_waiting(self.record_rev)),
+            false => (LinkState::Pending, self.waiting.clone()),
+        };
         Link {
-            state: if certain {
-                LinkState::Synced
-            } else {
-                LinkState::Pending
-            },
             remote: Some(remote),
             content: certain.then(|| content.to_owned()),
             intent: None,
-            record_rev: self.record_rev,
-            refusals: self.refusals,
-            problem: None,
-            waiting: match certain {
-                true => self.still_waiting(self.record_rev),
-                false => self.waiting.clone(),
-            },
-            updated_at: Some(now),
+            waiting,
+            ..self.turned(state, now).untroubled()
         }
     }
 
     /// The link after the provider said that it holds another version than the one we know.
     pub fn reread(&self, remote: Remote, now: DateTime<Utc>) -> Link {
         Link {
-            state: LinkState::Pending,
             remote: Some(remote),
             content: None,
             intent: None,
-            updated_at: Some(now),
-            ..self.clone()
+            ..self.turned(LinkState::Pending, now)
         }
     }
 
@@ -285,12 +346,31 @@ impl Link {
     /// intent stays: what became of its call is still open.
     pub fn park(&self, problem: Problem, record_rev: u64, now: DateTime<Utc>) -> Link {
         Link {
-            state: LinkState::Parked,
             problem: Some(problem),
+            attempts: self.attempts.saturating_add(1),
+            next_attempt_at: None,
             waiting: self.still_waiting(record_rev),
-            updated_at: Some(now),
-            ..self.clone()
+            ..self.turned(LinkState::Parked, now)
         }
+    }
+
+    /// The link after a try to push revision `record_rev` ended with a failure that may pass, and the
+    /// queue brings it again by `next`; `None` when the record stands there all the same, or somebody
+    /// with a newer one is at work.
+    pub fn fail(
+        &self,
+        problem: Problem,
+        record_rev: u64,
+        next: DateTime<Utc>,
+        now: DateTime<Utc>,
+    ) -> Option<Link> {
+        let stands = self.state == LinkState::Synced && self.record_rev == record_rev;
+        (self.record_rev <= record_rev && !stands).then(|| Link {
+            problem: Some(problem),
+            attempts: self.attempts.saturating_add(1),
+            next_attempt_at: Some(next),
+            ..self.turned(LinkState::Pending, now)
+        })
     }
 }
 
@@ -318,6 +398,7 @@ mod tests {
         Remote {
             id: "7".to_owned(),
             version: version.to_owned(),
+            number: None,
         }
     }
 
@@ -393,17 +474,13 @@ mod tests {
 
     #[test]
     fn what_waits_goes_on_where_it_stood() {
-        let record = RecordRef {
-            kind: crate::model::event::RecordKind::Order,
-            id: "1".to_owned(),
-        };
         let link = Link::default();
         let step = link.plan("r", "a", 1);
         let open = link.intend(&step, "a", 1, NOW).unwrap();
-        let waiting = open.wait(&record, None, 2, NOW).unwrap();
+        let waiting = open.wait(2, NOW).unwrap();
         assert_eq!(waiting.intent, open.intent, "an open call stays open");
-        assert_eq!(waiting.wait(&record, None, 2, NOW), None);
-        assert_eq!(waiting.wait(&record, None, 1, NOW), None);
+        assert_eq!(waiting.wait(2, NOW), None);
+        assert_eq!(waiting.wait(1, NOW), None);
         // Somebody who had read the record before it changed is no reason to stop waiting.
         let settled = waiting.settle(remote("0"), "a", NOW);
         assert_eq!(settled.waiting, waiting.waiting);
@@ -416,12 +493,90 @@ mod tests {
         };
         assert_eq!(pushed.park(problem, 2, NOW).waiting, None);
         assert_eq!(settled.seen(2, NOW).unwrap().waiting, None);
-        let row = serde_json::to_value(&waiting).unwrap();
-        let waits: Waits = serde_json::from_value(row).unwrap();
-        assert_eq!(waits.waiting, waiting.waiting);
-        let other = serde_json::json!({ "settings": {}, "read_at": "2026-01-01T00:00:00Z" });
-        let waits: Waits = serde_json::from_value(other).unwrap();
-        assert_eq!(waits.waiting, None);
+    }
+
+    #[test]
+    fn what_fails_stays_open_until_it_stands_there() {
+        let problem = Problem {
+            code: "c".to_owned(),
+            detail: "d".to_owned(),
+        };
+        let next = NOW + chrono::TimeDelta::seconds(1);
+        let fail = |link: &Link, rev| link.fail(problem.clone(), rev, next, NOW);
+        let failed = fail(&Link::default(), 1).unwrap();
+        let failed = fail(&failed, 1).unwrap();
+        assert_eq!((failed.state, failed.attempts), (LinkState::Pending, 2));
+        assert_eq!(failed.next_attempt_at, Some(next));
+        let intended = |link: &Link, content: &str, rev| {
+            let step = link.plan("r", content, rev);
+            link.intend(&step, content, rev, NOW).unwrap()
+        };
+        let open = intended(&failed, "a", 2);
+        assert_eq!(open.problem, failed.problem, "it is not over yet");
+        assert_eq!(
+            fail(&open, 1),
+            None,
+            "somebody with a newer record is at work"
+        );
+        let synced = open.settle(remote("0"), "a", NOW);
+        let clean = |link: &Link| {
+            assert_eq!(link.state, LinkState::Synced);
+            assert_eq!((&link.problem, link.attempts), (&None, 0));
+            assert_eq!(link.next_attempt_at, None);
+        };
+        clean(&synced);
+        assert_eq!(fail(&synced, 2), None, "it stands there");
+        // A newer revision fails before it is known to be the same over there.
+        let failed = fail(&synced, 3).unwrap();
+        assert_eq!(failed.plan("r", "a", 3), Step::Done);
+        clean(&failed.seen(3, NOW).unwrap());
+        assert!(matches!(failed.plan("r", "b", 3), Step::Update { .. }));
+        // Parked, it is written again even where the content is the same.
+        let parked = synced.park(problem.clone(), 2, NOW);
+        assert!(matches!(parked.plan("r", "a", 2), Step::Update { .. }));
+        assert_eq!(parked.attempts, 1);
+        assert_eq!(fail(&parked, 2).unwrap().state, LinkState::Pending);
+    }
+
+    #[test]
+    fn a_state_has_the_time_of_its_beginning() {
+        let at = |seconds| NOW + chrono::TimeDelta::seconds(seconds);
+        let problem = Problem {
+            code: "c".to_owned(),
+            detail: "d".to_owned(),
+        };
+        let fail = |link: &Link, seconds| {
+            let now = at(seconds);
+            link.fail(problem.clone(), 1, now, now).unwrap()
+        };
+        let failing = fail(&fail(&Link::default(), 1), 2);
+        assert_eq!(failing.since, Some(at(1)));
+        assert_eq!(failing.updated_at, Some(at(2)));
+        let step = failing.plan("r", "a", 1);
+        let open = failing.intend(&step, "a", 1, at(3)).unwrap();
+        assert_eq!(open.since, Some(at(1)));
+        let synced = open.settle(remote("0"), "a", at(4));
+        assert_eq!(synced.since, Some(at(4)));
+        assert_eq!(synced.park(problem, 1, at(5)).since, Some(at(5)));
+    }
+
+    #[test]
+    fn rows_of_before_are_read() {
+        let row = serde_json::json!({
+            "state": "parked", "remote": { "id": "7", "version": "0" }, "content": null,
+            "intent": null, "record_rev": 3, "refusals": 1,
+            "problem": { "code": "c", "detail": "d" },
+            "waiting": {
+                "record": { "type": "order", "id": "1" }, "order_id": "1", "record_rev": 4,
+                "since": "2026-01-01T00:00:00Z",
+            },
+            "updated_at": "2026-01-01T00:00:00Z",
+        });
+        let link: Link = serde_json::from_value(row).unwrap();
+        assert_eq!(link.standing(), Standing::Waiting);
+        assert_eq!(link.waiting.unwrap().record_rev, 4);
+        assert_eq!((link.attempts, link.since), (0, None));
+        assert_eq!(link.remote.unwrap().number, None);
     }
 
     #[test]

@@ -141,7 +141,8 @@ pub fn read(text: &str) -> Result<Vec<Entry>, Vec<String>> {
             && manifest.site(&given.environment).is_none()
         {
             faults.push(format!(
-                "{} is neither production nor sandbox nor the address of a stand-in",
+                "{} is neither production nor sandbox nor the address of a stand-in on this \
+                 machine",
                 manifest.environment_variable()
             ));
         }
@@ -154,20 +155,36 @@ pub fn read(text: &str) -> Result<Vec<Entry>, Vec<String>> {
     }
 }
 
-/// The reader puts variables of the environment in for `$NAME`, which no credential means: nobody would
-/// see what became of it.
+/// The reader puts variables of the operator's environment, and of the file itself, in for `$NAME`,
+/// which no credential means: nobody would see what became of it. It does so everywhere but between
+/// single quotes, so a line with a dollar is taken only when such quotes stand around its whole value.
 fn substitutions(text: &str) -> Vec<String> {
     let lines = text.lines().enumerate();
-    let open = lines.filter(|(_, line)| {
-        !line.trim_start().starts_with('#') && line.contains('$') && !line.contains('\'')
-    });
+    let open = lines.filter(|(_, line)| line.contains('$') && !is_to_the_letter(line));
     open.map(|(index, _)| {
         format!(
-            "line {}: a value with $ in it has to stand in single quotes",
+            "line {}: a value with $ in it has to stand in single quotes as a whole",
             index + 1
         )
     })
     .collect()
+}
+
+/// Whether nothing in `line` is ever put in for something else. What stands within a value that goes
+/// over several lines may look like this and be none; but no such value is taken.
+fn is_to_the_letter(line: &str) -> bool {
+    if line.trim_start().starts_with('#') {
+        return true;
+    }
+    let quoted = line.split_once('=').and_then(|(name, value)| {
+        let (value, rest) = value.trim_start().strip_prefix('\'')?.split_once('\'')?;
+        Some((name, value, rest))
+    });
+    quoted.is_some_and(|(name, _, rest)| {
+        let comment = rest.trim_start();
+        let apart = comment.len() < rest.len();
+        !name.contains('$') && (comment.is_empty() || apart && comment.starts_with('#'))
+    })
 }
 
 /// The reader's own words repeat the line, and with it a secret.
@@ -361,6 +378,65 @@ mod tests {
         assert!(!format!("{given:?}").contains("word"));
     }
 
+    /// The value of `CARGO_PKG_NAME`, which cargo sets for the compiler and for every run of these tests.
+    const SET: &str = env!("CARGO_PKG_NAME");
+
+    /// The values of a file that is taken, as they are stored.
+    fn values(text: &str) -> Vec<String> {
+        let entries = read(text).unwrap_or_default().into_iter();
+        let given = entries.filter_map(|entry| entry.given);
+        let texts = given.flat_map(|given| given.members.into_values());
+        texts
+            .map(|value| value.expose_secret().to_owned())
+            .collect()
+    }
+
+    #[test]
+    fn what_is_in_the_environment_is_put_into_no_value() {
+        let id = "XERO_CLIENT_ID=id\n";
+        let secret = |value: &str| values(&format!("{id}XERO_CLIENT_SECRET={value}\n"));
+        for value in [
+            "pa$CARGO_PKG_NAME # it's ours",
+            "pa${CARGO_PKG_NAME}",
+            "$XERO_CLIENT_ID",
+            "\"$CARGO_PKG_NAME\"",
+            "\"'$CARGO_PKG_NAME'\"",
+            "'pa'$CARGO_PKG_NAME",
+            "'pa'$CARGO_PKG_NAME'ss'",
+            "pa'$CARGO_PKG_NAME'",
+            "'pa'#$CARGO_PKG_NAME",
+            "''$CARGO_PKG_NAME",
+            "\"pa\n'$CARGO_PKG_NAME'\"",
+            "\"pa\nXERO_ENVIRONMENT='$CARGO_PKG_NAME'\"",
+            "\"pa\n# $CARGO_PKG_NAME\n\"",
+        ] {
+            assert_eq!(secret(value), Vec::<String>::new(), "{value}");
+        }
+        for value in ["'pa$CARGO_PKG_NAME'", " '$CARGO_PKG_NAME' # it's $ours"] {
+            let kept = value.split('\'').nth(1).expect("a quoted value");
+            assert_eq!(secret(value), ["id", kept], "{value}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn whatever_is_taken_stands_in_the_file_to_the_letter(
+            parts in proptest::collection::vec(proptest::sample::select(vec![
+                "$", "{", "}", "'", "\"", "\\", "#", " ", "\n", "x", "=", "CARGO_PKG_NAME",
+                "XERO_CLIENT_ID", "$CARGO_PKG_NAME", "${XERO_CLIENT_ID}", "export ", "'$CARGO_PKG_NAME'",
+            ]), 0..8),
+        ) {
+            let text = format!("XERO_CLIENT_ID=first\nXERO_CLIENT_SECRET={}\n", parts.concat());
+            for value in values(&text).iter().filter(|value| *value != "first") {
+                proptest::prop_assert!(!value.contains(SET) && !value.contains("first"), "{value}");
+                let dollars = |text: &str| text.matches('$').count();
+                if !text.contains('#') {
+                    proptest::prop_assert_eq!(dollars(&text), dollars(value), "{}", text);
+                }
+            }
+        }
+    }
+
     #[test]
     fn a_fault_names_its_place_and_no_value() {
         let rows = [
@@ -379,6 +455,10 @@ mod tests {
             ("XERO_ENVIRONMENT=secret\n", "XERO_ENVIRONMENT is neither"),
             (
                 "XERO_ENVIRONMENT=ftp://secret\n",
+                "XERO_ENVIRONMENT is neither",
+            ),
+            (
+                "XERO_ENVIRONMENT=https://secret.example\n",
                 "XERO_ENVIRONMENT is neither",
             ),
             (

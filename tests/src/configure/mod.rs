@@ -15,6 +15,7 @@ use aws_config::{BehaviorVersion, Region};
 use aws_sdk_cloudformation::config::Credentials as AwsKey;
 use aws_sdk_cloudformation::error::ProvideErrorMetadata;
 use crossdock::error::Error;
+use crossdock::model::http::{Method, Request};
 use crossdock::net::{Client, Limits, Net};
 use crossdock::oauth::redirect_uri;
 use crossdock::providers::{Credentials, Fault, Manifest, Provider};
@@ -196,7 +197,7 @@ async fn set_up(target: &Target, entry: &Entry, force: bool) -> Outcome {
     if !given.missing.is_empty() {
         return Outcome::Wrong(format!("missing {}", given.missing.join(", ")));
     }
-    let checked = check(target, entry.provider, given).await;
+    let checked = check(&target.net, entry.provider, given).await;
     if let Err(why) = &checked
         && !force
     {
@@ -212,20 +213,23 @@ async fn set_up(target: &Target, entry: &Entry, force: bool) -> Outcome {
     }
 }
 
-/// Asks the provider whether it knows these credentials; says why they are not good.
-async fn check(target: &Target, provider: &dyn Provider, given: &Given) -> Result<(), String> {
+/// Asks the provider whether it knows these credentials; says why they are not good. Where the platform
+/// has none, whatever its API answers shows that it is there.
+async fn check(net: &Client, provider: &dyn Provider, given: &Given) -> Result<(), String> {
     let manifest = provider.manifest();
     let credentials: Credentials = serde_json::from_str(given.text().expose_secret())
         .map_err(|_| "refused: these credentials cannot be read back".to_owned())?;
     let site = manifest
         .site(&given.environment)
         .ok_or_else(|| format!("refused: {} is not known", manifest.environment_variable()))?;
-    let Some(request) = provider.credentials_request(&site, &credentials) else {
-        // There is nothing that the provider could know.
-        return Ok(());
-    };
-    let answer = target.net.send(request, Limits::PROVIDER).await;
+    let asked = provider.credentials_request(&site, &credentials);
+    let known = asked.is_some();
+    let request = asked.unwrap_or_else(|| Request::new(Method::Get, site.api.clone()));
+    let answer = net.send(request, Limits::PROVIDER).await;
     let answer = answer.map_err(|error| format!("not checked: {}", error.detail()))?;
+    if !known {
+        return Ok(());
+    }
     provider
         .read_credentials(&answer)
         .map_err(|fault| verdict(manifest, fault))
@@ -240,6 +244,59 @@ fn verdict(manifest: &Manifest, fault: Fault) -> String {
                 "refused: {} does not know these credentials",
                 manifest.title
             )
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crossdock::providers::PROVIDERS;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    #[tokio::test]
+    async fn every_provider_is_called_before_anything_is_written() {
+        let net = Client::new(true).expect("a client");
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let there = format!("http://{}", listener.local_addr().expect("an address"));
+        // It answers one call for each provider, and is gone after that.
+        let server = tokio::spawn(async move {
+            for _ in PROVIDERS {
+                let (mut stream, _) = listener.accept().await.expect("a call");
+                let mut request = [0; 4096];
+                let length = stream.read(&mut request).await.expect("a request");
+                assert!(length > 0, "a real call");
+                let answer =
+                    b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+                stream.write_all(answer).await.expect("it is taken");
+            }
+        });
+        let mut asked = Vec::new();
+        for provider in PROVIDERS {
+            let manifest = provider.manifest();
+            let required = manifest.credentials.iter().filter(|one| one.required);
+            let mut text: String = required
+                .map(|one| format!("{}=x\n", one.variable))
+                .collect();
+            text += &format!("{}={there}\n", manifest.environment_variable());
+            let entries = file::read(&text).unwrap_or_default().into_iter();
+            let given = entries.filter(|entry| entry.provider.manifest().name == manifest.name);
+            let given = given
+                .filter_map(|entry| entry.given)
+                .next()
+                .expect("it is named");
+            let platform = manifest.credentials.iter().any(|one| one.required);
+            let said = check(&net, *provider, &given).await;
+            assert_eq!(said.is_err(), platform, "{}: {said:?}", manifest.name);
+            asked.push((provider, given));
+        }
+        server.await.expect("each provider called once");
+        for (provider, given) in asked {
+            let said = check(&net, *provider, &given)
+                .await
+                .expect_err("nobody is there");
+            assert!(said.starts_with("not checked: "), "{said}");
         }
     }
 }

@@ -116,11 +116,17 @@ impl Connections<'_> {
         let confirmation = query(&page.url, "confirmation")?;
         let confirm = json!({ "merchant_id": MERCHANT, "confirmation": confirmation });
         let path = format!("/api/v1/integrations/{category}/{connection}/confirm");
-        self.api
-            .post(&path, &confirm)
-            .await?
-            .success("the confirmation")?;
-        tell("  confirmed by the backend whose session started it");
+        let confirmed = self.api.post(&path, &confirm).await?;
+        let confirmed = confirmed.success("the confirmation")?;
+        tell(
+            "  confirmed by the backend for its own user, whose browser shows that it is the same:",
+        );
+        let page = browser
+            .open(text(&confirmed, "continue_url")?.parse()?)
+            .await?;
+        if query(&page.url, "status")? != "live" {
+            return Err(format!("the browser was sent to {}", page.url).into());
+        }
         Ok(())
     }
 

@@ -68,6 +68,8 @@ pub struct Host {
     program: std::path::PathBuf,
     variables: BTreeMap<String, String>,
     root: std::path::PathBuf,
+    /// Where the processes write their logs, one after the other.
+    log: std::path::PathBuf,
     processes: Vec<Child>,
 }
 
@@ -98,6 +100,10 @@ impl Host {
             program: folder.join(function),
             variables: stack.environment().await?,
             root: stack.config.root.clone(),
+            log: stack
+                .config
+                .directory
+                .join(format!("{function}.{}.log", address.port())),
             processes: Vec::new(),
         })
     }
@@ -105,7 +111,14 @@ impl Host {
     /// Starts `count` more processes and waits until all of them ask for work.
     pub async fn start(&mut self, count: usize) -> Result<(), Trouble> {
         let before = self.shared.desk().idle;
+        let log = std::fs::File::options()
+            .create(true)
+            .append(true)
+            .open(&self.log);
+        let log = log.map_err(|error| Trouble::io("No log can be written", &error))?;
         for _ in 0..count {
+            let log = log.try_clone();
+            let log = log.map_err(|error| Trouble::io("No log can be written", &error))?;
             let child = Command::new(&self.program)
                 .current_dir(&self.root)
                 .env_clear()
@@ -117,7 +130,7 @@ impl Host {
                 .env("AWS_LAMBDA_LOG_GROUP_NAME", "group")
                 .env("AWS_LAMBDA_LOG_STREAM_NAME", "stream")
                 .stdin(Stdio::null())
-                .stdout(Stdio::null())
+                .stdout(log)
                 .stderr(Stdio::null())
                 .kill_on_drop(true)
                 .spawn()
@@ -149,6 +162,16 @@ impl Host {
         drop(desk);
         self.shared.changed.notify_waiters();
         numbers
+    }
+
+    /// What came of an invocation, if it has ended.
+    pub fn outcome(&self, number: usize) -> Option<Result<Value, String>> {
+        self.shared.desk().ended.get(&number).cloned()
+    }
+
+    /// What the processes have logged.
+    pub fn logged(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
     /// Waits until all of these invocations have ended, and returns what came of each.

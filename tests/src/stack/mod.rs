@@ -213,17 +213,16 @@ impl Stack {
     }
 
     /// The processes that run one function at this moment.
-    pub fn function_pids(&self, function: &str) -> Result<Vec<i32>, Trouble> {
-        process::function_pids(&self.config, function)
+    pub fn function_pids(&self, function: &str) -> Vec<i32> {
+        process::function_pids(&self.config, Some(function))
     }
 
-    /// Kills the processes of one function as a crash would, and says how many there were.
-    pub fn kill_function(&self, function: &str) -> Result<usize, Trouble> {
-        let pids = self.function_pids(function)?;
-        for pid in &pids {
-            process::kill(*pid);
+    /// Kills the processes of one function, or of all, as a crash would. Whatever is called next starts
+    /// anew, with nothing in its memory.
+    pub fn kill_functions(&self, function: Option<&str>) {
+        for pid in process::function_pids(&self.config, function) {
+            process::kill(pid);
         }
-        Ok(pids.len())
     }
 
     /// How soon a message returns to its queue when the function that took it has died. Tests of

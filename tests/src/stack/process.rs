@@ -224,6 +224,10 @@ impl Service {
         let errors = log
             .try_clone()
             .map_err(|error| Trouble::io("Cannot share a log file", &error))?;
+        // The emulator leaves a folder behind for each function.
+        let scratch = self.directory.join("tmp");
+        std::fs::create_dir_all(&scratch)
+            .map_err(|error| Trouble::io("Cannot make a folder for scratch files", &error))?;
         let mut command = tokio::process::Command::new(&self.command[0]);
         command
             .args(&self.command[1..])
@@ -233,6 +237,7 @@ impl Service {
             .env_clear()
             .env("PATH", "/usr/local/bin:/usr/bin:/bin")
             .env("HOME", &self.directory)
+            .env("TMPDIR", &scratch)
             .env("LANG", "C.UTF-8")
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
@@ -453,18 +458,20 @@ fn group_is_ours(directory: &Path, leader: i32) -> bool {
     processes().any(|pid| group(pid) == Some(leader) && is_ours(directory, pid))
 }
 
-/// The processes that run one function.
-pub(crate) fn function_pids(config: &Config, function: &str) -> Result<Vec<i32>, Trouble> {
-    let name = format!("AWS_LAMBDA_FUNCTION_NAME=crossdock-local-{function}");
-    Ok(processes()
+/// The processes that run one function, or any.
+pub(crate) fn function_pids(config: &Config, function: Option<&str>) -> Vec<i32> {
+    let prefix = "AWS_LAMBDA_FUNCTION_NAME=crossdock-local-";
+    let runs = |variable: &[u8]| {
+        let name = variable.strip_prefix(prefix.as_bytes());
+        name.is_some_and(|name| function.is_none_or(|wanted| name == wanted.as_bytes()))
+    };
+    processes()
         .filter(|pid| is_ours(&config.directory, *pid))
         .filter(|pid| {
             let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-            environment
-                .split(|byte| *byte == 0)
-                .any(|variable| variable == name.as_bytes())
+            environment.split(|byte| *byte == 0).any(runs)
         })
-        .collect())
+        .collect()
 }
 
 /// Kills what an interrupted run has left without a record.

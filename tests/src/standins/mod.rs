@@ -1,10 +1,12 @@
-//! Provider stand-ins: QuickBooks whole, and the OAuth half of all others.
+//! Provider stand-ins: QuickBooks and Xero whole, and the OAuth half of all others.
 
 mod faults;
+mod money;
 pub mod oauth;
 pub mod quickbooks;
 mod socket;
 mod wire;
+mod xero;
 
 use std::io;
 use std::net::SocketAddr;

@@ -131,7 +131,10 @@ async fn answer<S: Standin>(State(standin): State<S>, request: Request<Body>) ->
         hold,
     } = standin.outcome(&request);
     match outcome {
-        Ok(reply) => reply.map(Body::from),
+        Ok(reply) => {
+            tokio::time::sleep(hold).await;
+            reply.map(Body::from)
+        }
         Err(Lost::Truncated { status, body }) => truncated(status, body),
         Err(Lost::TimedOut | Lost::Reset) => {
             tokio::time::sleep(hold).await;

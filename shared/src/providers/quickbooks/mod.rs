@@ -166,11 +166,12 @@ fn document_entity(document: Document) -> &'static str {
     }
 }
 
-/// The id and version of an entity in an answer.
+/// The id, version and number of an entity in an answer.
 fn remote(entity: &Value) -> Option<Remote> {
     Some(Remote {
         id: entity["Id"].as_str()?.to_owned(),
         version: entity["SyncToken"].as_str()?.to_owned(),
+        number: entity["DocNumber"].as_str().map(str::to_owned),
     })
 }
 
@@ -199,6 +200,10 @@ impl Provider for QuickBooks {
 
     fn hooks(&self) -> Option<&'static dyn Hooks> {
         Some(&webhook::Webhooks)
+    }
+
+    fn is_account_id(&self, id: &str) -> bool {
+        id.bytes().all(|byte| byte.is_ascii_digit())
     }
 
     fn account_requests(&self, site: &Site, grant: &Grant) -> Vec<Request> {

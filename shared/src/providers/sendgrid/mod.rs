@@ -7,7 +7,6 @@ use super::{
 };
 use crate::model::http::{Authorization, Method, Request, Response};
 use crate::sync::budget::Limits;
-use secrecy::ExposeSecret;
 use serde_json::Value;
 
 const HOSTS: Hosts = Hosts {
@@ -32,7 +31,9 @@ pub static MANIFEST: Manifest = Manifest {
     consent: Consent::Keys(&[KeyField {
         name: "api_key",
         label: "API key",
-        hint: "In SendGrid: Settings, API Keys, Create API Key. It is shown once and begins with SG.",
+        hint: "In SendGrid: Settings, API Keys, Create API Key. With Restricted Access, User Account has \
+               to be ticked for reading (user.username.read): it tells whose key this is. The key is \
+               shown once and begins with SG.",
         choices: &[],
         secret: true,
     }]),
@@ -62,35 +63,29 @@ impl Provider for SendGrid {
         vec![get(site, "/v3/scopes"), get(site, "/v3/user/username")]
     }
 
-    fn read_account(
-        &self,
-        _: &Site,
-        grant: &Grant,
-        answers: &[Response],
-    ) -> Result<Account, Fault> {
+    fn read_account(&self, _: &Site, _: &Grant, answers: &[Response]) -> Result<Account, Fault> {
         let [scopes, user] = answers else {
             return Err(super::incomplete(MANIFEST.title));
         };
         json_answer(MANIFEST.title, scopes)?;
-        let key = grant.key("api_key");
-        let half = key.expose_secret().split('.').nth(1).unwrap_or_default();
-        let user = match json_answer(MANIFEST.title, user) {
-            // A key may lack the right to read its own user; then its public half names the account.
-            Err(Fault::Refused { .. }) => Value::Null,
-            // Any other failure must not give the account a second name.
-            other => other?,
-        };
-        let id = match &user["user_id"] {
-            Value::Number(number) => number.to_string(),
-            _ => half.to_owned(),
-        };
-        if id.is_empty() {
-            return Err(super::incomplete(MANIFEST.title));
+        // Nothing else tells whose key it is: without the account one merchant could connect it beside
+        // another, and a new key of the same account would be taken for another account.
+        if user.status == 403 {
+            return Err(Fault::Refused {
+                code: "missing_permission".to_owned(),
+                detail:
+                    "SendGrid does not let this key tell whose it is; edit the key there, tick \
+                         User Account for reading (user.username.read), or use one with full access"
+                        .to_owned(),
+            });
         }
-        let name = user["username"].as_str().map(str::to_owned);
+        let user = json_answer(MANIFEST.title, user)?;
+        let Value::Number(id) = &user["user_id"] else {
+            return Err(super::incomplete(MANIFEST.title));
+        };
         Ok(Account {
-            id,
-            name,
+            id: id.to_string(),
+            name: user["username"].as_str().map(str::to_owned),
             api: None,
             reference: None,
         })
@@ -99,5 +94,65 @@ impl Provider for SendGrid {
     fn credentials_request(&self, site: &Site, credentials: &Credentials) -> Option<Request> {
         let key = credentials.get("api_key")?.clone();
         Some(get(site, "/v3/scopes").authorized(Authorization::Bearer(key)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn read(key: &str, scopes: u16, user: u16, body: &Value) -> Result<Account, Fault> {
+        let site = MANIFEST.site("production").unwrap();
+        let grant = Grant {
+            access: "".into(),
+            refresh: None,
+            keys: [("api_key".to_owned(), key.into())].into(),
+            facts: [].into(),
+        };
+        let answer = |status, body: &Value| Response {
+            status,
+            headers: Vec::new(),
+            body: body.to_string().into_bytes(),
+        };
+        let scopes = answer(scopes, &json!({ "scopes": ["mail.send"] }));
+        SendGrid.read_account(&site, &grant, &[scopes, answer(user, body)])
+    }
+
+    #[test]
+    fn an_account_has_one_id_whatever_its_key() {
+        let user = json!({ "username": "shop", "user_id": 7 });
+        for key in ["SG.a.b", "SG.c.d"] {
+            let account = read(key, 200, 200, &user).unwrap();
+            assert_eq!(
+                (account.id.as_str(), account.name.as_deref()),
+                ("7", Some("shop"))
+            );
+        }
+        // A key that may not tell it is refused with what to do, and named after nothing else.
+        let refused = read("SG.a.b", 200, 403, &json!({ "errors": [] })).unwrap_err();
+        let Fault::Refused { detail, .. } = refused else {
+            panic!("{refused:?}");
+        };
+        assert!(detail.contains("user.username.read"), "{detail}");
+        let Consent::Keys([field]) = &MANIFEST.consent else {
+            panic!("one key");
+        };
+        assert!(
+            field.hint.contains("user.username.read"),
+            "said beforehand too"
+        );
+        for body in [
+            json!({}),
+            json!({ "user_id": "" }),
+            json!({ "username": "shop" }),
+        ] {
+            assert!(
+                matches!(read("SG.a.b", 200, 200, &body), Err(Fault::Later { .. })),
+                "{body}"
+            );
+        }
+        assert_eq!(read("SG.a.b", 401, 403, &user), Err(Fault::Unauthorized));
+        assert_eq!(read("SG.a.b", 200, 401, &user), Err(Fault::Unauthorized));
     }
 }

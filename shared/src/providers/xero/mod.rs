@@ -166,7 +166,7 @@ impl Provider for Xero {
         };
         let Some(one) = organisations.next() else {
             return refused(
-                "no_organisation",
+                super::NO_ACCOUNT,
                 "Xero gave access to no organisation; choose one",
             );
         };

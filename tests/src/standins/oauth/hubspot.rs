@@ -120,6 +120,7 @@ pub const VENDOR: Vendor = Vendor {
             }),
         ),
     },
+    api: None,
 };
 
 /// An account is a portal, whose id is a number.

@@ -80,6 +80,7 @@ pub const VENDOR: Vendor = Vendor {
             "An unexpected internal error has occurred.",
         ),
     },
+    api: None,
 };
 
 fn refuse(refusal: &Refusal<'_>, _: &Call<'_>) -> Reply {

@@ -1,5 +1,6 @@
 //! The OAuth half of ten vendors: consent, tokens, revocation, and the few calls that tell which
-//! account a token belongs to and whether a key works.
+//! account a token belongs to and whether a key works. A vendor whose data is stood in for as well
+//! has that as its `api`, on the same address ([`rules::Api`]).
 //!
 //! One engine follows rules that are data ([`rules`]); each vendor has a file for its rules and for
 //! what data cannot say. [`Vendor::handle`] answers one request without a socket, for simulators;
@@ -7,20 +8,20 @@
 //! requests in the same order get the same answers.
 
 mod control;
-mod flow;
+pub(super) mod flow;
 mod hubspot;
 mod mailchimp;
 mod paypal;
-mod rules;
+pub(super) mod rules;
 mod salesforce;
 mod sendgrid;
 mod square;
-mod state;
+pub(super) mod state;
 mod stripe;
 #[cfg(test)]
 mod tests;
 mod voucherify;
-mod xero;
+pub(super) mod xero;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -32,10 +33,11 @@ use std::time::Duration;
 use axum::http::{Method, Request, Response, header};
 use chrono::{DateTime, TimeDelta, Utc};
 
-use rules::{Call, Vendor as Rules};
+pub use rules::Message;
+use rules::{Api, Call, Vendor as Rules};
 use state::{Access, Account, Client, Grant, Store};
 
-use super::faults::{Faults, Troubles, retry_after};
+use super::faults::{Faults, Kind, Troubles, retry_after};
 use super::wire::{Reply, params, reply};
 use super::{Clock, Lost, Outcome, Standin, socket};
 
@@ -73,6 +75,7 @@ pub struct Options {
 struct Inner {
     vendor: &'static Rules,
     store: Store,
+    api: Option<Box<dyn Api>>,
     clock: Clock,
     offset: TimeDelta,
     seed: u64,
@@ -110,6 +113,9 @@ impl Inner {
         self.faults = Faults::default();
         self.counts.clear();
         self.offset = TimeDelta::zero();
+        if let Some(api) = &mut self.api {
+            api.reset();
+        }
         if let (Some(key), Some((account, ..))) = (self.vendor.key, self.vendor.accounts.first()) {
             self.add_key(key, account, "");
         }
@@ -146,7 +152,10 @@ impl Inner {
     fn outcome(&mut self, request: &Request<Vec<u8>>) -> Outcome {
         let path = request.uri().path();
         if let Some(control) = path.strip_prefix("/_control") {
-            let answer = control::serve(self, request, control);
+            let now = self.now();
+            let own = self.api.as_mut();
+            let own = own.and_then(|api| api.control(&mut self.store, request, control, now));
+            let answer = own.unwrap_or_else(|| control::serve(self, request, control));
             return self.kept(Outcome::at_once(answer));
         }
         let target = request
@@ -154,7 +163,7 @@ impl Inner {
             .path_and_query()
             .map_or(path, |target| target.as_str());
         let method = request.method().as_str();
-        let outcome = match self.faults.next(method, target, request.body()) {
+        let mut outcome = match self.faults.next(method, target, request.body()) {
             None => Outcome::at_once(self.route(request)),
             Some(rule) => {
                 let trouble = self.vendor.trouble;
@@ -162,16 +171,30 @@ impl Inner {
                     broken: &trouble,
                     throttled: &|wait| retry_after(trouble(429), wait),
                 };
-                rule.play(&troubles, || self.route(request))
+                let outcome = rule.play(&troubles, || self.route(request));
+                // Of all failures this one alone is said to be one of the service itself, and not
+                // of a gateway in front of it.
+                if let (Kind::StatusBeforeEffect, Ok(answer)) = (rule.kind, &outcome.reply)
+                    && answer.status() == 500
+                    && let Some(api) = &mut self.api
+                {
+                    let call = call(request, self.clock.now() + self.offset);
+                    api.failed(&mut self.store, &call, answer);
+                }
+                outcome
             }
         };
+        if let Some(api) = &self.api {
+            outcome.hold = outcome.hold.max(api.latency(path));
+        }
         let key = (format!("{method} {path}"), outcome.became());
         *self.counts.entry(key).or_default() += 1;
         self.kept(outcome)
     }
 
     fn kept(&mut self, outcome: Outcome) -> Outcome {
-        match self.store.settle() {
+        let api = self.api.as_mut().map_or(Ok(()), |api| api.settle());
+        match api.and_then(|()| self.store.settle()) {
             Ok(()) => outcome,
             Err(error) => {
                 let message = format!("the state cannot be written: {error}\n");
@@ -181,30 +204,15 @@ impl Inner {
     }
 
     fn call<'a>(&self, request: &'a Request<Vec<u8>>) -> Call<'a> {
-        let uri = request.uri();
-        let host = request
-            .headers()
-            .get(header::HOST)
-            .and_then(|host| host.to_str().ok());
-        let base = match (uri.scheme_str(), uri.authority(), host) {
-            (Some(scheme), Some(authority), _) => format!("{scheme}://{authority}"),
-            (_, _, Some(host)) => format!("http://{host}"),
-            _ => "http://localhost".to_owned(),
-        };
-        Call {
-            method: request.method(),
-            path: uri.path(),
-            query: params(uri.query().unwrap_or_default().as_bytes()),
-            headers: request.headers(),
-            body: request.body(),
-            base,
-            now: self.now().timestamp(),
-        }
+        call(request, self.now())
     }
 
     fn route(&mut self, request: &Request<Vec<u8>>) -> Reply {
         let call = self.call(request);
         let (vendor, store) = (self.vendor, &mut self.store);
+        if let Some(answer) = self.api.as_mut().and_then(|api| api.route(store, &call)) {
+            return answer;
+        }
         if let Some(answer) = (vendor.route)(store, &call) {
             return answer;
         }
@@ -227,6 +235,30 @@ impl Inner {
     }
 }
 
+/// One request, as vendors read it.
+fn call(request: &Request<Vec<u8>>, at: DateTime<Utc>) -> Call<'_> {
+    let uri = request.uri();
+    let host = request
+        .headers()
+        .get(header::HOST)
+        .and_then(|host| host.to_str().ok());
+    let base = match (uri.scheme_str(), uri.authority(), host) {
+        (Some(scheme), Some(authority), _) => format!("{scheme}://{authority}"),
+        (_, _, Some(host)) => format!("http://{host}"),
+        _ => "http://localhost".to_owned(),
+    };
+    Call {
+        method: request.method(),
+        path: uri.path(),
+        query: params(uri.query().unwrap_or_default().as_bytes()),
+        headers: request.headers(),
+        body: request.body(),
+        base,
+        now: at.timestamp(),
+        at,
+    }
+}
+
 /// A handle on one vendor. Clones are the same vendor.
 #[derive(Clone)]
 pub struct Vendor {
@@ -242,10 +274,12 @@ impl Vendor {
             io::Error::new(io::ErrorKind::NotFound, message)
         })?;
         let store = Store::open(options.state.as_deref(), name)?;
+        let api = vendor.api.map(|open| open(options.state.as_deref()));
         let fresh = store.accounts.is_empty();
         let mut inner = Inner {
             vendor,
             store,
+            api: api.transpose()?,
             clock: options.clock,
             offset: TimeDelta::zero(),
             seed: options.seed,
@@ -255,6 +289,9 @@ impl Vendor {
         if fresh {
             inner.reset();
             inner.store.settle()?;
+            if let Some(api) = &mut inner.api {
+                api.settle()?;
+            }
         }
         Ok(Self {
             inner: Arc::new(Mutex::new(inner)),
@@ -271,6 +308,24 @@ impl Vendor {
         self.lock().outcome(&request).reply
     }
 
+    /// Takes what the vendor has to send by itself now: webhooks.
+    pub fn due(&self) -> Vec<Message> {
+        let mut inner = self.lock();
+        let now = inner.now();
+        let api = inner.api.as_mut();
+        api.map(|api| api.due(now)).unwrap_or_default()
+    }
+
+    /// Tells what came of one of those: status and body of the answer, or that there was none.
+    pub fn told(&self, id: u64, answer: Option<(u16, &[u8])>) {
+        let mut inner = self.lock();
+        let now = inner.now();
+        let (status, body) = answer.map_or((None, &[][..]), |(status, body)| (Some(status), body));
+        if let Some(api) = &mut inner.api {
+            api.told(id, status, body, now);
+        }
+    }
+
     /// Moves the clock.
     pub fn advance(&self, by: Duration) {
         let by = TimeDelta::from_std(by).unwrap_or(TimeDelta::MAX);
@@ -281,6 +336,41 @@ impl Vendor {
 impl Standin for Vendor {
     fn outcome(&self, request: &Request<Vec<u8>>) -> Outcome {
         self.lock().outcome(request)
+    }
+}
+
+/// How long an address has to answer what a vendor sends it.
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+
+/// Sends what the vendor has to send, for as long as the process lives.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "A vendor's own calls to us are not outbound calls of ours."
+)]
+async fn tell(vendor: Vendor) -> io::Result<()> {
+    let client = reqwest::Client::builder()
+        .timeout(ANSWER_WITHIN)
+        .redirect(reqwest::redirect::Policy::none())
+        .build()
+        .map_err(io::Error::other)?;
+    loop {
+        for message in vendor.due() {
+            let mut request = client
+                .post(&message.url)
+                .header(header::CONTENT_TYPE, "application/json");
+            for (name, value) in &message.headers {
+                request = request.header(*name, value);
+            }
+            let answer = async {
+                let answer = request.body(message.body).send().await?;
+                Ok::<_, reqwest::Error>((answer.status().as_u16(), answer.bytes().await?))
+            };
+            let answer = answer.await.ok();
+            let answer = answer.as_ref().map(|(status, body)| (*status, &body[..]));
+            vendor.told(message.id, answer);
+        }
+        // Due is what the vendor's clock says, which somebody else may move at any time.
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 
@@ -295,5 +385,6 @@ pub async fn serve(name: &str, address: SocketAddr, state: Option<PathBuf>) -> i
             seed: rand::random(),
         },
     )?;
-    socket::serve(address, vendor).await
+    let teller = vendor.clone();
+    tokio::try_join!(socket::serve(address, vendor), tell(teller)).map(|_| ())
 }

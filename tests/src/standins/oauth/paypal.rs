@@ -108,6 +108,7 @@ pub const VENDOR: Vendor = Vendor {
             "An internal server error has occurred.",
         ),
     },
+    api: None,
 };
 
 fn nonce(now: i64, token: &str) -> String {

@@ -1,6 +1,11 @@
 //! What differs between vendors, as data and as the few functions that data cannot replace.
 
-use axum::http::{HeaderMap, Method};
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use axum::http::{HeaderMap, Method, Request};
+use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 
 use super::state::{Access, Account, Client, Code, Grant, Store};
@@ -26,6 +31,53 @@ pub struct Vendor {
     pub route: fn(&mut Store, &Call<'_>) -> Option<Reply>,
     /// How the vendor words its own failures: 429 and 5xx.
     pub trouble: fn(u16) -> Reply,
+    /// Opens the half of the vendor that holds its data, where there is one.
+    pub api: Option<OpenApi>,
+}
+
+/// Takes the folder that keeps the data across restarts; in memory only without one.
+pub type OpenApi = fn(Option<&Path>) -> io::Result<Box<dyn Api>>;
+
+/// The half of a vendor that holds its data. It is asked before consent and tokens are, and has no
+/// clock and no socket of its own.
+pub trait Api: Send {
+    /// Nothing, if the address is none of its own.
+    fn route(&mut self, store: &mut Store, call: &Call<'_>) -> Option<Reply>;
+
+    /// The same for what follows `/_control`.
+    fn control(
+        &mut self,
+        store: &mut Store,
+        request: &Request<Vec<u8>>,
+        path: &str,
+        now: DateTime<Utc>,
+    ) -> Option<Reply>;
+
+    /// A request broke inside the vendor before it had an effect, and got this answer.
+    fn failed(&mut self, store: &mut Store, call: &Call<'_>, answer: &Reply);
+
+    /// How long a server holds the answer to a call to this address.
+    fn latency(&self, path: &str) -> Duration;
+
+    fn reset(&mut self);
+
+    /// Writes what changed.
+    fn settle(&mut self) -> io::Result<()>;
+
+    /// Takes what the vendor has to send by itself now.
+    fn due(&mut self, now: DateTime<Utc>) -> Vec<Message>;
+
+    /// Tells what came of one of those: status and body of the answer, or that there was none.
+    fn told(&mut self, id: u64, status: Option<u16>, body: &[u8], now: DateTime<Utc>);
+}
+
+/// A POST that a vendor makes by itself.
+#[derive(Clone, Debug)]
+pub struct Message {
+    pub id: u64,
+    pub url: String,
+    pub headers: Vec<(&'static str, String)>,
+    pub body: String,
 }
 
 pub struct OAuth {
@@ -172,6 +224,7 @@ pub struct Call<'a> {
     /// Where the caller reached this vendor, without a slash at the end.
     pub base: String,
     pub now: i64,
+    pub at: DateTime<Utc>,
 }
 
 impl Call<'_> {

@@ -114,6 +114,7 @@ pub const VENDOR: Vendor = Vendor {
         503 => problem(503, "SERVER_UNAVAILABLE", "Server is unavailable"),
         _ => problem(status, "UNKNOWN_EXCEPTION", "An unexpected error occurred"),
     },
+    api: None,
 };
 
 fn problem(status: u16, code: &str, message: &str) -> Reply {

@@ -25,6 +25,7 @@ pub const VENDOR: Vendor = Vendor {
         429 => errors(429, "too many requests"),
         _ => errors(status, "internal server error"),
     },
+    api: None,
 };
 
 fn errors(status: u16, message: &str) -> Reply {

@@ -97,6 +97,7 @@ pub const VENDOR: Vendor = Vendor {
             "An internal error has occurred.",
         ),
     },
+    api: None,
 };
 
 /// The same vendor, asked for other permissions, with an address of its own.

@@ -105,6 +105,7 @@ pub const VENDOR: Vendor = Vendor {
             &json!({"message": "An unknown error occurred", "type": "api_error"}),
         ),
     },
+    api: None,
 };
 
 /// The mode of a key is written in it.

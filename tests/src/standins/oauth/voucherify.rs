@@ -33,6 +33,7 @@ pub const VENDOR: Vendor = Vendor {
             "Something went wrong",
         ),
     },
+    api: None,
 };
 
 fn refused(status: u16, key: &str, message: &str, details: &str) -> Reply {

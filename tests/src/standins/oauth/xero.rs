@@ -102,6 +102,7 @@ pub const VENDOR: Vendor = Vendor {
         }
         _ => reply(status, "text/plain", "The service is unavailable."),
     },
+    api: Some(crate::standins::xero::open),
 };
 
 fn mint(minting: &Minting<'_>) -> String {
@@ -167,7 +168,8 @@ fn answer(issued: &Issued<'_>) -> Value {
     body
 }
 
-fn refused(call: &Call<'_>, status: u16, title: &str, detail: &str) -> Reply {
+/// A refusal in the shape that everything behind a token shares.
+pub fn problem(status: u16, title: &str, detail: &str) -> Reply {
     let mut answer = json_reply(
         status,
         &json!({
@@ -175,7 +177,7 @@ fn refused(call: &Call<'_>, status: u16, title: &str, detail: &str) -> Reply {
             "Title": title,
             "Status": status,
             "Detail": detail,
-            "Instance": uuid(&format!("{} {}", call.path, call.now)),
+            "Instance": uuid(&format!("{status} {detail}")),
             "Extensions": {},
         }),
     );
@@ -186,12 +188,12 @@ fn refused(call: &Call<'_>, status: u16, title: &str, detail: &str) -> Reply {
     answer
 }
 
-fn dead(call: &Call<'_>, why: Dead) -> Reply {
+pub fn dead(why: Dead) -> Reply {
     let detail = match why {
         Dead::Expired(at) => format!("TokenExpired: token expired at {}", time(at)),
         _ => "AuthenticationUnsuccessful".to_owned(),
     };
-    refused(call, 401, "Unauthorized", &detail)
+    problem(401, "Unauthorized", &detail)
 }
 
 fn time(at: i64) -> String {
@@ -231,6 +233,12 @@ fn connections<'a>(store: &'a Store, open: &Open) -> Vec<Connection<'a>> {
     found.into_values().collect()
 }
 
+/// Whether the token opens this organisation, whichever of the consents it came by.
+pub fn reached(store: &Store, open: &Open, tenant: &str) -> bool {
+    let connections = connections(store, open);
+    connections.iter().any(|one| one.tenant == tenant)
+}
+
 fn same(grant: &Grant, open: &Open) -> bool {
     !grant.revoked
         && !grant.detached
@@ -248,7 +256,6 @@ fn route(store: &mut Store, call: &Call<'_>) -> Option<Reply> {
             Some(json_reply(200, &json!({"keys": []})))
         }
         (&Method::GET, "/connections") => Some(list(store, call)),
-        (&Method::GET, "/api.xro/2.0/Organisation") => Some(organisation(store, call)),
         (&Method::DELETE, path) => {
             let id = path.strip_prefix("/connections/")?.to_owned();
             Some(disconnect(store, call, &id))
@@ -297,7 +304,7 @@ fn discovery(base: &str) -> Reply {
 fn list(store: &Store, call: &Call<'_>) -> Reply {
     let open = match bearer(store, call) {
         Ok(open) => open,
-        Err(why) => return dead(call, why),
+        Err(why) => return dead(why),
     };
     let event = param(&call.query, "authEventId");
     let found = connections(store, &open);
@@ -321,7 +328,7 @@ fn list(store: &Store, call: &Call<'_>) -> Reply {
 fn disconnect(store: &mut Store, call: &Call<'_>, id: &str) -> Reply {
     let open = match bearer(store, call) {
         Ok(open) => open,
-        Err(why) => return dead(call, why),
+        Err(why) => return dead(why),
     };
     let found = connections(store, &open);
     let Some(tenant) = found
@@ -329,46 +336,10 @@ fn disconnect(store: &mut Store, call: &Call<'_>, id: &str) -> Reply {
         .find(|one| one.id == id)
         .map(|one| one.tenant.to_owned())
     else {
-        return refused(call, 404, "Not Found", "The connection does not exist");
+        return problem(404, "Not Found", "The connection does not exist");
     };
     for grant in store.grants.values_mut() {
         grant.detached |= same(grant, &open) && grant.account == tenant;
     }
     reply(204, "text/plain", "")
-}
-
-/// The cheapest call of the accounting API, which shows whether a tenant can be reached.
-fn organisation(store: &Store, call: &Call<'_>) -> Reply {
-    let open = match bearer(store, call) {
-        Ok(open) => open,
-        Err(why) => return dead(call, why),
-    };
-    if !open.may("accounting.settings.read") && !open.may("accounting.settings") {
-        return refused(call, 401, "Unauthorized", "AuthorizationUnsuccessful");
-    }
-    let wanted = call.header("xero-tenant-id").unwrap_or_default();
-    let reached = connections(store, &open)
-        .iter()
-        .any(|one| one.tenant == wanted);
-    match store.account(wanted).filter(|_| reached) {
-        None => refused(call, 403, "Forbidden", "AuthenticationUnsuccessful"),
-        Some(account) => json_reply(
-            200,
-            &json!({
-                "Id": uuid(&format!("{} {}", call.path, call.now)),
-                "Status": "OK",
-                "ProviderName": "Crossdock",
-                "DateTimeUTC": format!("/Date({}000)/", call.now),
-                "Organisations": [{
-                    "OrganisationID": account.id,
-                    "Name": account.name,
-                    "LegalName": account.name,
-                    "BaseCurrency": "USD",
-                    "CountryCode": "US",
-                    "OrganisationStatus": "ACTIVE",
-                    "IsDemoCompany": false,
-                }],
-            }),
-        ),
-    }
 }

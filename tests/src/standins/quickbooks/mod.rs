@@ -13,7 +13,7 @@ mod hooks;
 mod journal;
 mod limits;
 mod lists;
-mod money;
+
 mod names;
 mod oauth;
 mod payments;
@@ -43,6 +43,7 @@ use limits::{Limits, Traffic};
 use state::{Change, Client, State};
 
 use super::faults::{Faults, Rule, Troubles};
+use super::money;
 use super::wire::{Reply, json_reply, params, reply};
 use super::{Outcome, Standin, socket};
 
