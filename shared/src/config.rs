@@ -75,6 +75,10 @@ pub const VARIABLES: &[Variable] = &[
         meaning: "URL of the queue of what is to be carried to Xero",
     },
     Variable {
+        name: "QUEUE_HOOKS_URL",
+        meaning: "URL of the queue of webhooks that providers sent",
+    },
+    Variable {
         name: "QUEUE_VAULT_ROTATE_URL",
         meaning: "URL of the queue of the vault's root key rotation",
     },
@@ -181,6 +185,10 @@ impl Config {
     /// The queue of what is to be carried to `provider`.
     pub fn sync_queue(&self, provider: &str) -> Result<&str> {
         self.need(&format!("QUEUE_SYNC_{}_URL", provider.to_uppercase()))
+    }
+
+    pub fn hooks_queue(&self) -> Result<&str> {
+        self.need("QUEUE_HOOKS_URL")
     }
 
     pub fn vault_queue(&self) -> Result<&str> {

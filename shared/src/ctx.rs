@@ -5,11 +5,13 @@ use crate::config::Config;
 use crate::net::Net;
 use crate::queue::Queue;
 use crate::secrets::Secrets;
-use crate::store::Store;
+use crate::store::{Key, Store};
+use crate::sync::budget::Held;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use rand::RngCore;
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use uuid::Uuid;
 
@@ -50,6 +52,8 @@ pub struct Ctx {
     pub net: Arc<dyn Net>,
     pub queue: Arc<dyn Queue>,
     pub bus: Arc<dyn Bus>,
+    /// What this process holds of the providers' budgets, by the row that all processes share.
+    pub budgets: Mutex<HashMap<Key, Held>>,
 }
 
 impl Ctx {

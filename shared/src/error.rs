@@ -2,6 +2,7 @@
 //! and what a queue does with the message that met it.
 
 use std::fmt;
+use std::time::Duration;
 
 /// Public error codes. The HTTP status, the title and whether a client may retry follow from the
 /// code alone, so that the same failure looks the same everywhere.
@@ -177,6 +178,7 @@ pub struct Error {
     code: Code,
     detail: String,
     fields: Vec<FieldError>,
+    retry_after: Option<Duration>,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
@@ -189,6 +191,7 @@ impl Error {
             code,
             detail: detail.into(),
             fields: Vec::new(),
+            retry_after: None,
             source: None,
         }
     }
@@ -203,6 +206,7 @@ impl Error {
             code: Code::ValidationFailed,
             detail,
             fields,
+            retry_after: None,
             source: None,
         }
     }
@@ -227,6 +231,29 @@ impl Error {
     pub fn because(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         self.source = Some(source.into());
         self
+    }
+
+    /// Trying again before `wait` has passed is of no use. A queue sends the message away for so long,
+    /// without counting it as a failure.
+    pub fn later(mut self, wait: Duration) -> Self {
+        self.retry_after = Some(wait);
+        self
+    }
+
+    /// The same error for another message that meets it too. The cause is kept as a line.
+    pub fn again(&self) -> Error {
+        Error {
+            code: self.code,
+            detail: self.detail.clone(),
+            fields: self.fields.clone(),
+            retry_after: self.retry_after,
+            source: std::error::Error::source(self).map(|cause| cause.to_string().into()),
+        }
+    }
+
+    /// How long to wait before trying again, where that is known.
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.retry_after
     }
 
     pub fn code(&self) -> Code {

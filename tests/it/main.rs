@@ -14,6 +14,7 @@ mod bad_input;
 mod browser;
 mod configure;
 mod connect;
+mod hooks;
 mod imports;
 mod kill;
 mod logs;
@@ -51,6 +52,7 @@ const TESTS: [(&str, Test); 15] = [
     ("story", |world| Box::pin(story::test(world))),
     ("xero", |world| Box::pin(xero::test(world))),
     ("webhooks", |world| Box::pin(webhooks::test(world))),
+    ("hooks", |world| Box::pin(hooks::test(world))),
     ("rotation", |world| Box::pin(rotation::test(world))),
     ("refresh", |world| Box::pin(refresh::test(world))),
     ("kill", |world| Box::pin(kill::test(world))),

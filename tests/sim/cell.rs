@@ -292,6 +292,7 @@ impl Cell {
             net: cell.clone(),
             queue: cell.clone(),
             bus: cell,
+            budgets: Default::default(),
         }
     }
 

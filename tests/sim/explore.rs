@@ -308,6 +308,7 @@ impl Workers {
             net: shared.clone(),
             queue: shared.clone(),
             bus: shared,
+            budgets: Default::default(),
         };
         let merchant = merchant();
         let access = tokens::access(&ctx, &self.setup, &merchant, &self.id, Need::Newer(1));

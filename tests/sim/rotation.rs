@@ -78,6 +78,7 @@ impl Process {
             net: process.clone(),
             queue: process.clone(),
             bus: process,
+            budgets: Default::default(),
         }
     }
 

@@ -72,6 +72,24 @@ async fn connect(world: &World, ctx: &Ctx) -> ConnectionId {
     id
 }
 
+/// Registers another merchant and connects it to another company.
+pub async fn set_up_as(
+    world: &World,
+    ctx: &Ctx,
+    merchant: &MerchantId,
+    realm: &str,
+) -> ConnectionId {
+    register_as(world, ctx, merchant).await;
+    let link = link_of(ctx, merchant).await;
+    let callback = consent_to(world, ctx, &link, realm).await;
+    let cookies = cookies(&callback);
+    let (id, confirmation) = finish(ctx, callback).await.unwrap();
+    let confirmed = connect::confirm(ctx, merchant, &id, &confirmation).await;
+    let url = confirmed.unwrap().continue_url.expect("it is not live yet");
+    prove(ctx, &url, &cookies).await.unwrap();
+    id
+}
+
 /// What the browser that brings `callback` holds.
 pub fn cookies(callback: &connect::Callback) -> BTreeMap<String, String> {
     let name = connect::cookie_name(&callback.parameters["state"]);
@@ -100,13 +118,17 @@ pub async fn prove(
 
 /// Registers the merchant with us, and us with the provider.
 pub async fn register(world: &World, ctx: &Ctx) {
+    register_as(world, ctx, &merchant()).await;
+}
+
+async fn register_as(world: &World, ctx: &Ctx, merchant: &MerchantId) {
     let document = Merchant {
-        id: merchant(),
+        id: merchant.clone(),
         name: "Demo".to_owned(),
         currency: "USD".parse().unwrap(),
         created_at: ctx.now(),
     };
-    let write = Write::put(keys::merchant(&merchant()), Condition::Absent, &document).unwrap();
+    let write = Write::put(keys::merchant(merchant), Condition::Absent, &document).unwrap();
     world.memory.write(write).await.unwrap();
     let redirect = crossdock::oauth::redirect_uri(PUBLIC_URL, world.vendor.name());
     let client = json!({
@@ -128,9 +150,13 @@ pub async fn register(world: &World, ctx: &Ctx) {
 
 /// The secret of a new connect link.
 pub async fn link(world: &World, ctx: &Ctx) -> String {
+    link_of(world, ctx, &merchant()).await
+}
+
+async fn link_of(world: &World, ctx: &Ctx, merchant: &MerchantId) -> String {
     let back = RETURN_URL.to_owned();
     let manifest = provider(world.vendor.name()).unwrap().manifest();
-    let link = connect::create_link(ctx, &merchant(), manifest, back, None)
+    let link = connect::create_link(ctx, merchant, manifest, back, None)
         .await
         .unwrap();
     link.url.rsplit('/').next().unwrap().to_owned()
@@ -138,13 +164,17 @@ pub async fn link(world: &World, ctx: &Ctx) -> String {
 
 /// What a browser that opens the link and consents brings back.
 pub async fn consent(world: &World, ctx: &Ctx, link: &str) -> connect::Callback {
+    consent_to(world, ctx, link, local::standins::quickbooks::DEFAULT_REALM).await
+}
+
+async fn consent_to(world: &World, ctx: &Ctx, link: &str, realm: &str) -> connect::Callback {
     let started = connect::start(ctx, link).await.unwrap();
     let connect::Next::Consent(consent) = started.next else {
         panic!("it has a consent page");
     };
     let mut form = url::form_urlencoded::Serializer::new(String::new());
     form.extend_pairs(consent.query_pairs());
-    form.append_pair("realm_id", local::standins::quickbooks::DEFAULT_REALM);
+    form.append_pair("realm_id", realm);
     form.append_pair("decision", "approve");
     let decision = http::Request::builder()
         .method("POST")

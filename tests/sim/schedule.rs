@@ -86,6 +86,7 @@ impl Fleet {
             net: fleet.clone(),
             queue: fleet.clone(),
             bus: fleet,
+            budgets: Default::default(),
         }
     }
 

@@ -30,7 +30,12 @@ use std::time::Duration;
 
 pub const PUBLIC_URL: &str = "https://crossdock.example";
 pub const RETURN_URL: &str = "https://shop.example/back";
-const SYNC_QUEUE: &str = "sync";
+/// The name of the queue under which both providers' notices go.
+pub const SYNC_QUEUE: &str = "sync_quickbooks";
+/// How often others may go on while somebody sleeps.
+const SLEEP_TURNS: usize = 4;
+pub const HOOKS_QUEUE: &str = "hooks";
+pub const WEBHOOK_VERIFIER: &str = "the-verifier";
 /// How long a request is on its way at most, where the provider's memory is short: Xero remembers an
 /// answer for six minutes, and the engine counts on a minute for the way.
 const LATE_MAX: TimeDelta = TimeDelta::minutes(1);
@@ -265,6 +270,7 @@ impl World {
             ("QUEUE_SYNC_QUICKBOOKS_URL", SYNC_QUEUE),
             ("QUEUE_SYNC_XERO_URL", SYNC_QUEUE),
             ("QUEUE_REFRESH_URL", "refresh"),
+            ("QUEUE_HOOKS_URL", HOOKS_QUEUE),
             ("SECRET_PLATFORM", "platform"),
             ("SECRET_VAULT", "vault"),
             ("SECRET_PROVIDER_PREFIX", "provider-"),
@@ -278,6 +284,7 @@ impl World {
             net: world.clone(),
             queue: world.clone(),
             bus: world,
+            budgets: Default::default(),
         }
     }
 
@@ -392,8 +399,13 @@ impl Clock for World {
 
     async fn sleep(&self, duration: Duration) {
         let until = self.state().now + TimeDelta::from_std(duration).unwrap();
-        while self.state().now < until {
+        for _ in 0..SLEEP_TURNS {
             turn().await;
+        }
+        // Where nobody else lets time pass, whoever sleeps does.
+        let left = until - self.state().now;
+        if let Ok(left) = left.to_std() {
+            self.advance(left);
         }
     }
 
@@ -449,7 +461,9 @@ impl Store for World {
             Some(_) => return Err(WriteError::Failed(failed("a write was throttled"))),
         }
         let keys: Vec<Key> = writes.iter().map(|write| write.key().clone()).collect();
-        if keys[0].table() == Table::Ledger {
+        // The budgets stand in the same table and are no rows of the ledger.
+        let budget = format!("{:?}", keys[0]).contains("budget");
+        if keys[0].table() == Table::Ledger && !budget {
             self.state().ledger_writes.push(keys.len());
         }
         let done = self.memory.transact(writes).await;
@@ -589,7 +603,8 @@ impl Secrets for World {
             "platform" => format!("{{\"platform_key\":\"{PLATFORM_KEY}\"}}"),
             "vault" => "{\"current\":\"1\",\"1\":\"root\"}".to_owned(),
             "provider-quickbooks" | "provider-xero" => format!(
-                "{{\"environment\":\"http://localhost:1\",\"client_id\":\"{}\",\"client_secret\":\"{}\"}}",
+                "{{\"environment\":\"http://localhost:1\",\"client_id\":\"{}\",\"client_secret\":\"{}\",\
+                 \"webhook_verifier\":\"{WEBHOOK_VERIFIER}\"}}",
                 quickbooks::DEFAULT_CLIENT_ID,
                 quickbooks::DEFAULT_CLIENT_SECRET
             ),

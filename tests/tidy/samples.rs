@@ -8,7 +8,7 @@ use aws_lambda_events::eventbridge::EventBridgeEvent;
 use aws_lambda_events::sqs::SqsEvent;
 use crossdock::engine::refresh::DueNotice;
 use crossdock::engine::rotation::Rotation;
-use crossdock::model::notice::{DeliveryNotice, Notice};
+use crossdock::model::notice::{DeliveryNotice, HookNotice, Notice};
 use crossdock::store::dynamo::stream_document;
 use lambda_http::request::RequestContext;
 use lambda_http::{Body, RequestExt};
@@ -27,6 +27,8 @@ enum Shape {
     Ticks,
     /// SQS messages, each about connections that are due.
     Due,
+    /// SQS messages, each a webhook of a provider.
+    Hooks,
     /// SQS messages, each a step of a rotation.
     Rotations,
     /// Rows of the outbox's stream.
@@ -41,6 +43,7 @@ fn shape(function: &str) -> Option<Shape> {
         "outbox_sweep" | "refresh_plan" => Shape::Ticks,
         "refresh_run" => Shape::Due,
         "vault_rotate" => Shape::Rotations,
+        "hooks_apply" => Shape::Hooks,
         "outbox_relay" => Shape::Rows,
         http if !routes(http).is_empty() => Shape::Http,
         _ => return None,
@@ -156,6 +159,7 @@ fn check(sample: &File) -> Result<(), String> {
         Some(Shape::Ticks) => messages(text, tick),
         Some(Shape::Due) => messages(text, |body| parse::<DueNotice>(body).map(drop)),
         Some(Shape::Rotations) => messages(text, |body| parse::<Rotation>(body).map(drop)),
+        Some(Shape::Hooks) => messages(text, |body| parse::<HookNotice>(body).map(drop)),
         Some(Shape::Rows) => rows(text),
     }
 }

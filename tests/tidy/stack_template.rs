@@ -180,6 +180,22 @@ const FUNCTIONS: &[Function] = &[
         source: Source::Api,
     },
     Function {
+        name: "hooks_intake",
+        variables: &["PUBLIC_URL", "SECRET_PROVIDER_PREFIX", "QUEUE_HOOKS_URL"],
+        tables: &[],
+        source: Source::Api,
+    },
+    Function {
+        name: "hooks_apply",
+        variables: &["TABLE_CONNECTIONS", "TABLE_LEDGER"],
+        tables: &[
+            // Whose an account is, and the connection.
+            ("Connections", &["GetItem"]),
+            ("Ledger", &["GetItem", "UpdateItem"]),
+        ],
+        source: Source::Queue("Hooks"),
+    },
+    Function {
         name: "outbox_relay",
         variables: &["TABLE_OUTBOX", "BUS_NAME"],
         tables: &[("Outbox", &["DeleteItem"])],
@@ -440,7 +456,10 @@ pub fn grants(template: &Value, function: &str) -> BTreeSet<(String, String)> {
 /// The secrets of the providers that `function` deals with: of its own one, or of all.
 pub fn provider_secrets(function: &str) -> Vec<String> {
     let own = function.strip_prefix("sync_");
-    let names = PROVIDERS.iter().map(|provider| provider.manifest().name);
+    let mut providers = PROVIDERS.to_vec();
+    // Only those whose webhooks it takes.
+    providers.retain(|provider| function != "hooks_intake" || provider.hooks().is_some());
+    let names = providers.iter().map(|provider| provider.manifest().name);
     names
         .filter(|name| own.is_none_or(|own| own == *name))
         .map(|name| format!("Secret{}", camel(name)))

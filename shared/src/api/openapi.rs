@@ -23,6 +23,8 @@ use serde_json::{Map, Value, json};
 
 /// The tag of a browser's stops.
 const BROWSER: &str = "Browser";
+/// The tag of what providers send.
+const PROVIDERS_TAG: &str = "Providers";
 /// Any key will do to try an example; no merchant has this id.
 const MERCHANT: &str = "demo";
 const CONNECTION: &str = "con_01kawq2m6vf6t8x9h0e3j5n7pr";
@@ -50,6 +52,8 @@ enum Answer {
     Page,
     /// A redirect.
     Elsewhere,
+    /// Nothing but the status.
+    Empty,
     /// This document.
     OpenApi,
 }
@@ -80,6 +84,7 @@ pub fn document() -> Value {
             { "name": "Records", "description": "What of a merchant's records stands at a connection." },
             { "name": "Webhooks", "description": "A developer's endpoints." },
             { "name": BROWSER, "description": "Stops of a merchant's browser; not for programs." },
+            { "name": PROVIDERS_TAG, "description": "What providers tell us; not for programs of yours." },
             { "name": "Service", "description": "The service itself." },
         ],
         "security": [{ "platform_key": [] }],
@@ -99,15 +104,15 @@ pub fn document() -> Value {
 }
 
 /// The parameters that the query of an operation takes; `None` for the stops of a browser, which brings
-/// along what others gave it.
+/// along what others gave it, and for what providers send.
 pub fn query(route: &Route) -> Option<&'static [&'static str]> {
     let is = about(route);
-    (is.tag != BROWSER).then_some(is.query)
+    (!matches!(is.tag, BROWSER | PROVIDERS_TAG)).then_some(is.query)
 }
 
 fn operation(route: &Route) -> Value {
     let is = about(route);
-    let public = matches!(is.tag, BROWSER | "Service");
+    let public = matches!(is.tag, BROWSER | PROVIDERS_TAG | "Service");
     let names: Vec<&str> = route
         .path
         .split('/')
@@ -135,7 +140,7 @@ fn operation(route: &Route) -> Value {
         ];
         codes.extend(body);
     }
-    if is.tag != BROWSER {
+    if query(route).is_some() {
         // Of a parameter of the query, be it only one that is not listed.
         codes.push(Code::ValidationFailed);
     }
@@ -178,6 +183,17 @@ fn operation(route: &Route) -> Value {
             "content": { "application/json": { "schema": reference(schema), "example": example } },
         });
     }
+    if is.id == "takeWebhook" {
+        operation["requestBody"] = json!({
+            "required": true,
+            "description": "In the provider's own words, with the signature in the provider's own header.",
+            "content": {
+                "application/json": { "schema": {} },
+                "application/cloudevents+json": { "schema": {} },
+                "application/cloudevents-batch+json": { "schema": {} },
+            },
+        });
+    }
     if is.id == "postKeys" {
         operation["requestBody"] = json!({
             "required": true,
@@ -200,6 +216,7 @@ fn success(description: &str, answer: &Answer) -> Value {
             "description": description,
             "content": { "application/json": { "schema": { "type": "object" } } },
         }),
+        Answer::Empty => json!({ "description": description }),
         Answer::Elsewhere => json!({
             "description": description,
             "headers": { "Location": { "schema": { "type": "string", "format": "uri" } } },
@@ -520,6 +537,22 @@ fn about(route: &Route) -> Operation {
             "postKeys",
             "Takes the form with the keys of a provider without consent page.",
         ),
+        ("POST", "/hooks/{provider}/{tenant}") => Operation {
+            id: "takeWebhook",
+            tag: PROVIDERS_TAG,
+            summary: "Takes a webhook of a provider, whose signature over the raw body is the proof.",
+            query: &[],
+            body: None,
+            answers: vec![
+                (200, "It is in our queue.", Answer::Empty),
+                (
+                    401,
+                    "The signature is not good, or its key is not set up.",
+                    Answer::Empty,
+                ),
+            ],
+            refuses: &[Code::NotFound, Code::PayloadTooLarge, Code::Internal],
+        },
         (method, path) => unreachable!("{method} {path} is a route and is not described here"),
     }
 }

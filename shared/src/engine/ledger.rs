@@ -301,9 +301,10 @@ pub(super) async fn fail(
     rev: u64,
     error: &Error,
 ) {
-    // Neither says anything about the record: another function is at work on it, or all of the
-    // connection waits.
-    if matches!(error.code(), Code::Busy | Code::ConnectionReauthRequired) {
+    // Neither says anything about the record: another function is at work on it, all of the connection
+    // waits, or the provider takes no more calls for now.
+    let postponed = error.retry_after().is_some();
+    if postponed || matches!(error.code(), Code::Busy | Code::ConnectionReauthRequired) {
         return;
     }
     let problem = Problem {

@@ -2,8 +2,10 @@
 //! requests, sends them, and stores what came of it.
 
 pub mod again;
+pub mod budget;
 pub mod count;
 mod dependencies;
+pub mod hooks;
 pub mod ledger;
 pub mod outbox;
 pub mod push;

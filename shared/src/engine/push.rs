@@ -104,17 +104,18 @@ pub async fn push(ctx: &Ctx, provider: &str, notices: &[Notice]) -> Vec<Result<(
             .or_default()
             .insert(target.clone());
     }
-    let mut failed: BTreeMap<Target, String> = BTreeMap::new();
+    let mut failed: BTreeMap<Target, Error> = BTreeMap::new();
     for (merchant, wanted) in merchants {
         let wanted: Vec<Target> = wanted.into_iter().collect();
         for (target, error) in push_merchant(ctx, provider, &merchant, &wanted).await {
-            failed.insert(target, error.chain());
+            failed.insert(target, error);
         }
     }
     let mut outcomes = Vec::with_capacity(notices.len());
     for (notice, target) in notices.iter().zip(targets) {
         outcomes.push(match target.and_then(|target| failed.get(&target)) {
-            Some(line) => Err(Error::new(Code::UpstreamFailed, line.clone())),
+            Some(error) if error.retry_after().is_some() => Err(error.again()),
+            Some(error) => Err(Error::new(Code::UpstreamFailed, error.chain())),
             None if notice.resync.is_some() => resync::step(ctx, provider, notice).await,
             None if began_again(notice) => waiting::take_up(ctx, provider, notice).await,
             None => Ok(()),
@@ -197,11 +198,8 @@ async fn push_or_wait(
 }
 
 fn all(wanted: &[Target], error: &Error) -> Vec<(Target, Error)> {
-    let line = error.chain();
-    wanted
-        .iter()
-        .map(|target| (target.clone(), Error::internal(line.clone())))
-        .collect()
+    let each = |target: &Target| (target.clone(), error.again());
+    wanted.iter().map(each).collect()
 }
 
 /// One record to be pushed, and the notices' targets that brought it up.

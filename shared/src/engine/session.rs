@@ -1,5 +1,6 @@
 //! Calls to one connected company, with a token that is kept fresh.
 
+use super::budget::{self, Budget};
 use crate::ctx::Ctx;
 use crate::error::{Code, Error, Result};
 use crate::model::http::{Request, Response};
@@ -10,10 +11,12 @@ use crate::oauth::tokens::{self, Need};
 use crate::providers::accounting::Accounting;
 use crate::providers::{Fault, Grant, Tenant};
 use crate::store::{Condition, Write, keys};
+use crate::sync::budget::Millis;
 use chrono::{DateTime, TimeDelta, Utc};
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::Mutex;
 
@@ -33,6 +36,11 @@ pub struct Session<'a> {
     pub tenant: Tenant,
     setup: Setup,
     grant: Mutex<Option<Grant>>,
+    budget: Budget<'a>,
+    /// How long this session may still wait for calls.
+    patience: Mutex<Millis>,
+    /// For how long it was sent away, once it was.
+    away: OnceLock<Error>,
     /// Whether a success and a failure were noted, so that each is noted once.
     noted: [AtomicBool; 2],
 }
@@ -57,6 +65,7 @@ impl From<Fault> for Stop {
 }
 
 impl<'a> Session<'a> {
+    /// Fails at once, with the time to come again, when there are no calls left to make.
     pub async fn new(
         ctx: &'a Ctx,
         provider: &'static dyn Accounting,
@@ -68,6 +77,8 @@ impl<'a> Session<'a> {
             api: api.clone(),
             id: connection.tenant_id.clone(),
         };
+        let budget = Budget::new(ctx, provider.manifest(), connection);
+        budget.open().await?;
         Ok(Session {
             ctx,
             provider,
@@ -75,6 +86,9 @@ impl<'a> Session<'a> {
             tenant,
             setup,
             grant: Mutex::new(None),
+            budget,
+            patience: Mutex::new(budget::PATIENCE),
+            away: OnceLock::new(),
             noted: [AtomicBool::new(false), AtomicBool::new(false)],
         })
     }
@@ -91,7 +105,26 @@ impl<'a> Session<'a> {
         Ok(grant)
     }
 
-    /// Sends `request` and lets `read` judge the answer. A refused token is renewed once.
+    /// Waits until one more call may be made. Who was sent away once is not let in again: the messages
+    /// behind are of the same connection, and the function is for others now.
+    async fn admit(&self, request: &Request) -> Result<()> {
+        if let Some(error) = self.away.get() {
+            return Err(error.again());
+        }
+        let mut patience = self.patience.lock().await;
+        let admitted = self.budget.take(request, &mut patience).await;
+        admitted.map_err(|error| self.send_away(error))
+    }
+
+    fn send_away(&self, error: Error) -> Error {
+        if error.retry_after().is_none() {
+            return error;
+        }
+        self.away.get_or_init(|| error).again()
+    }
+
+    /// Sends `request` and lets `read` judge the answer. A refused token is renewed once. When the
+    /// budget is used up, or the provider says so, the error tells when to come again.
     pub async fn call<T>(
         &self,
         request: Request,
@@ -101,6 +134,8 @@ impl<'a> Session<'a> {
         loop {
             let grant = self.grant(refused.as_ref()).await?;
             let request = self.provider.authorize(request.clone(), &grant);
+            self.admit(&request).await?;
+            let sent = self.ctx.now();
             let answer = match self.ctx.net.send(request, Limits::PROVIDER).await {
                 Ok(answer) => answer,
                 Err(error) => {
@@ -108,6 +143,10 @@ impl<'a> Session<'a> {
                     return Err(Stop::Ours(error));
                 }
             };
+            if let Err(error) = self.budget.learn(&answer, sent).await {
+                self.note(Some(error.detail())).await;
+                return Err(Stop::Ours(self.send_away(error)));
+            }
             match read(&answer) {
                 Ok(value) => {
                     self.note(None).await;

@@ -80,6 +80,15 @@ impl Notice {
     }
 }
 
+/// "This webhook of a provider came, and its signature is good."
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HookNotice {
+    pub provider: String,
+    pub received_at: DateTime<Utc>,
+    /// As it came.
+    pub body: String,
+}
+
 /// "This event is to be delivered to this endpoint."
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeliveryNotice {

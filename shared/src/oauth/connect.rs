@@ -67,6 +67,20 @@ pub(super) struct Owner {
     pub(super) connection_id: ConnectionId,
 }
 
+/// Whose a provider's account is, if it was ever connected.
+pub async fn owner(
+    ctx: &Ctx,
+    provider: &str,
+    account: &str,
+) -> Result<Option<(MerchantId, ConnectionId)>> {
+    let item = ctx
+        .store
+        .get(&keys::account(provider, &hash(account)))
+        .await?;
+    let owner: Option<Owner> = item.map(|item| item.read()).transpose()?;
+    Ok(owner.map(|owner| (owner.merchant_id, owner.connection_id)))
+}
+
 /// A link to be opened by the merchant's browser.
 #[derive(Debug, Serialize)]
 pub struct NewLink {

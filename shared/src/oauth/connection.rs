@@ -752,6 +752,7 @@ mod tests {
             net: world.clone(),
             queue: world.clone(),
             bus: world.clone(),
+            budgets: Default::default(),
         };
         let mut connection = live(ctx.now());
         let stored = store(&ctx, &mut connection, None, Along::default()).await;

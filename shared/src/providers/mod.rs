@@ -3,6 +3,7 @@
 //! build requests and read responses. Nothing here can send.
 
 pub mod accounting;
+pub mod hooks;
 pub mod hubspot;
 pub mod mailchimp;
 pub mod paypal;
@@ -19,6 +20,7 @@ pub mod xero;
 mod tests;
 
 use crate::model::http::{Authorization, Method, Request, Response};
+use crate::sync::budget::Limits;
 use chrono::TimeDelta;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
@@ -100,6 +102,8 @@ pub struct Manifest {
     /// Another provider of the registry that may use the same application, so that giving a grant
     /// back would take the other's along.
     pub shares_app_with: Option<&'static str>,
+    /// How much it may be called.
+    pub limits: Limits,
 }
 
 /// One member of the provider's secret and the variable from which it is set up.
@@ -403,6 +407,11 @@ pub trait Provider: Send + Sync {
     /// then only the merchant can take it back, over there.
     fn revoke(&self, revocation: &Revocation) -> Option<Request> {
         let _ = revocation;
+        None
+    }
+
+    /// How the provider's webhooks are read. `None` for one that sends none, or none that we need.
+    fn hooks(&self) -> Option<&'static dyn hooks::Hooks> {
         None
     }
 

@@ -85,6 +85,15 @@ fn request_of(request: lambda_http::Request) -> Request {
             .eq_ignore_ascii_case("bearer")
             .then(|| SecretString::from(token.trim()))
     });
+    let headers = request.headers().iter().filter(|(name, _)| {
+        // These two are members of their own, or hold secrets that nobody else has to see.
+        *name != "authorization" && *name != "cookie"
+    });
+    let headers = headers
+        .filter_map(|(name, value)| {
+            Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned()))
+        })
+        .collect();
     let query = request.query_string_parameters();
     Request {
         method: request.method().as_str().to_owned(),
@@ -94,6 +103,7 @@ fn request_of(request: lambda_http::Request) -> Request {
             .map(|(name, value)| (name.to_owned(), value.to_owned()))
             .collect(),
         cookies: cookies(request.headers()),
+        headers,
         bearer,
         id: format!(
             "req_{}",

@@ -5,7 +5,7 @@ mod queue;
 mod stream;
 
 pub use http::http;
-pub use queue::{deliver, fanout, push, refresh, refresh_plan, rotate, sweep};
+pub use queue::{deliver, fanout, hooks, push, refresh, refresh_plan, rotate, sweep};
 pub use stream::relay;
 
 use crate::bus::EventBridge;
@@ -16,7 +16,7 @@ use crate::net::Client;
 use crate::queue::Sqs;
 use crate::secrets::SecretsManager;
 use crate::store::dynamo::Dynamo;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 /// Everything that a function reaches, made once per process. Nothing connects before it is used.
 async fn context() -> Result<Ctx, Error> {
@@ -42,6 +42,7 @@ async fn context() -> Result<Ctx, Error> {
         queue: Arc::new(Sqs::new(&sdk)),
         bus: Arc::new(EventBridge::new(&sdk)),
         clock: Arc::new(SystemClock),
+        budgets: Mutex::default(),
         config,
     })
 }

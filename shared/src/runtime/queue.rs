@@ -5,7 +5,7 @@ use super::context;
 use crate::ctx::Ctx;
 use crate::engine;
 use crate::error::{Disposition, Error, Result};
-use crate::model::notice::{DeliveryNotice, Envelope, Notice};
+use crate::model::notice::{DeliveryNotice, Envelope, HookNotice, Notice};
 use crate::webhooks;
 use aws_lambda_events::sqs::{BatchItemFailure, SqsBatchResponse, SqsEvent, SqsMessage};
 use futures::future::{BoxFuture, join_all};
@@ -48,10 +48,12 @@ async fn push_batch(ctx: &Ctx, provider: &str, bodies: Vec<String>) -> Vec<Resul
     let mut pushed = engine::push::push(ctx, provider, &notices)
         .await
         .into_iter();
-    results
+    let results = results
         .into_iter()
         .map(|result| result.or_else(|| pushed.next()).unwrap_or(Ok(())))
-        .collect()
+        .collect();
+    let queue = ctx.config.sync_queue(provider);
+    engine::budget::postpone(ctx, queue, &bodies, results).await
 }
 
 /// `webhook_fanout`: makes the deliveries of each event.
@@ -111,6 +113,18 @@ pub async fn refresh() -> Result<(), lambda_runtime::Error> {
     fn handle(ctx: &Ctx, bodies: Vec<String>) -> BoxFuture<'_, Vec<Result<()>>> {
         Box::pin(async move {
             let one = async |body: String| engine::refresh::renew(ctx, &parse(&body)?).await;
+            join_all(bodies.into_iter().map(one)).await
+        })
+    }
+    run(handle).await
+}
+
+/// `hooks_apply`: notes what providers say has changed.
+pub async fn hooks() -> Result<(), lambda_runtime::Error> {
+    fn handle(ctx: &Ctx, bodies: Vec<String>) -> BoxFuture<'_, Vec<Result<()>>> {
+        Box::pin(async move {
+            let one =
+                async |body: String| engine::hooks::apply(ctx, &parse::<HookNotice>(&body)?).await;
             join_all(bodies.into_iter().map(one)).await
         })
     }

@@ -180,6 +180,26 @@ pub fn call(merchant: &MerchantId, connection: &ConnectionId, call: &str) -> Key
     member(calls, call.to_owned())
 }
 
+/// What the provider of one connection says has changed there: things of one kind and id, to be pulled.
+pub fn changed(merchant: &MerchantId, connection: &ConnectionId, kind: &str, id: &str) -> Key {
+    let group = Group {
+        table: Table::Ledger,
+        pk: format!("{merchant}/{connection}/changed"),
+    };
+    member(group, format!("{kind}/{id}"))
+}
+
+/// The budget of calls to one connection's account. It stands apart from the connection's ledger, which
+/// is walked.
+pub fn budget(merchant: &MerchantId, connection: &ConnectionId) -> Key {
+    alone(Table::Ledger, format!("{merchant}/{connection}/budget"))
+}
+
+/// The budget of all calls to one provider, whosever they are.
+pub fn app_budget(provider: &str) -> Key {
+    alone(Table::Ledger, format!("budget/{provider}"))
+}
+
 /// The ledger rows of one connection in which something is wrong, so that nobody has to look for them
 /// among all.
 pub fn troubled(merchant: &MerchantId, connection: &ConnectionId) -> Group {

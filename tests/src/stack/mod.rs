@@ -34,6 +34,8 @@ const START_SECONDS_MAX: u64 = 60;
 
 /// The app that every stand-in knows. It is no secret: it opens nothing but a stand-in.
 const CLIENT_ID: &str = "standin-client";
+/// With it the stand-ins sign their webhooks.
+const WEBHOOK_KEY: &str = "standin-webhook-key";
 const CLIENT_SECRET: &str = "standin-secret";
 
 /// A stack that is up.
@@ -130,10 +132,12 @@ impl Stack {
             let manifest = provider.manifest();
             let url = self.urls.provider(manifest.name);
             let mut secret = json!({ "environment": url });
-            for credential in manifest.credentials.iter().filter(|one| one.required) {
+            for credential in manifest.credentials {
                 secret[credential.member] = json!(match credential.member {
                     "client_id" => CLIENT_ID,
-                    _ => CLIENT_SECRET,
+                    "webhook_verifier" | "webhook_key" => WEBHOOK_KEY,
+                    _ if credential.required => CLIENT_SECRET,
+                    _ => continue,
                 });
             }
             let id = format!("{prefix}{}", manifest.name);
@@ -142,6 +146,12 @@ impl Stack {
             }
             if manifest.code_flow().is_some() {
                 self.register(manifest.name, url).await?;
+            }
+            // The one that counts its calls, as its vendor does.
+            if manifest.name == "quickbooks" {
+                let limits = format!("{url}/_control/limits");
+                self.control(manifest.name, &limits, &json!({"enabled": true}))
+                    .await?;
             }
         }
         Ok(())
@@ -153,9 +163,18 @@ impl Stack {
             "client_secret": CLIENT_SECRET,
             "redirect_uris": [redirect_uri(&self.urls.api, provider)],
         });
-        let url = format!("{url}/_control/clients");
+        self.control(provider, &format!("{url}/_control/clients"), &body)
+            .await
+    }
+
+    async fn control(
+        &self,
+        provider: &str,
+        url: &str,
+        body: &serde_json::Value,
+    ) -> Result<(), Trouble> {
         let answer = aws::http()
-            .post(&url)
+            .post(url)
             .body(body.to_string())
             .header("content-type", "application/json")
             .send()
@@ -170,6 +189,11 @@ impl Stack {
                 "The stand-in of {provider} does not answer at {url}: {error}"
             ))),
         }
+    }
+
+    /// Where the webhooks of `provider` are taken.
+    pub fn hooks_url(&self, provider: &str) -> String {
+        redirect_uri(&self.urls.api, provider).replace("/oauth/cb/", "/hooks/")
     }
 
     /// An output of the template.

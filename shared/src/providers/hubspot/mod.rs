@@ -6,6 +6,7 @@ use super::{
     Grant, Hosts, Manifest, Provider, Refresh, Revocation, Site, json_answer,
 };
 use crate::model::http::{Method, Request, Response};
+use crate::sync::budget::Limits;
 use chrono::TimeDelta;
 use secrecy::ExposeSecret;
 use serde_json::Value;
@@ -73,6 +74,7 @@ pub static MANIFEST: Manifest = Manifest {
     }),
     api_domains: &[],
     shares_app_with: None,
+    limits: Limits::NONE,
 };
 
 pub struct HubSpot;

@@ -6,6 +6,7 @@ use super::{
     Grant, Hosts, Manifest, Provider, Refresh, Site, json_answer,
 };
 use crate::model::http::{Method, Request, Response};
+use crate::sync::budget::Limits;
 
 const HOSTS: Hosts = Hosts {
     authorize: "https://login.mailchimp.com/oauth2/authorize",
@@ -49,6 +50,7 @@ pub static MANIFEST: Manifest = Manifest {
     // Each account lives in a data centre: `us6.api.mailchimp.com`.
     api_domains: &["api.mailchimp.com"],
     shares_app_with: None,
+    limits: Limits::NONE,
 };
 
 pub struct Mailchimp;

@@ -7,6 +7,7 @@ use super::{
     Grant, Hosts, Manifest, Provider, Refresh, Site, json_answer,
 };
 use crate::model::http::{Authorization, Method, Request, Response};
+use crate::sync::budget::Limits;
 use chrono::TimeDelta;
 
 pub static MANIFEST: Manifest = Manifest {
@@ -59,6 +60,7 @@ pub static MANIFEST: Manifest = Manifest {
     }),
     api_domains: &[],
     shares_app_with: None,
+    limits: Limits::NONE,
 };
 
 pub struct PayPal;

@@ -4,15 +4,18 @@
 mod fault;
 mod map;
 mod settings;
+mod webhook;
 
 use super::accounting::{
     Accounting, Dependency, DependencyKind, Document, Found, Outcomes, References, Written,
 };
+use super::hooks::Hooks;
 use super::{
     AccessLife, Account, Category, ClientAuth, CodeFlow, Consent, Credential, Credentials, Fault,
     Grant, Hosts, Manifest, Provider, Refresh, Revocation, Site, Tenant,
 };
 use crate::model::http::{Authorization, Method, Request, Response};
+use crate::sync::budget::{Limits, Scope, Window};
 use crate::sync::push::{Form, Remote};
 use chrono::TimeDelta;
 use secrecy::ExposeSecret;
@@ -25,6 +28,35 @@ use url::Url;
 const MINOR_VERSION: &str = "75";
 /// Intuit recommends at most 30 (limits and throttles).
 const BATCH_MAX: usize = 30;
+
+/// <https://help.developer.intuit.com/s/article/Rate-limits-and-throttling>: for each company 500 calls
+/// and 40 batches in a minute, 10 calls in a second. No limit of the application is told. Ten seats of
+/// one call in a second are ten calls in any second, however the seconds are counted; a tenth more is
+/// for calls that take longer to arrive than the one before.
+const LIMITS: Limits = Limits {
+    connection: Scope {
+        windows: &[
+            Window {
+                calls: 500,
+                span: TimeDelta::minutes(1),
+                only: None,
+                left: None,
+            },
+            Window {
+                calls: 40,
+                span: TimeDelta::minutes(1),
+                only: Some("/batch"),
+                left: None,
+            },
+        ],
+        seats: Some(10),
+        pace: Some(TimeDelta::milliseconds(1100)),
+    },
+    app: Scope::FREE,
+    // No Retry-After is promised; the page says to wait for a minute.
+    pause: TimeDelta::minutes(1),
+    problem: None,
+};
 
 /// Addresses and scopes from Intuit's OAuth client (`intuit/oauth-jsclient`) and
 /// <https://developer.intuit.com/app/developer/qbo/docs/develop/authentication-and-authorization>.
@@ -56,6 +88,12 @@ pub static MANIFEST: Manifest = Manifest {
             variable: "QUICKBOOKS_CLIENT_SECRET",
             required: true,
         },
+        // Without it, the provider's webhooks are refused.
+        Credential {
+            member: "webhook_verifier",
+            variable: "QUICKBOOKS_WEBHOOK_VERIFIER",
+            required: false,
+        },
     ],
     consent: Consent::Code(CodeFlow {
         scopes: &["com.intuit.quickbooks.accounting"],
@@ -76,6 +114,7 @@ pub static MANIFEST: Manifest = Manifest {
     }),
     api_domains: &[],
     shares_app_with: None,
+    limits: LIMITS,
 };
 
 pub struct QuickBooks;
@@ -176,6 +215,10 @@ fn answer(response: &Response) -> Result<Value, Fault> {
 impl Provider for QuickBooks {
     fn manifest(&self) -> &'static Manifest {
         &MANIFEST
+    }
+
+    fn hooks(&self) -> Option<&'static dyn Hooks> {
+        Some(&webhook::Webhooks)
     }
 
     fn is_account_id(&self, id: &str) -> bool {

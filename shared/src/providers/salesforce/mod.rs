@@ -6,6 +6,7 @@ use super::{
     Grant, Hosts, Manifest, Provider, Refresh, Revocation, Site, json_answer,
 };
 use crate::model::http::{Method, Request, Response};
+use crate::sync::budget::Limits;
 use chrono::TimeDelta;
 use secrecy::ExposeSecret;
 use url::Url;
@@ -59,6 +60,7 @@ pub static MANIFEST: Manifest = Manifest {
     // An organisation has a host of its own, and may move to another.
     api_domains: &["salesforce.com", "force.com", "cloudforce.com"],
     shares_app_with: None,
+    limits: Limits::NONE,
 };
 
 pub struct Salesforce;

@@ -6,6 +6,7 @@ use super::{
     Provider, Site, json_answer,
 };
 use crate::model::http::{Authorization, Method, Request, Response};
+use crate::sync::budget::Limits;
 use serde_json::Value;
 
 const HOSTS: Hosts = Hosts {
@@ -38,6 +39,7 @@ pub static MANIFEST: Manifest = Manifest {
     }]),
     api_domains: &[],
     shares_app_with: None,
+    limits: Limits::NONE,
 };
 
 pub struct SendGrid;

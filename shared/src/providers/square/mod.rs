@@ -6,6 +6,7 @@ use super::{
     Grant, Hosts, Manifest, Provider, Refresh, Revocation, Site, json_answer,
 };
 use crate::model::http::{Authorization, Method, Request, Response};
+use crate::sync::budget::Limits;
 use chrono::TimeDelta;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
@@ -84,6 +85,7 @@ pub static MANIFEST: Manifest = Manifest {
     ]),
     api_domains: &[],
     shares_app_with: Some("square_loyalty"),
+    limits: Limits::NONE,
 };
 
 pub struct Square;

@@ -6,6 +6,7 @@ use super::{
     Revocation, Site, square,
 };
 use crate::model::http::{Request, Response};
+use crate::sync::budget::Limits;
 use serde_json::Value;
 
 pub static MANIFEST: Manifest = Manifest {
@@ -36,6 +37,7 @@ pub static MANIFEST: Manifest = Manifest {
     ]),
     api_domains: &[],
     shares_app_with: Some("square"),
+    limits: Limits::NONE,
 };
 
 pub struct SquareLoyalty;

@@ -5,6 +5,7 @@ use super::{
     Grant, Hosts, Manifest, Provider, Refresh, Revocation, Site, json_answer,
 };
 use crate::model::http::{Authorization, Method, Request, Response};
+use crate::sync::budget::Limits;
 
 /// Without it each account would answer in the shape of its own age.
 const VERSION: &str = "2026-10-28.endive";
@@ -49,6 +50,7 @@ pub static MANIFEST: Manifest = Manifest {
     }),
     api_domains: &[],
     shares_app_with: None,
+    limits: Limits::NONE,
 };
 
 pub struct Stripe;

@@ -6,6 +6,7 @@ use super::{
     Site, json_answer,
 };
 use crate::model::http::{Authorization, Method, Request, Response};
+use crate::sync::budget::Limits;
 use secrecy::ExposeSecret;
 use url::Url;
 
@@ -49,6 +50,7 @@ pub static MANIFEST: Manifest = Manifest {
     ]),
     api_domains: &["voucherify.io"],
     shares_app_with: None,
+    limits: Limits::NONE,
 };
 
 pub struct Voucherify;

@@ -7,15 +7,18 @@ mod map;
 mod settings;
 #[cfg(test)]
 mod tests;
+mod webhook;
 
 use super::accounting::{
     Accounting, Dependency, DependencyKind, Document, Found, Outcomes, References, Written,
 };
+use super::hooks::Hooks;
 use super::{
     AccessLife, Account, Category, ClientAuth, CodeFlow, Consent, Credential, Credentials, Fault,
     Grant, Hosts, Manifest, Provider, Refresh, Revocation, Site, Tenant, json_answer,
 };
 use crate::model::http::{Authorization, Method, Request, Response};
+use crate::sync::budget::{Limits, Scope, Window};
 use crate::sync::push::{Form, Remote};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
@@ -32,6 +35,42 @@ const HOSTS: Hosts = Hosts {
     // is deleted instead.
     revoke: "https://api.xero.com/connections",
     api: "https://api.xero.com",
+};
+
+/// <https://developer.xero.com/faq/limits>: for each organisation 60 calls in a minute, 5,000 in a day and
+/// 5 at once; for the application 10,000 in a minute. The starter tier has 1,000 in a day, which the
+/// header tells.
+const LIMITS: Limits = Limits {
+    connection: Scope {
+        windows: &[
+            Window {
+                calls: 60,
+                span: TimeDelta::minutes(1),
+                only: None,
+                left: Some("x-minlimit-remaining"),
+            },
+            Window {
+                calls: 5000,
+                span: TimeDelta::days(1),
+                only: None,
+                left: Some("x-daylimit-remaining"),
+            },
+        ],
+        seats: Some(5),
+        pace: None,
+    },
+    app: Scope {
+        windows: &[Window {
+            calls: 10_000,
+            span: TimeDelta::minutes(1),
+            only: None,
+            left: Some("x-appminlimit-remaining"),
+        }],
+        seats: None,
+        pace: None,
+    },
+    pause: TimeDelta::minutes(1),
+    problem: Some("x-rate-limit-problem"),
 };
 
 pub static MANIFEST: Manifest = Manifest {
@@ -51,6 +90,12 @@ pub static MANIFEST: Manifest = Manifest {
             member: "client_secret",
             variable: "XERO_CLIENT_SECRET",
             required: true,
+        },
+        // Without it, the provider's webhooks are refused.
+        Credential {
+            member: "webhook_key",
+            variable: "XERO_WEBHOOK_KEY",
+            required: false,
         },
     ],
     consent: Consent::Code(CodeFlow {
@@ -78,6 +123,7 @@ pub static MANIFEST: Manifest = Manifest {
     }),
     api_domains: &[],
     shares_app_with: None,
+    limits: LIMITS,
 };
 
 /// Xero advises at most about 50 elements in a request.
@@ -101,6 +147,10 @@ fn consent_event(grant: &Grant) -> Option<String> {
 impl Provider for Xero {
     fn manifest(&self) -> &'static Manifest {
         &MANIFEST
+    }
+
+    fn hooks(&self) -> Option<&'static dyn Hooks> {
+        Some(&webhook::Webhooks)
     }
 
     fn account_requests(&self, site: &Site, grant: &Grant) -> Vec<Request> {

@@ -157,6 +157,16 @@ fn answer(
             done()
         }
         ("GET", ["limits"]) => Ok(json_reply(200, &json!(inner.limits))),
+        ("POST", ["webhooks"]) => {
+            inner.hooks = Some(read(body)?);
+            inner.state.touched = Some(Vec::new());
+            done()
+        }
+        ("DELETE", ["webhooks"]) => {
+            inner.hooks = None;
+            inner.state.touched = None;
+            done()
+        }
         ("POST", ["faults"]) => {
             match read::<OneOrMany<Rule>>(body)? {
                 OneOrMany::One(rule) => inner.faults.rules.push(rule),

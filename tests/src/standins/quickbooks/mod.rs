@@ -9,6 +9,7 @@ mod api;
 mod books;
 mod control;
 mod fault;
+mod hooks;
 mod journal;
 mod limits;
 mod lists;
@@ -70,6 +71,9 @@ pub(crate) struct Inner {
     faults: Faults,
     limits: Limits,
     traffic: Traffic,
+    /// Where webhooks go, and how many changes were told.
+    hooks: Option<hooks::Target>,
+    told: u64,
     /// Requests by method and path, and by what became of them.
     counts: BTreeMap<(String, String), u64>,
     transactions: u64,
@@ -96,6 +100,7 @@ impl Inner {
         self.faults = Faults::default();
         self.limits = Limits::default();
         self.traffic = Traffic::default();
+        self.hooks = None;
         self.counts.clear();
         self.offset = TimeDelta::zero();
     }
@@ -231,6 +236,8 @@ impl Quickbooks {
             faults: Faults::default(),
             limits: Limits::default(),
             traffic: Traffic::default(),
+            hooks: None,
+            told: 0,
             counts: BTreeMap::new(),
             transactions: 0,
         };
@@ -251,6 +258,19 @@ impl Quickbooks {
     /// Answers one request; an error is a reply that the caller never got.
     pub async fn handle(&self, request: Request<Vec<u8>>) -> Result<Response<Vec<u8>>, Lost> {
         self.lock().outcome(&request).reply
+    }
+
+    /// The webhooks about what changed since the last call.
+    pub fn webhooks(&self) -> Vec<Request<Vec<u8>>> {
+        let mut inner = self.lock();
+        let time = books::stamp_millis(inner.now());
+        let (Some(target), Some(touched)) = (inner.hooks.clone(), &mut inner.state.touched) else {
+            return Vec::new();
+        };
+        let touched = std::mem::take(touched);
+        let requests = hooks::requests(&target, &touched, &time, inner.told);
+        inner.told += touched.len() as u64;
+        requests
     }
 
     /// Moves the clock.
@@ -274,5 +294,39 @@ pub async fn serve(address: SocketAddr, state: Option<PathBuf>) -> io::Result<()
         clock: Clock::System,
         seed: rand::random(),
     })?;
+    tokio::spawn(deliver(quickbooks.clone()));
     socket::serve(address, quickbooks).await
+}
+
+/// Sends webhooks until they are taken, as the vendor does, if faster.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "The stand-in is a stranger to the functions' client."
+)]
+async fn deliver(quickbooks: Quickbooks) {
+    const EVERY: Duration = Duration::from_millis(500);
+    // The vendor gives up after three seconds.
+    let client = reqwest::Client::builder()
+        .no_proxy()
+        .timeout(Duration::from_secs(3));
+    let Ok(client) = client.build() else {
+        return;
+    };
+    let mut waiting = Vec::new();
+    loop {
+        tokio::time::sleep(EVERY).await;
+        waiting.extend(quickbooks.webhooks());
+        let mut refused = Vec::new();
+        for request in waiting {
+            let (parts, body) = Request::into_parts(request);
+            let call = client
+                .post(parts.uri.to_string())
+                .headers(parts.headers.clone());
+            let taken = call.body(body.clone()).send().await;
+            if !taken.is_ok_and(|answer| answer.status().as_u16() == 200) {
+                refused.push(Request::from_parts(parts, body));
+            }
+        }
+        waiting = refused;
+    }
 }

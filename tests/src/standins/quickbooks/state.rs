@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::io;
 
+use super::hooks::Touch;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -262,6 +263,8 @@ pub struct State {
     pub companies: BTreeMap<String, Company>,
     /// The latest bodies that were sent to be written, taken or not. Not kept across restarts.
     pub writes: VecDeque<Write>,
+    /// What changed since the last webhook, if any are sent.
+    pub touched: Option<Vec<Touch>>,
     /// Whether changes are noted for a journal at all.
     pub journaled: bool,
     pending: Vec<u8>,
@@ -284,7 +287,33 @@ impl State {
             // Strings, numbers and maps keyed by strings always have a JSON form.
             let _ = serde_json::to_writer(&mut self.pending, &change);
         }
+        self.touch(&change);
         self.apply(change);
+    }
+
+    fn touch(&mut self, change: &Change) {
+        let (realm, entity, id, operation) = match change {
+            Change::Entity {
+                realm, entity, id, ..
+            } => {
+                let company = self.companies.get(realm);
+                let known = company.and_then(|company| company.entities.get(entity));
+                let known = known.is_some_and(|all| all.contains_key(id));
+                (realm, entity, id, if known { "Update" } else { "Create" })
+            }
+            Change::Deleted {
+                realm, entity, id, ..
+            } => (realm, entity, id, "Delete"),
+            _ => return,
+        };
+        if let Some(touched) = &mut self.touched {
+            touched.push(Touch {
+                realm: realm.clone(),
+                entity: entity.clone(),
+                id: *id,
+                operation,
+            });
+        }
     }
 
     pub fn apply(&mut self, change: Change) {

@@ -1,0 +1,64 @@
+//! Webhooks of providers, once they are in our queue: whose they are, and what is to be pulled.
+
+use crate::ctx::Ctx;
+use crate::error::{Code, Error, Result};
+use crate::model::notice::HookNotice;
+use crate::oauth::connect;
+use crate::oauth::connection::{self, Status};
+use crate::providers::provider;
+use crate::store::{Condition, Write, WriteError, keys};
+use crate::sync::changed::{Change, Changed};
+
+/// How often a row is read again that another process has just written.
+const RACE_ROUNDS_MAX: usize = 4;
+
+/// Notes on its connection every change that one webhook tells. A body that cannot be read, though its
+/// signature was good, is an error: it ends in the dead-letter queue, where somebody looks at it.
+pub async fn apply(ctx: &Ctx, notice: &HookNotice) -> Result<()> {
+    let hooks = provider(&notice.provider).and_then(|provider| provider.hooks());
+    let hooks = hooks.ok_or_else(|| Error::internal("this provider sends no webhooks"))?;
+    let changes = hooks.read(notice.body.as_bytes()).ok_or_else(|| {
+        Error::internal(format!(
+            "{} sent a webhook of another shape",
+            notice.provider
+        ))
+    })?;
+    for change in &changes {
+        note(ctx, &notice.provider, change).await?;
+    }
+    Ok(())
+}
+
+async fn note(ctx: &Ctx, provider: &str, change: &Change) -> Result<()> {
+    let Some((merchant, id)) = connect::owner(ctx, provider, &change.tenant).await? else {
+        tracing::info!(provider, "a webhook for an account that is not connected");
+        return Ok(());
+    };
+    match connection::load(ctx, &merchant, &id).await {
+        Ok((_, connection)) if connection.status == Status::Disconnected => return Ok(()),
+        Ok(_) => {}
+        Err(error) if error.code() == Code::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    }
+    let key = keys::changed(&merchant, &id, &change.kind, &change.id);
+    for _ in 0..RACE_ROUNDS_MAX {
+        let held = ctx.store.get(&key).await?;
+        let condition = held
+            .as_ref()
+            .map_or(Condition::Absent, |item| Condition::Rev(item.rev));
+        let held: Option<Changed> = held.map(|item| item.read()).transpose()?;
+        let Some(changed) = change.note(held.as_ref(), ctx.now()) else {
+            return Ok(());
+        };
+        let write = Write::put(key.clone(), condition, &changed)?;
+        match ctx.store.write(write).await {
+            Ok(()) => return Ok(()),
+            Err(WriteError::Condition(_) | WriteError::Contended) => {}
+            Err(WriteError::Failed(error)) => return Err(error),
+        }
+    }
+    Err(Error::new(
+        Code::Busy,
+        "this row is being changed; it is tried again",
+    ))
+}

@@ -1,0 +1,311 @@
+use super::*;
+use proptest::prelude::*;
+
+const fn window(calls: u32, span: TimeDelta, only: Option<&'static str>) -> Window {
+    Window {
+        calls,
+        span,
+        only,
+        left: None,
+    }
+}
+
+/// A provider that counts minutes and seconds, and batches apart, as QuickBooks does.
+const PACED: &Scope = &Scope {
+    windows: &[
+        window(500, TimeDelta::minutes(1), None),
+        window(40, TimeDelta::minutes(1), Some("/batch")),
+    ],
+    seats: Some(10),
+    pace: Some(TimeDelta::milliseconds(1100)),
+};
+
+/// One that counts minutes, days and what happens at once, as Xero does.
+const DAILY: &Scope = &Scope {
+    windows: &[
+        window(60, TimeDelta::minutes(1), None),
+        window(5000, TimeDelta::days(1), None),
+    ],
+    seats: Some(5),
+    pace: None,
+};
+
+const LIMITS: &Limits = &Limits {
+    connection: Scope::FREE,
+    app: Scope::FREE,
+    pause: TimeDelta::minutes(1),
+    problem: Some("problem"),
+};
+
+/// Random numbers out of one (splitmix64, Steele et al. 2014).
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, end: i64) -> i64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((z ^ (z >> 31)) % end.max(1).unsigned_abs()).cast_signed()
+    }
+}
+
+const BATCH: &str = "/v3/company/1/batch";
+const PLAIN: &str = "/v3/company/1/salesreceipt";
+
+/// One process in the midst of its work: what it holds, when it goes on, and how long its calls take.
+struct Worker {
+    held: Held,
+    at: Millis,
+    lasts: Millis,
+}
+
+fn worker(name: u64, at: Millis, dice: &mut Dice) -> Worker {
+    let mut held = Held::new(name.to_string());
+    held.see_clock(None, at, at);
+    Worker {
+        held,
+        at,
+        lasts: 1 + dice.below(900),
+    }
+}
+
+/// Lets `count` workers make calls for `minutes`, each as fast as it can, with idle times, deaths and
+/// now and then a batch if there are to be any. Returns when the calls began and whether each was a batch.
+fn work(scope: &Scope, count: u64, minutes: i64, batches: bool, seed: u64) -> Vec<(Millis, bool)> {
+    let mut dice = Dice(seed);
+    let start = 1_780_000_000_000 + dice.below(100_000);
+    let mut row = Row::default();
+    let mut names = count;
+    let mut workers: Vec<Worker> = (0..count)
+        .map(|name| worker(name, start, &mut dice))
+        .collect();
+    let mut calls = Vec::new();
+    loop {
+        let next = workers
+            .iter_mut()
+            .min_by_key(|worker| worker.at)
+            .expect("there are workers");
+        let now = next.at;
+        if now > start + minutes * 60_000 {
+            calls.sort_unstable();
+            return calls;
+        }
+        match dice.below(200) {
+            0 => {
+                names += 1;
+                *next = worker(names, now + dice.below(3000), &mut dice);
+                continue;
+            }
+            1 => {
+                next.at += dice.below(20_000);
+                continue;
+            }
+            _ => {}
+        }
+        let batch = batches && dice.below(10) == 0;
+        let path = if batch { BATCH } else { PLAIN };
+        let special = scope.is_special(path);
+        next.held.ready(now);
+        let begins = if special {
+            None
+        } else {
+            next.held.next(scope, now)
+        };
+        if let Some(begins) = begins {
+            calls.push((begins, batch));
+            next.at = begins + next.lasts;
+            next.held.see_clock(None, begins, next.at);
+            continue;
+        }
+        match row.take(scope, &next.held.ask(path, now)) {
+            Ok((taken_from, taken)) => {
+                row = taken_from;
+                if special {
+                    let begins = next.held.begin(scope, &taken, now);
+                    calls.push((begins, batch));
+                    next.at = begins + next.lasts;
+                    next.held.see_clock(None, begins, next.at);
+                } else {
+                    next.held.keep(taken);
+                }
+            }
+            Err(until) => {
+                assert!(until > now, "it is told to come at once again");
+                next.at = until + dice.below(300);
+            }
+        }
+    }
+}
+
+/// The most calls of any `span` of time that begins with one.
+fn most(times: &[Millis], span: Millis) -> usize {
+    let counts = times
+        .iter()
+        .enumerate()
+        .map(|(index, first)| times[index..].partition_point(|time| *time < first + span));
+    counts.max().unwrap_or(0)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(60))]
+
+    /// However the provider counts its minutes and seconds, none holds more than it allows.
+    #[test]
+    fn no_window_of_the_provider_holds_too_many(seed: u64, count in 1_u64..12) {
+        let scope = PACED;
+        let calls = work(scope, count, 4, true, seed);
+        let all: Vec<Millis> = calls.iter().map(|(at, _)| *at).collect();
+        let batches: Vec<Millis> = calls.iter().filter(|(_, batch)| *batch).map(|(at, _)| *at).collect();
+        prop_assert!(most(&all, 60_000) <= 500, "{} in a minute", most(&all, 60_000));
+        prop_assert!(most(&all, 1000) <= 10, "{} in a second", most(&all, 1000));
+        prop_assert!(most(&batches, 60_000) <= 40, "{} batches", most(&batches, 60_000));
+        let scope = DAILY;
+        let all: Vec<Millis> = work(scope, count, 4, true, seed).iter().map(|(at, _)| *at).collect();
+        prop_assert!(most(&all, 60_000) <= 60, "{} in a minute", most(&all, 60_000));
+    }
+
+    /// A process that dies gives nothing back, and what it took is free again soon after.
+    #[test]
+    fn what_the_dead_hold_ends(dead in 1_u32..8) {
+        let scope = DAILY;
+        let now = 1_780_000_000_000;
+        let mut row = Row::default();
+        for name in 0..dead {
+            let held = worker(u64::from(name), now, &mut Dice(1)).held;
+            if let Ok((taken, _)) = row.take(scope, &held.ask(PLAIN, now)) {
+                row = taken;
+            }
+        }
+        let held = worker(99, now, &mut Dice(1)).held;
+        let full = row.take(scope, &held.ask(PLAIN, now));
+        prop_assert_eq!(full.is_err(), dead >= 5);
+        let later = now + AHEAD + LATE + SEAT_REST;
+        prop_assert!(row.take(scope, &held.ask(PLAIN, later)).is_ok());
+    }
+}
+
+#[test]
+fn the_limit_is_reached() {
+    let scope = PACED;
+    let calls = work(scope, 8, 10, false, 7).len();
+    assert!(calls >= 4400, "{calls} calls in ten minutes of 5,000");
+    let scope = DAILY;
+    let calls = work(scope, 8, 10, false, 7).len();
+    assert!(calls >= 560, "{calls} calls in ten minutes of 600");
+}
+
+#[test]
+fn what_the_provider_counts_is_booked() {
+    let scope = DAILY;
+    let now = 1_780_000_000_000;
+    let mut held = worker(1, now, &mut Dice(1)).held;
+    // The starter tier: of a thousand in a day three are left.
+    held.see_left(1, 3, now);
+    let (row, taken) = Row::default().take(scope, &held.ask(PLAIN, now)).unwrap();
+    assert_eq!(taken.calls.len(), 3);
+    held.keep(taken);
+    let other = worker(2, now, &mut Dice(1)).held;
+    let until = row.take(scope, &other.ask(PLAIN, now)).unwrap_err();
+    assert!(
+        until - now > 86_000_000,
+        "it opens after a day, not after {} ms",
+        until - now
+    );
+    // More than we think are left: that is about calls which others have taken and not made.
+    let mut held = worker(1, now, &mut Dice(1)).held;
+    held.see_left(1, 4_999, now);
+    let (_, taken) = Row::default().take(scope, &held.ask(PLAIN, now)).unwrap();
+    assert_eq!(taken.calls.len(), CALLS_MAX);
+}
+
+#[test]
+fn what_is_given_back_is_there_again() {
+    let scope = DAILY;
+    let now = 1_780_000_000_000;
+    let mut held = worker(1, now, &mut Dice(1)).held;
+    let (first, taken) = Row::default().take(scope, &held.ask(PLAIN, now)).unwrap();
+    held.keep(taken);
+    // Too late for all of them.
+    assert_eq!(held.next(scope, now + AHEAD + LATE), None);
+    let (second, _) = first
+        .take(scope, &held.ask(PLAIN, now + AHEAD + LATE))
+        .unwrap();
+    let used = |row: &Row| row.used[0].values().sum::<u32>();
+    assert_eq!((used(&first), used(&second)), (8, 8));
+}
+
+#[test]
+fn a_pause_is_for_everybody_and_ends() {
+    let scope = PACED;
+    let now = 1_780_000_000_000;
+    let row = Row::default().pause(now, 60_000);
+    let held = worker(1, now, &mut Dice(1)).held;
+    assert_eq!(row.take(scope, &held.ask(PLAIN, now)), Err(now + 60_000));
+    assert!(row.take(scope, &held.ask(PLAIN, now + 60_000)).is_ok());
+    // A shorter one does not end it, a longer one does.
+    let row = row.pause(now, 2000);
+    assert_eq!(row.take(scope, &held.ask(PLAIN, now)), Err(now + 60_000));
+    let row = row.pause(now, 90_000);
+    assert_eq!(row.take(scope, &held.ask(PLAIN, now)), Err(now + 90_000));
+    // A clock that was ahead has written it, and does not stop others for longer than was asked for.
+    let row = Row::default().pause(now + 600_000, 60_000);
+    assert!(row.take(scope, &held.ask(PLAIN, now)).is_ok());
+    let row = row.pause(now, 60_000);
+    assert_eq!(row.take(scope, &held.ask(PLAIN, now)), Err(now + 60_000));
+}
+
+#[test]
+fn those_who_are_sent_away_come_back_one_after_another() {
+    let scope = PACED;
+    let now = 1_780_000_000_000;
+    let mut row = Row::default();
+    let mut times = Vec::new();
+    for _ in 0..1000 {
+        let (next, away) = row.send_away(scope, now, now + 5000);
+        times.push(away);
+        row = next;
+    }
+    assert_eq!(times[..3], [5000, 5840, 6680]);
+    assert!(times.iter().all(|away| (1000..=AWAY_MAX).contains(away)));
+}
+
+#[test]
+fn a_clock_is_set_by_the_provider() {
+    let mut held = Held::new("1".to_owned());
+    let now = 1_780_000_000_000;
+    // Whole seconds and a long call are no difference.
+    held.see_clock(Some(now - 900), now, now + 5000);
+    assert_eq!(held.time(now), now);
+    held.see_clock(Some(now - 600_000), now, now + 300);
+    assert_eq!(held.time(now + 150), now + 150 - 599_650);
+    // Once set, it stays while it is about right.
+    held.see_clock(Some(now - 599_000), now + 1300, now + 1600);
+    assert_eq!(held.time(now + 150), now + 150 - 599_650);
+    held.see_clock(Some(now + 5000), now + 5000, now + 5100);
+    assert_eq!(held.time(now + 5100), now + 5100);
+}
+
+#[test]
+fn a_refusal_says_how_long_and_for_whom() {
+    let read = |status, wait, problem| {
+        silence(LIMITS, status, wait, problem).map(|silence| (silence.lasts, silence.app))
+    };
+    assert_eq!(read(200, Some(1), None), None);
+    assert_eq!(read(503, None, None), None);
+    assert_eq!(read(503, Some(7000), None), Some((7000, false)));
+    assert_eq!(read(429, None, None), Some((60_000, false)));
+    assert_eq!(
+        read(429, Some(31_000), Some("Minute limit")),
+        Some((31_000, false))
+    );
+    assert_eq!(
+        read(429, Some(31_000), Some("appminute")),
+        Some((31_000, true))
+    );
+    assert_eq!(read(429, None, Some("Concurrent")), Some((2000, false)));
+    assert_eq!(
+        read(429, Some(i64::MAX), Some("DayLimit")),
+        Some((PAUSE_MAX, false))
+    );
+}
