@@ -40,7 +40,7 @@ type Test = fn(Arc<World>) -> BoxFuture<'static, ()>;
 
 /// In this order: secrets change before any connection needs them, the books of a killed run are read
 /// last but one, and the logs of all at the end.
-const TESTS: [(&str, Test); 15] = [
+const TESTS: [(&str, Test); 16] = [
     ("store", |world| Box::pin(store::test(world))),
     ("configure", |world| Box::pin(configure::test(world))),
     ("bad_input", |world| Box::pin(bad_input::test(world))),

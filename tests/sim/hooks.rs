@@ -2,7 +2,7 @@
 //! often and in whatever order it comes.
 
 use crate::run::{alone, merchant, set_up};
-use crate::world::{HOOKS_QUEUE, PUBLIC_URL, Planned, Trouble, WEBHOOK_VERIFIER, World};
+use crate::world::{HOOKS_QUEUE, PUBLIC_URL, Planned, Stand, Trouble, WEBHOOK_VERIFIER, World};
 use axum::http;
 use crossdock::api;
 use crossdock::ctx::Ctx;
@@ -14,7 +14,7 @@ use crossdock::oauth::tenant;
 use crossdock::store::{Store, keys};
 use crossdock::sync::changed::{Changed, Operation};
 use futures::FutureExt;
-use local::standins::quickbooks::DEFAULT_REALM;
+use local::standins::quickbooks::{DEFAULT_REALM, Quickbooks};
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -23,6 +23,13 @@ fn connected() -> (World, Ctx, ConnectionId) {
     let ctx = world.ctx();
     let connection = alone(set_up(&world, &ctx));
     (world, ctx, connection)
+}
+
+fn quickbooks(world: &World) -> &Quickbooks {
+    match &world.vendor {
+        Stand::Quickbooks(vendor) => vendor,
+        Stand::Xero(_) => panic!("this is about QuickBooks"),
+    }
 }
 
 /// What the function is called with when the provider sends `request`.
@@ -69,13 +76,13 @@ fn told(world: &World, options: &Value) -> (String, Vec<http::Request<Vec<u8>>>)
     };
     let mut requests = Vec::new();
     let mut made = write(json!({"DisplayName": "Ada"}));
-    requests.extend(world.vendor.webhooks());
+    requests.extend(quickbooks(world).webhooks());
     for active in [true, false] {
         world.advance(Duration::from_secs(2));
         made["Active"] = json!(active);
         made["GivenName"] = json!(format!("{active}"));
         made = write(made);
-        requests.extend(world.vendor.webhooks());
+        requests.extend(quickbooks(world).webhooks());
     }
     (made["Id"].as_str().unwrap().to_owned(), requests)
 }

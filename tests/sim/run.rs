@@ -80,7 +80,7 @@ pub async fn set_up_as(
     realm: &str,
 ) -> ConnectionId {
     register_as(world, ctx, merchant).await;
-    let link = link_of(ctx, merchant).await;
+    let link = link_of(world, ctx, merchant).await;
     let callback = consent_to(world, ctx, &link, realm).await;
     let cookies = cookies(&callback);
     let (id, confirmation) = finish(ctx, callback).await.unwrap();

@@ -292,9 +292,8 @@ async fn push_connection(
                 Ok(()) => {}
                 Err(error) if error.code() == Code::ConnectionReauthRequired => return Err(error),
                 Err(error) => {
-                    let line = error.chain();
                     let targets = job.work.asked.iter().cloned();
-                    failed.extend(targets.map(|asked| (asked, Error::internal(line.clone()))));
+                    failed.extend(targets.map(|asked| (asked, error.again())));
                 }
             }
         }

@@ -108,12 +108,15 @@ impl<'a> Session<'a> {
     /// Waits until one more call may be made. Who was sent away once is not let in again: the messages
     /// behind are of the same connection, and the function is for others now.
     async fn admit(&self, request: &Request) -> Result<()> {
-        if let Some(error) = self.away.get() {
-            return Err(error.again());
-        }
+        self.ready()?;
         let mut patience = self.patience.lock().await;
         let admitted = self.budget.take(request, &mut patience).await;
         admitted.map_err(|error| self.send_away(error))
+    }
+
+    /// Fails when this session was sent away, so that nothing is begun that cannot be sent.
+    pub fn ready(&self) -> Result<()> {
+        self.away.get().map_or(Ok(()), |error| Err(error.again()))
     }
 
     fn send_away(&self, error: Error) -> Error {
@@ -229,7 +232,7 @@ impl Stop {
     /// The same reason for another document of the same call.
     pub fn alike(&self) -> Stop {
         match self {
-            Stop::Ours(error) => Stop::Ours(Error::new(error.code(), error.detail())),
+            Stop::Ours(error) => Stop::Ours(error.again()),
             Stop::Theirs(fault) => Stop::Theirs(fault.clone()),
         }
     }

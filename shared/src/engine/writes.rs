@@ -217,6 +217,7 @@ impl<'a, 'p> Writing<'a, 'p> {
 
     /// Makes one call: intents, seal, call.
     async fn write(&mut self, form: Form, chunk: Vec<Wanted>) -> Result<(), Stop> {
+        self.session.ready()?;
         let (ctx, provider) = (self.session.ctx, self.session.provider);
         let id = ctx.uuid().simple().to_string();
         let update = chunk.iter().any(|(_, remote)| remote.is_some());
