@@ -1,53 +1,93 @@
 //! Tokens are renewed by one function at a time, over processes of their own: the real binary of
-//! `refresh_run`, many times at once, on one connection.
+//! `refresh_run`, many times at once, on one connection; when all goes well, when the holder of the
+//! lease dies at any of its steps, when the provider's answer is lost, when the table is throttled,
+//! and when clocks are wrong and jump.
 
-use crate::world::{World, wait};
+mod lost;
+mod steps;
+mod trouble;
+
+use crate::world::World;
 use local::stack::host::Host;
 use reqwest::Method;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 const PROCESSES: usize = 200;
-/// How many come after one that was killed in the middle.
-const FOLLOWERS: usize = 12;
+/// A renewal that has not ended by then never will: a lease is taken over after half a minute.
+const ENDS_WITHIN: Duration = Duration::from_secs(150);
+/// How often a message may go back to its queue, as the queue of the renewals has it.
+const ROUNDS_MAX: usize = 5;
 
-pub async fn test(world: Arc<World>) {
-    at_once(&world).await;
-    // Both wait for the same lease to stand still, so they wait side by side.
-    tokio::join!(
-        killed(&world, "hubspot", "crm", Kill::BeforeTheEffect, "live"),
-        // The token before still works for half an hour there, so nothing is lost.
-        killed(&world, "xero", "accounting", Kill::AfterTheEffect, "live"),
-        // The only good token went with the process, and the provider knows no grace.
-        killed(
-            &world,
-            "salesforce",
-            "crm",
-            Kill::AfterTheEffect,
-            "reauth_required"
-        ),
-    );
+/// What becomes of a connection when the provider rotated its tokens and the new ones were lost.
+#[derive(Clone, Copy)]
+struct Vendor {
+    name: &'static str,
+    category: &'static str,
+    forgives: bool,
 }
 
-/// A connection that was imported, and how often its provider was asked for tokens since.
+const VENDORS: [Vendor; 3] = [
+    // The refresh token stays the same.
+    Vendor {
+        name: "hubspot",
+        category: "crm",
+        forgives: true,
+    },
+    // The token before still works for half an hour.
+    Vendor {
+        name: "xero",
+        category: "accounting",
+        forgives: true,
+    },
+    // The token before is dead at once, and using it ends the grant.
+    Vendor {
+        name: "salesforce",
+        category: "crm",
+        forgives: false,
+    },
+];
+const STRICT: Vendor = VENDORS[2];
+const SHORT_LIVED: Vendor = VENDORS[1];
+
+pub async fn test(world: Arc<World>) {
+    for vendor in VENDORS {
+        // What an earlier test ordered and never met would meet these calls instead.
+        let base = world.stack.urls.provider(vendor.name);
+        let all = format!("{base}/_control/faults");
+        let forgotten = world.send(Method::DELETE, &all, &[], None).await;
+        forgotten.expect(200);
+    }
+    let mut host = Host::new(&world.stack, "refresh_run")
+        .await
+        .expect("a host");
+    let began = Instant::now();
+    host.start(PROCESSES).await.expect("the processes");
+    eprintln!(
+        "  {PROCESSES} processes wait after {:.1} s",
+        began.elapsed().as_secs_f64()
+    );
+    at_once(&world, &host).await;
+    lost::test(&world, &host).await;
+    steps::test(&world, &host).await;
+    host.kill().await;
+    trouble::test(&world).await;
+}
+
+/// A connection that was imported.
 struct Connected {
     merchant: String,
-    provider: &'static str,
+    vendor: Vendor,
     id: String,
-    category: &'static str,
     path: String,
     account: String,
 }
 
-#[derive(Clone, Copy, PartialEq)]
-enum Kill {
-    BeforeTheEffect,
-    AfterTheEffect,
-}
-
 /// A merchant with one connection, by tokens that it brings along.
-async fn imported(world: &World, provider: &'static str, category: &'static str) -> Connected {
+async fn imported(world: &World, vendor: Vendor) -> Connected {
+    let (provider, category) = (vendor.name, vendor.category);
     let shop = world.shop("refresh").await;
     let base = world.stack.urls.provider(provider);
     let account = format!(
@@ -71,8 +111,7 @@ async fn imported(world: &World, provider: &'static str, category: &'static str)
     Connected {
         path: format!("/api/v1/integrations/{category}/{id}"),
         merchant: shop.merchant,
-        provider,
-        category,
+        vendor,
         id,
         account,
     }
@@ -92,7 +131,7 @@ impl Connected {
     /// What the schedule sends when the first tokens are due.
     fn due(&self) -> Value {
         let notice = json!({ "due": [{
-            "merchant_id": self.merchant, "connection_id": self.id, "category": self.category,
+            "merchant_id": self.merchant, "connection_id": self.id, "category": self.vendor.category,
             "generation": 1,
         }] });
         json!({ "Records": [{
@@ -102,145 +141,119 @@ impl Connected {
         }] })
     }
 
-    /// How often this provider was asked for tokens: no other test is at work meanwhile.
+    /// How often this provider was asked for tokens, by whomever.
+    async fn provider_asked(&self, world: &World) -> u64 {
+        provider_asked(world, self.vendor).await
+    }
+
+    async fn grant(&self, world: &World) -> Value {
+        let base = world.stack.urls.provider(self.vendor.name);
+        let grants = world.control(base, "grants", None).await.json();
+        let mut grants = grants.as_array().into_iter().flatten();
+        let grant = grants.find(|grant| grant["account"] == self.account.as_str());
+        grant.expect("the grant is known").clone()
+    }
+
+    /// How often the provider was asked for tokens with those of this connection.
     async fn asked(&self, world: &World) -> u64 {
-        let base = world.stack.urls.provider(self.provider);
-        let requests = world.control(base, "requests", None).await.json();
-        let paths = requests["paths"].as_object().into_iter().flatten();
-        let tokens = paths.filter(|(path, _)| path.ends_with("/token"));
-        let by_outcome = tokens.filter_map(|(_, by_outcome)| by_outcome.as_object());
-        by_outcome
-            .flat_map(|by_outcome| by_outcome.values())
-            .filter_map(Value::as_u64)
-            .sum()
+        let grant = self.grant(world).await;
+        grant["asked"].as_u64().expect("a count")
     }
 
     /// The refresh token that is alive at the provider.
     async fn token(&self, world: &World) -> String {
-        let base = world.stack.urls.provider(self.provider);
-        let grants = world.control(base, "grants", None).await.json();
-        let mut grants = grants.as_array().into_iter().flatten();
-        let grant = grants.find(|grant| grant["account"] == self.account.as_str());
-        let grant = grant.expect("the grant is known");
-        let token = grant["refresh_tokens"][0]
-            .as_str()
-            .expect("a refresh token");
+        let grant = self.grant(world).await;
+        let token = grant["refresh_tokens"][0].as_str();
+        let token = token.expect("a refresh token");
         world.secret(token);
         token.to_owned()
     }
+
+    /// Orders that the next token request with this connection's token never sees its answer.
+    async fn lose_answer(&self, world: &World, kind: &str, hold_seconds: u64) -> String {
+        let token = self.token(world).await;
+        let encoded: String = url::form_urlencoded::byte_serialize(token.as_bytes()).collect();
+        let fault = json!({
+            "match": { "path_contains": "token", "body_contains": encoded },
+            "kind": kind, "hold_seconds": hold_seconds, "times": 1,
+        });
+        let base = world.stack.urls.provider(self.vendor.name);
+        world.control(base, "faults", Some(fault)).await;
+        encoded
+    }
+
+    /// The access works, or the connection says what is wrong; as the provider's rule has it.
+    async fn check(&self, world: &World, live: bool) {
+        let body = json!({ "merchant_id": self.merchant });
+        let path = format!("{}/check", self.path);
+        if live {
+            let checked = world.post(&path, &body).await.expect(200).json();
+            assert_eq!(checked["status"], "live", "{checked}");
+            assert_eq!(checked["health"], "healthy", "{checked}");
+        } else {
+            assert_eq!(self.show(world).await["status"], "reauth_required");
+            world.post(&path, &body).await.expect(409);
+        }
+    }
 }
 
-async fn at_once(world: &World) {
-    let connected = imported(world, "salesforce", "crm").await;
-    // The import itself used the refresh token, so that it is ours alone.
-    let before = connected.asked(world).await;
-    let mut host = Host::new(&world.stack, "refresh_run")
-        .await
-        .expect("a host");
-    let began = Instant::now();
-    host.start(PROCESSES).await.expect("the processes");
-    eprintln!(
-        "  {PROCESSES} processes wait after {:.1} s",
-        began.elapsed().as_secs_f64()
-    );
-    let began = Instant::now();
-    let numbers = host.give(vec![connected.due(); PROCESSES]);
-    for outcome in host.ended(&numbers).await {
-        let answer = outcome.expect("the function answers");
-        assert_eq!(answer["batchItemFailures"], json!([]), "{answer}");
+async fn provider_asked(world: &World, vendor: Vendor) -> u64 {
+    let base = world.stack.urls.provider(vendor.name);
+    let requests = world.control(base, "requests", None).await.json();
+    let paths = requests["paths"].as_object().into_iter().flatten();
+    let tokens = paths.filter(|(path, _)| path.ends_with("/token"));
+    let by_outcome = tokens.filter_map(|(_, by_outcome)| by_outcome.as_object());
+    by_outcome
+        .flat_map(|by_outcome| by_outcome.values())
+        .filter_map(Value::as_u64)
+        .sum()
+}
+
+/// The connections as they are stored, by their ids.
+async fn stored(world: &World) -> BTreeMap<String, Value> {
+    let rows = world.rows("TableConnections", None).await;
+    let documents = rows.into_values().filter_map(|row| {
+        let document: Value = serde_json::from_str(row["doc"]["S"].as_str()?).ok()?;
+        Some((document["id"].as_str()?.to_owned(), document))
+    });
+    documents.collect()
+}
+
+/// Gives all `payloads` out at once, and those again that go back to the queue, until none is left.
+/// Returns how many went back.
+async fn wave(host: &Host, payloads: Vec<Value>) -> usize {
+    let mut returned = 0;
+    let mut left = payloads;
+    for _ in 0..ROUNDS_MAX {
+        let numbers = host.give(left.clone());
+        let ended = tokio::time::timeout(ENDS_WITHIN, host.ended(&numbers)).await;
+        let ended = ended.expect("every renewal ends");
+        let both = left.into_iter().zip(ended);
+        let back = both.filter(|(_, outcome)| {
+            let answer = outcome.as_ref().expect("the function answers");
+            answer["batchItemFailures"] != json!([])
+        });
+        left = back.map(|(payload, _)| payload).collect();
+        returned += left.len();
+        if left.is_empty() {
+            return returned;
+        }
     }
-    host.kill().await;
-    let asked = connected.asked(world).await - before;
+    panic!("{} messages went back {ROUNDS_MAX} times", left.len());
+}
+
+async fn at_once(world: &World, host: &Host) {
+    let connected = imported(world, STRICT).await;
+    // The import itself used the refresh token, so that it is ours alone.
+    let before = connected.provider_asked(world).await;
+    let began = Instant::now();
+    let returned = wave(host, vec![connected.due(); PROCESSES]).await;
+    let asked = connected.provider_asked(world).await - before;
     eprintln!(
         "  {PROCESSES} renewals of one connection within {:.1} s: {asked} token request",
         began.elapsed().as_secs_f64()
     );
     assert_eq!(asked, 1, "one token request reaches the provider");
-    assert_eq!(connected.show(world).await["status"], "live");
-    check(world, &connected, "live").await;
-}
-
-/// The access works, or the connection says what is wrong.
-async fn check(world: &World, connected: &Connected, status: &str) {
-    let body = json!({ "merchant_id": connected.merchant });
-    let path = format!("{}/check", connected.path);
-    if status == "live" {
-        let checked = world.post(&path, &body).await.expect(200).json();
-        assert_eq!(checked["status"], "live", "{checked}");
-        assert_eq!(checked["health"], "healthy", "{checked}");
-    } else {
-        assert_eq!(connected.show(world).await["status"], status);
-        world.post(&path, &body).await.expect(409);
-    }
-}
-
-/// The holder of the lease dies in its call. Others watch its lease stand still and take over; what
-/// becomes of the connection is the provider's rule.
-async fn killed(
-    world: &World,
-    provider: &'static str,
-    category: &'static str,
-    kill: Kill,
-    expected: &str,
-) {
-    let connected = imported(world, provider, category).await;
-    let before = connected.asked(world).await;
-    let token = connected.token(world).await;
-    let encoded: String = url::form_urlencoded::byte_serialize(token.as_bytes()).collect();
-    let kind = match kill {
-        Kill::BeforeTheEffect => "timeout_before_effect",
-        Kill::AfterTheEffect => "timeout_after_effect",
-    };
-    let fault = json!({
-        "match": { "path_contains": "token", "body_contains": encoded },
-        "kind": kind, "hold_seconds": 600, "times": 1,
-    });
-    let base = world.stack.urls.provider(provider);
-    // What an earlier test ordered and never met would meet this call instead.
-    let all = format!("{base}/_control/faults");
-    world
-        .send(Method::DELETE, &all, &[], None)
-        .await
-        .expect(200);
-    world.control(base, "faults", Some(fault)).await;
-
-    let mut holder = Host::new(&world.stack, "refresh_run")
-        .await
-        .expect("a host");
-    holder.start(1).await.expect("the process");
-    let number = holder.give(vec![connected.due()])[0];
-    wait("the holder is in its call", async || {
-        if let Some(outcome) = holder.outcome(number) {
-            panic!(
-                "{provider}: it ended before: {outcome:?}\n{}",
-                holder.logged()
-            );
-        }
-        let rules = world.control(base, "faults", None).await.json();
-        let mine = |rule: &&Value| rule["match"]["body_contains"] == encoded.as_str();
-        let rules = rules.as_array().into_iter().flatten();
-        let left = rules.filter(mine).count();
-        (vec!["the call".to_owned(); left], 1 - left.min(1))
-    })
-    .await;
-    holder.kill().await;
-
-    let mut host = Host::new(&world.stack, "refresh_run")
-        .await
-        .expect("a host");
-    host.start(FOLLOWERS).await.expect("the processes");
-    let began = Instant::now();
-    let numbers = host.give(vec![connected.due(); FOLLOWERS]);
-    for outcome in host.ended(&numbers).await {
-        outcome.expect("the function answers");
-    }
-    host.kill().await;
-    let asked = connected.asked(world).await - before;
-    let seconds = began.elapsed().as_secs_f64();
-    eprintln!(
-        "  {provider}, the holder killed ({kind}): taken over within {seconds:.1} s, \
-         {asked} token requests, {expected}"
-    );
-    assert_eq!(asked, 2, "the one that was killed, and one more");
-    check(world, &connected, expected).await;
+    assert_eq!(returned, 0, "nothing goes back to the queue");
+    connected.check(world, true).await;
 }

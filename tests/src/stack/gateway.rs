@@ -98,7 +98,7 @@ async fn pass(
     response
 }
 
-fn without_own(headers: &HeaderMap) -> HeaderMap {
+pub(super) fn without_own(headers: &HeaderMap) -> HeaderMap {
     // Appended one by one, because several cookies are several headers of one name.
     let mut kept = HeaderMap::with_capacity(headers.len());
     for (name, value) in headers {

@@ -108,6 +108,11 @@ impl Host {
         })
     }
 
+    /// Sets a variable of the processes that are started from now on.
+    pub fn set(&mut self, name: &str, value: impl Into<String>) {
+        self.variables.insert(name.to_owned(), value.into());
+    }
+
     /// Starts `count` more processes and waits until all of them ask for work.
     pub async fn start(&mut self, count: usize) -> Result<(), Trouble> {
         let before = self.shared.desk().idle;

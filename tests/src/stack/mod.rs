@@ -6,6 +6,7 @@
 //! difference, so it may be called at any time, also after it was interrupted.
 
 pub mod aws;
+pub mod clock;
 mod config;
 mod deploy;
 pub mod gateway;
@@ -13,6 +14,7 @@ pub mod host;
 mod logs;
 mod ports;
 mod process;
+pub mod proxy;
 mod trouble;
 
 use std::collections::BTreeMap;

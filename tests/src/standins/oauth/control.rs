@@ -230,6 +230,7 @@ fn grants(inner: &Inner) -> Value {
             "detached": grant.detached,
             "access_tokens": access,
             "refresh_tokens": refresh,
+            "asked": store.asked.get(&grant.id).unwrap_or(&0),
         })
     });
     grants.collect()

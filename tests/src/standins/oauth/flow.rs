@@ -431,6 +431,7 @@ fn refresh<'a>(
     let value = sent(form, "refresh_token").ok_or(Refusal::Missing("refresh_token"))?;
     let invalid = Refusal::RefreshInvalid(value);
     let token = store.refresh.get(value).cloned().ok_or(invalid)?;
+    *store.asked.entry(token.grant).or_default() += 1;
     let grant = store.grants.get(&token.grant).cloned().ok_or(invalid)?;
     if grant.client_id != client.client_id || grant.revoked || token.revoked {
         return Err(invalid);

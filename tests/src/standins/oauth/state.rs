@@ -101,6 +101,9 @@ pub struct Data {
     pub grants: BTreeMap<u64, Grant>,
     pub access: BTreeMap<String, Access>,
     pub refresh: BTreeMap<String, Refresh>,
+    /// How often each grant was asked for new tokens, whatever was answered.
+    #[serde(default)]
+    pub asked: BTreeMap<u64, u64>,
     /// What only one vendor has.
     pub own: BTreeMap<String, Value>,
 }
