@@ -89,10 +89,27 @@ impl<'a> Budget<'a> {
                     condition,
                     row,
                 };
-                return Err(self.send_away(key, scope, full).await?);
+                return Err(self.send_away(key, scope, "", full).await?);
             }
         }
         Ok(())
+    }
+
+    /// Whether `count` things should go one by one although one call could carry them.
+    pub async fn is_better_alone(&self, count: u32) -> Result<bool> {
+        for (key, scope) in self.scopes() {
+            let Some(path) = scope.several() else {
+                continue;
+            };
+            let (_, row) = self.load(key).await?;
+            let alone = self.held(key, |held, now| {
+                row.is_better_alone(scope, &held.ask(path, held.time(now)), count)
+            });
+            if alone {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     async fn take_of(
@@ -124,7 +141,7 @@ impl<'a> Budget<'a> {
                     let until = full.until;
                     let wait = self.held(key, |held, now| until - held.time(now));
                     if wait > *patience {
-                        return Err(self.send_away(key, scope, full).await?);
+                        return Err(self.send_away(key, scope, path, full).await?);
                     }
                     *patience -= wait.max(1);
                     self.sleep(wait.max(1)).await;
@@ -172,11 +189,11 @@ impl<'a> Budget<'a> {
     }
 
     /// Makes the error for a message that has to come again later, each batch after the one before.
-    async fn send_away(&self, key: &Key, scope: &Scope, full: Full) -> Result<Error> {
+    async fn send_away(&self, key: &Key, scope: &Scope, path: &str, full: Full) -> Result<Error> {
         let (mut condition, mut row) = (full.condition, full.row);
         for _ in 0..RACE_ROUNDS_MAX {
             let (next, away) = self.held(key, |held, now| {
-                row.send_away(scope, held.time(now), full.until)
+                row.send_away(scope, path, held.time(now), full.until)
             });
             // Further than a message can be sent: then all go the same way, and nothing is written.
             if next == row || self.store(key, condition, &next).await? {

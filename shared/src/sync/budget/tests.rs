@@ -284,12 +284,42 @@ fn those_who_are_sent_away_come_back_one_after_another() {
     let mut row = Row::default();
     let mut times = Vec::new();
     for _ in 0..1000 {
-        let (next, away) = row.send_away(scope, now, now + 5000);
+        let (next, away) = row.send_away(scope, "", now, now + 5000);
         times.push(away);
         row = next;
     }
-    assert_eq!(times[..3], [5000, 5840, 6680]);
+    assert_eq!(times[..3], [5000, 5845, 6690]);
     assert!(times.iter().all(|away| (1000..=AWAY_MAX).contains(away)));
+    // Whoever wants one of the few calls with several comes back at their rate.
+    let row = Row::default();
+    let (row, _) = row.send_away(scope, "/batch", now, now + 5000);
+    let (_, away) = row.send_away(scope, "/batch", now, now + 5000);
+    assert_eq!(away, 6500);
+}
+
+#[test]
+fn the_fewer_the_sooner_they_go_one_by_one() {
+    let scope = PACED;
+    assert!(LIMITS.connection.several().is_none());
+    let path = scope.several().unwrap();
+    let now = 1_780_000_000_000;
+    let held = worker(1, now, &mut Dice(1)).held;
+    let ask = &held.ask(path, now);
+    let used = |batches, others| {
+        let mut row = Row::default().shaped(scope, ask);
+        (0..batches).for_each(|_| row.count(scope, path, now));
+        (0..others).for_each(|_| row.count(scope, PLAIN, now));
+        row
+    };
+    // Five hundred calls and forty batches are allowed: twelve for one.
+    let left =
+        |count| (0..=40).find(|batches| used(*batches, 0).is_better_alone(scope, ask, count));
+    let left: Vec<Option<usize>> = [2, 6, 11, 12, 13].map(left).into();
+    assert_eq!(left, [Some(7), Some(20), Some(36), Some(36), None]);
+    // Without other calls there is nothing to be gained.
+    assert!(!used(40, 460).is_better_alone(scope, ask, 2));
+    let later = &held.ask(path, now + 61_000);
+    assert!(!used(40, 0).is_better_alone(scope, later, 2));
 }
 
 #[test]
