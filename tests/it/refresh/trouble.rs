@@ -32,7 +32,7 @@ pub async fn test(world: &World) {
         clocks.push(clock);
     }
     throttled(world, &host, &proxy).await;
-    wrong_clocks(world, &host, &clocks).await;
+    wrong_clocks(world, &host, &proxy, &clocks).await;
     jumps(world, &host, &proxy, &clocks).await;
     host.kill().await;
 }
@@ -101,10 +101,11 @@ async fn throttled(world: &World, host: &Host, proxy: &Proxy) {
     }
 }
 
-async fn wrong_clocks(world: &World, host: &Host, clocks: &[Clock]) {
+async fn wrong_clocks(world: &World, host: &Host, proxy: &Proxy, clocks: &[Clock]) {
     // Its tokens live for half an hour, so that ten minutes are a large part of it.
     let connected = imported(world, SHORT_LIVED).await;
     let known = host.logged().len();
+    let misdated = proxy.misdated();
     set(clocks, [WRONG, -WRONG, 0]);
     renewed_once(
         world,
@@ -113,6 +114,13 @@ async fn wrong_clocks(world: &World, host: &Host, clocks: &[Clock]) {
         "clocks of ten minutes more and less",
     )
     .await;
+    // AWS takes no signature of such a clock; the SDK learns from the refusal what time it is.
+    let misdated = proxy.misdated() - misdated;
+    eprintln!("  refused for the time of their signature: {misdated} calls");
+    assert!(
+        misdated >= 120,
+        "{misdated} calls were signed by a wrong clock"
+    );
     // The lines that they logged show what time it was for them.
     let wrong = skews(&host.logged()[known..]);
     let ahead = wrong.iter().filter(|seconds| **seconds > WRONG / 2).count();
@@ -154,6 +162,7 @@ async fn jumps(world: &World, host: &Host, proxy: &Proxy, clocks: &[Clock]) {
         writes += usize::from(held);
         if held { Verdict::Hold } else { Verdict::Pass }
     });
+    let misdated = proxy.misdated();
     let called = proxy.operations().len();
     let jumping = async {
         proxy.until_held().await;
@@ -171,6 +180,12 @@ async fn jumps(world: &World, host: &Host, proxy: &Proxy, clocks: &[Clock]) {
     tokio::join!(
         renewed_once(world, host, &connected, "clocks that jump"),
         jumping
+    );
+    let misdated = proxy.misdated() - misdated;
+    eprintln!("  refused for the time of their signature: {misdated} calls");
+    assert!(
+        misdated >= 120,
+        "{misdated} calls were signed by a wrong clock"
     );
     proxy.judge_by(|_| Verdict::Pass);
     set(clocks, [0, 0, 0]);

@@ -2,7 +2,8 @@
 //! DynamoDB refuses them when a table is throttled, and holds others for as long as a test wants.
 //!
 //! What it does with a call is decided by a closure of the test, which is asked twice: before the call
-//! is passed on, and again when there is an answer.
+//! is passed on, and again when there is an answer. Only one thing it does unasked, because AWS does
+//! and the local AWS does not: what was signed by a clock that is too far off is refused.
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -11,8 +12,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
-use axum::http::{Response, StatusCode, header};
+use axum::http::{HeaderMap, Response, StatusCode, header};
 use axum::routing::any;
+use chrono::{NaiveDateTime, TimeDelta, Utc};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
@@ -21,6 +23,10 @@ use super::{Trouble, aws};
 
 /// More than any request that DynamoDB takes.
 const BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// How far off the time of a signature may be.
+///
+/// <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-troubleshooting.html>
+const SIGNED_WITHIN: TimeDelta = TimeDelta::minutes(5);
 
 /// One call, at one of the two moments.
 pub struct Call<'a> {
@@ -61,6 +67,7 @@ type Judge = dyn FnMut(&Call) -> Verdict + Send;
 struct Seen {
     operations: Vec<String>,
     refused: BTreeMap<String, usize>,
+    misdated: usize,
     held: usize,
     releases: usize,
 }
@@ -124,6 +131,11 @@ impl Proxy {
     /// How many calls of each operation were refused.
     pub fn refused(&self) -> BTreeMap<String, usize> {
         lock(&self.shared.seen).refused.clone()
+    }
+
+    /// How many calls were refused for the time of their signature.
+    pub fn misdated(&self) -> usize {
+        lock(&self.shared.seen).misdated
     }
 
     /// Waits until a call is held.
@@ -215,6 +227,10 @@ async fn pass(State(shared): State<Shared>, request: Request) -> Response<Body> 
         seen.operations.len() - 1
     };
     shared.changed.notify_waiters();
+    if let Some(refused) = misdated(&parts.headers) {
+        lock(&shared.seen).misdated += 1;
+        return bad_request(&refused);
+    }
     let mut call = Call {
         number,
         operation,
@@ -229,12 +245,7 @@ async fn pass(State(shared): State<Shared>, request: Request) -> Response<Body> 
                 .refused
                 .entry(operation.to_owned())
                 .or_default() += 1;
-            let mut response = answer(StatusCode::BAD_REQUEST, Body::from(refused.to_string()));
-            response.headers_mut().insert(
-                header::CONTENT_TYPE,
-                header::HeaderValue::from_static("application/x-amz-json-1.0"),
-            );
-            return response;
+            return bad_request(&refused);
         }
     }
     let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
@@ -264,6 +275,44 @@ fn answer(status: StatusCode, body: Body) -> Response<Body> {
     let mut response = Response::new(body);
     *response.status_mut() = status;
     response
+}
+
+fn bad_request(body: &Value) -> Response<Body> {
+    let mut response = answer(StatusCode::BAD_REQUEST, Body::from(body.to_string()));
+    response.headers_mut().insert(
+        header::CONTENT_TYPE,
+        header::HeaderValue::from_static("application/x-amz-json-1.0"),
+    );
+    response
+}
+
+/// What AWS answers to a signature of another time; nothing for one of now.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "The times of signatures are compared with the machine's clock."
+)]
+fn misdated(headers: &HeaderMap) -> Option<Value> {
+    const FORMAT: &str = "%Y%m%dT%H%M%SZ";
+    let signed = headers.get("x-amz-date")?.to_str().ok()?;
+    let signed_at = NaiveDateTime::parse_from_str(signed, FORMAT).ok()?;
+    let now = Utc::now().naive_utc();
+    let text = |at: NaiveDateTime| at.format(FORMAT).to_string();
+    let (now_text, first, last) = (text(now), now - SIGNED_WITHIN, now + SIGNED_WITHIN);
+    let message = if signed_at < first {
+        let first = text(first);
+        format!("Signature expired: {signed} is now earlier than {first} ({now_text} - 5 min.)")
+    } else if signed_at > last {
+        let last = text(last);
+        format!(
+            "Signature not yet current: {signed} is still later than {last} ({now_text} + 5 min.)"
+        )
+    } else {
+        return None;
+    };
+    Some(json!({
+        "__type": "com.amazon.coral.service#InvalidSignatureException",
+        "message": message,
+    }))
 }
 
 /// What a throttled table answers: a transaction is cancelled with a reason for each of its items,
