@@ -222,7 +222,7 @@ async fn push_connection(
     connection: &Connection,
     wanted: &[Target],
 ) -> Result<Vec<(Target, Error)>> {
-    let session = Session::new(ctx, provider, connection).await?;
+    let session = Session::new(ctx, provider, connection, wanted.len()).await?;
     let works = collect(ctx, wanted).await?;
     let names: Vec<RowName> = works.iter().map(|work| work.name.clone()).collect();
     let rows = Row::load_many(ctx, connection, &names).await?;

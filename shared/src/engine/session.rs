@@ -65,11 +65,13 @@ impl From<Fault> for Stop {
 }
 
 impl<'a> Session<'a> {
-    /// Fails at once, with the time to come again, when there are no calls left to make.
+    /// A session for so many messages. Fails at once, with the time to come again, when there are no
+    /// calls left to make.
     pub async fn new(
         ctx: &'a Ctx,
         provider: &'static dyn Accounting,
         connection: &'a Connection,
+        messages: usize,
     ) -> Result<Session<'a>> {
         let setup = Setup::of(ctx, provider).await?;
         let api = connection.api.as_ref().unwrap_or(&setup.site.api);
@@ -77,7 +79,7 @@ impl<'a> Session<'a> {
             api: api.clone(),
             id: connection.tenant_id.clone(),
         };
-        let budget = Budget::new(ctx, provider.manifest(), connection);
+        let budget = Budget::new(ctx, provider.manifest(), connection, messages);
         budget.open().await?;
         Ok(Session {
             ctx,
