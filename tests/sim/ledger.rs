@@ -491,6 +491,7 @@ fn every_page_and_filter_shows_what_is_there() {
         id: "1".to_owned(),
         version: "0".to_owned(),
         number: None,
+        content: None,
     });
     for kind in ["customer", "item", "product"] {
         put(

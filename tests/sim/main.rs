@@ -18,6 +18,7 @@ mod hooks;
 mod ledger;
 mod limits;
 mod links;
+mod pull;
 mod refresh;
 mod rotation;
 mod run;
