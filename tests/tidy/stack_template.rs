@@ -503,6 +503,9 @@ pub fn provider_secrets(function: &str) -> Vec<String> {
     let mut providers = PROVIDERS.to_vec();
     // Only those whose webhooks it takes.
     providers.retain(|provider| function != "hooks_intake" || provider.hooks().is_some());
+    // Only those of whose changes the ledger keeps account.
+    let kept = |name: &str| crossdock::providers::accounting::accounting(name).is_some();
+    providers.retain(|provider| function != "pull_run" || kept(provider.manifest().name));
     let names = providers.iter().map(|provider| provider.manifest().name);
     names
         .filter(|name| own.is_none_or(|own| own == *name))
