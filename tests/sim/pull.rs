@@ -725,6 +725,49 @@ fn an_edit_meets_a_push_at_any_step() {
     }
 }
 
+/// The shop says that it changed the order at ten; somebody did the same over there before or after that.
+#[test]
+fn the_newest_wins_when_both_changed() {
+    for hours in [1, 12] {
+        let mut run = Run::new(42, Shop::one_order);
+        for index in [0, 1] {
+            run.unsent.retain(|one| *one != index);
+            run.whole(Job::Accept(vec![index]));
+        }
+        run.relay_and_push();
+        pulled(&run);
+        let conflicts = Conflicts {
+            amounts: Winner::NewestWins,
+            words: Winner::NewestWins,
+        };
+        set(&run, Books::Receipts, conflicts);
+        run.world.advance(Duration::from_secs(hours * 3600));
+        let one = entities(&run, "SalesReceipt").pop().unwrap();
+        edit(&run, Books::Receipts, &one, Edit::Amounts);
+        run.unsent.retain(|one| *one != 2);
+        run.whole(Job::Accept(vec![2]));
+        run.relay_and_push();
+        let theirs = hours == 12;
+        explained(&mut run, &format!("{hours} o'clock"), |run| {
+            for _ in 0..2 {
+                let told = told(run);
+                assert_eq!(told.len(), 1, "{told:?}");
+                let outcome = if theirs { "provider_wins" } else { "shop_wins" };
+                assert_eq!(told[0]["outcome"], outcome);
+                let there = entities(run, "SalesReceipt").pop().unwrap();
+                assert_eq!(
+                    has(&there, Books::Receipts, Edit::Amounts),
+                    theirs,
+                    "{there}"
+                );
+                assert_eq!(link(run, "order", "1001").state, LinkState::Synced);
+                pulled(run);
+                run.relay_and_push();
+            }
+        });
+    }
+}
+
 /// Sends what QuickBooks tells by webhook, some of it twice and in another order.
 fn hooked(run: &Run) {
     let Stand::Quickbooks(vendor) = &run.world.vendor else {

@@ -166,6 +166,12 @@ async fn held(ctx: &Ctx, connection: &Connection) -> Result<(Condition, Pull)> {
     })
 }
 
+/// How far the provider's clock was ahead of ours when it was last asked for changes.
+pub(super) async fn skew(ctx: &Ctx, connection: &Connection) -> Result<TimeDelta> {
+    let (_, pull) = held(ctx, connection).await?;
+    Ok(TimeDelta::milliseconds(pull.ahead))
+}
+
 /// Reads what changed at one connection.
 pub async fn run(ctx: &Ctx, notice: &PullNotice) -> Result<()> {
     let loaded = connection::load(ctx, &notice.merchant_id, &notice.connection_id).await;

@@ -83,7 +83,8 @@ impl Meeting<'_> {
 
     async fn meet_document(&self, name: &RowName, seen: &Seen) -> Result<Met> {
         let mut row = Row::load(self.ctx, self.connection, name).await?;
-        let verdict = self.judge(&row.link, name, seen).await?;
+        let sent = row.link.record_rev;
+        let verdict = self.judge(&row.link, sent, name, seen).await?;
         let (link, writes) = match verdict {
             Verdict::Stranger => return Ok(Met::Stranger),
             Verdict::Known => return Ok(Met::Known),
@@ -98,12 +99,18 @@ impl Meeting<'_> {
         Ok(Met::Known)
     }
 
-    /// What the row of a document makes of `seen`.
-    pub async fn judge(&self, link: &Link, name: &RowName, seen: &Seen) -> Result<Verdict> {
+    /// What the row of a document makes of `seen`, when the provider has revision `sent` of the record.
+    pub async fn judge(
+        &self,
+        link: &Link,
+        sent: u64,
+        name: &RowName,
+        seen: &Seen,
+    ) -> Result<Verdict> {
         let policy = &self.connection.settings.conflicts;
         let newer = match policy.by_time() {
             true => {
-                let shop_at = self.unsent_since(link, name).await?;
+                let shop_at = self.unsent_since(sent, name).await?;
                 is_newer_there(seen.at, shop_at, self.skew)
             }
             false => false,
@@ -116,13 +123,13 @@ impl Meeting<'_> {
     }
 
     /// When the shop changed the record of a row last, if the provider has not got that change yet.
-    async fn unsent_since(&self, link: &Link, name: &RowName) -> Result<Option<DateTime<Utc>>> {
+    async fn unsent_since(&self, sent: u64, name: &RowName) -> Result<Option<DateTime<Utc>>> {
         let owner = name.row.owner();
         let key = keys::record(&self.connection.merchant_id, owner.kind, &owner.id);
         let Some(item) = self.ctx.store.get(&key).await? else {
             return Ok(None);
         };
-        if item.rev <= link.record_rev {
+        if item.rev <= sent {
             return Ok(None);
         }
         match owner.kind {

@@ -8,6 +8,7 @@
 //! sealed it alone may make it.
 
 use super::ledger::{RACE_ROUNDS_MAX, Row, RowName};
+use super::pull;
 use super::session::{Session, Stop};
 use super::two_ways::Meeting;
 use crate::error::{Code, Error, Result};
@@ -505,12 +506,12 @@ impl<'a, 'p> Writing<'a, 'p> {
             ctx: session.ctx,
             provider: session.provider,
             connection: session.connection,
-            skew: TimeDelta::zero(),
+            skew: pull::skew(session.ctx, session.connection).await?,
         };
         let now = session.ctx.now();
         let name = self.pieces[index].name.clone();
         let link = self.rows[index].link.forget(now);
-        let (link, writes) = match meeting.judge(&link, &name, seen).await? {
+        let (link, writes) = match meeting.judge(&link, 0, &name, seen).await? {
             Verdict::Changed(mut change) => {
                 let kind = name.row.kind.as_str();
                 let writes = meeting.tell(kind, &name, seen, &mut change)?;

@@ -327,3 +327,221 @@ impl Link {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    const NOW: DateTime<Utc> = DateTime::UNIX_EPOCH;
+
+    fn remote(version: &str, amounts: &str, words: &str) -> Remote {
+        Remote {
+            id: "7".to_owned(),
+            version: version.to_owned(),
+            number: None,
+            content: Some(Content {
+                amounts: amounts.to_owned(),
+                words: words.to_owned(),
+            }),
+        }
+    }
+
+    fn held() -> Link {
+        let open = Link::default().intend("call", Form::Invoice, "ours", 1, NOW);
+        open.settle(remote("3", "a", "w"), NOW)
+    }
+
+    fn seen(version: &str, amounts: &str, words: &str) -> Seen {
+        Seen {
+            kind: "invoice",
+            id: "7".to_owned(),
+            standing: Standing::Stands {
+                remote: remote(version, amounts, words),
+                words: json!({ "note": words }),
+            },
+            at: Some(NOW),
+            mark: None,
+        }
+    }
+
+    fn judged(link: &Link, seen: &Seen, policy: &Conflicts, newer: bool) -> Verdict {
+        judge(link, seen, policy, newer, (false, "invoice"), NOW)
+    }
+
+    fn changed(verdict: Verdict) -> Change {
+        match verdict {
+            Verdict::Changed(change) => *change,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn all(winner: Winner) -> Conflicts {
+        Conflicts {
+            amounts: winner,
+            words: winner,
+        }
+    }
+
+    #[test]
+    fn our_own_write_is_known_and_so_is_what_came_before_it() {
+        for winner in Winner::ALL {
+            let policy = all(winner);
+            let own = judged(&held(), &seen("3", "a", "w"), &policy, true);
+            assert_eq!(own, Verdict::Known);
+            let late = judged(&held(), &seen("2", "x", "y"), &policy, true);
+            assert_eq!(late, Verdict::Known, "it was on its way while we wrote");
+            let Verdict::Noted(link) = judged(&held(), &seen("10", "a", "w"), &policy, true) else {
+                panic!("a payment was applied, say");
+            };
+            let same = Link {
+                remote: held().remote,
+                ..(*link).clone()
+            };
+            assert_eq!(same, held(), "only the version moves");
+            assert_eq!(link.remote.unwrap().version, "10");
+        }
+    }
+
+    #[test]
+    fn versions_are_numbers_in_whatever_they_stand() {
+        let link = |version: &str| Link {
+            remote: Some(remote(version, "a", "w")),
+            ..held()
+        };
+        let policy = all(Winner::ShopWins);
+        for (before, after) in [("9", "10"), ("/Date(999)/", "/Date(1000+0000)/")] {
+            let late = judged(&link(after), &seen(before, "x", "w"), &policy, true);
+            assert_eq!(late, Verdict::Known, "{before} comes before {after}");
+            changed(judged(&link(before), &seen(after, "x", "w"), &policy, true));
+        }
+    }
+
+    /// Every policy with every change: what is written, and what stays.
+    #[test]
+    fn each_group_is_decided_by_its_own_policy() {
+        for amounts in Winner::ALL {
+            for words in Winner::ALL {
+                for (newer, change) in [false, true].into_iter().flat_map(|newer| {
+                    [("x", "w"), ("a", "y"), ("x", "y")].map(|change| (newer, change))
+                }) {
+                    let policy = Conflicts { amounts, words };
+                    let seen = seen("4", change.0, change.1);
+                    let change_made = changed(judged(&held(), &seen, &policy, newer));
+                    let theirs = |winner| match winner {
+                        Winner::ShopWins => false,
+                        Winner::ProviderWins => true,
+                        Winner::NewestWins => newer,
+                    };
+                    let stays = match change {
+                        ("a", _) => theirs(words),
+                        _ => theirs(amounts),
+                    };
+                    let what = format!("{policy:?} {newer} {change:?}");
+                    let link = &change_made.link;
+                    let expected = if stays {
+                        Outcome::ProviderWins
+                    } else {
+                        Outcome::ShopWins
+                    };
+                    assert_eq!(change_made.outcome, expected, "{what}");
+                    assert_eq!(link.remote.as_ref().unwrap().version, "4", "{what}");
+                    // The shop's own record did not change.
+                    let step = link.plan("ours", 1, false);
+                    assert_eq!(step == super::super::push::Step::Done, stays, "{what}");
+                    let body = json!({ "note": "ours", "total": 1 });
+                    let body = link.with_kept_words(body, &policy);
+                    let kept = change.1 == "y" && words == Winner::ProviderWins;
+                    assert_eq!(body["note"] == "y", kept, "{what}: {body}");
+                    assert_eq!(body["total"], 1);
+                    let barred = link.barred(&policy, Form::Invoice).is_some();
+                    let bars = change.0 == "x" && amounts == Winner::ProviderWins;
+                    assert_eq!(barred, bars, "{what}");
+                    // And then it is known.
+                    assert_eq!(judged(link, &seen, &policy, newer), Verdict::Known);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_gone_is_told_once_and_never_written_again() {
+        for gone in [Gone::Deleted, Gone::Voided] {
+            let seen = Seen {
+                standing: Standing::Gone(gone),
+                ..seen("9", "a", "w")
+            };
+            let policy = Conflicts::default();
+            let change = changed(judged(&held(), &seen, &policy, true));
+            assert_eq!(change.outcome, Outcome::Parked);
+            let link = change.link;
+            assert_eq!(link.state, LinkState::Parked);
+            for rev in 1..4 {
+                let step = link.plan("another", rev, false);
+                assert_eq!(step, super::super::push::Step::Done);
+                let after = link.seen(rev, NOW).unwrap_or_else(|| link.clone());
+                assert_eq!(after.state, LinkState::Parked);
+                assert_eq!(
+                    link.fail(link.problem.clone().unwrap(), rev, NOW, NOW),
+                    None
+                );
+            }
+            assert_eq!(judged(&link, &seen, &policy, true), Verdict::Known);
+        }
+    }
+
+    #[test]
+    fn nothing_is_decided_while_a_write_is_open_or_of_another_thing() {
+        let open = held().intend("next", Form::Invoice, "new", 2, NOW);
+        let policy = Conflicts::default();
+        let verdict = judged(&open, &seen("4", "x", "y"), &policy, true);
+        assert_eq!(verdict, Verdict::Open);
+        let other = Seen {
+            id: "8".to_owned(),
+            ..seen("4", "x", "y")
+        };
+        assert_eq!(judged(&held(), &other, &policy, true), Verdict::Stranger);
+        assert_eq!(
+            judged(&Link::default(), &other, &policy, true),
+            Verdict::Stranger
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_written_is_parked_and_what_is_left_out_is_left() {
+        let policy = all(Winner::ShopWins);
+        let seen = seen("4", "x", "w");
+        let fixed = judge(&held(), &seen, &policy, true, (true, "payment"), NOW);
+        let change = changed(fixed);
+        assert_eq!(change.outcome, Outcome::Parked);
+        let after = change.link.seen(2, NOW).unwrap();
+        assert_eq!(after.state, LinkState::Parked, "a push does not hide it");
+        let out = held().leave_out(2, NOW).unwrap();
+        let change = changed(judged(&out, &seen, &policy, true));
+        assert_eq!(change.outcome, Outcome::ProviderWins);
+        assert_eq!(change.link.state, LinkState::LeftOut);
+    }
+
+    #[test]
+    fn the_newest_is_found_in_spite_of_two_clocks() {
+        let at = |seconds: i64| Some(NOW + TimeDelta::seconds(seconds));
+        let skew = TimeDelta::seconds(100);
+        assert!(
+            is_newer_there(at(0), None, skew),
+            "the shop has nothing new"
+        );
+        assert!(!is_newer_there(None, at(0), skew));
+        for (there, shop, newer) in [
+            (200, 0, true),
+            (100, 0, false),
+            (105, 0, false),
+            (106, 0, true),
+        ] {
+            assert_eq!(
+                is_newer_there(at(there), at(shop), skew),
+                newer,
+                "{there} {shop}"
+            );
+        }
+    }
+}
