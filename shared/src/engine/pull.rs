@@ -32,6 +32,9 @@ use std::time::Duration;
 const OVERLAP: TimeDelta = TimeDelta::minutes(5);
 /// Pages of one message; another message goes on.
 const RUN_PAGES_MAX: usize = 10;
+/// Most often that a full compare is made because more changed than is told: while thousands of things
+/// are written, the changes wait for the next one.
+const COMPARE_EVERY: TimeDelta = TimeDelta::hours(1);
 /// Rows of the ledger that one step of a full compare looks at.
 const COMPARE_ROWS_MAX: usize = 100;
 /// Notes of webhooks that one message looks at.
@@ -277,6 +280,13 @@ impl Puller<'_> {
                 match self.page(stream, now).await? {
                     Next::From(_) => {}
                     Next::Until(_) => break,
+                    Next::TooMany if self.compared_lately() => {
+                        tracing::warn!(
+                            connection_id = %self.connection.id, stream,
+                            "more changed than the provider tells of; it is compared later"
+                        );
+                        break;
+                    }
                     Next::TooMany => {
                         self.compare("more changed than the provider tells of")
                             .await?;
@@ -286,8 +296,14 @@ impl Puller<'_> {
             }
         }
         let all = notes.len() < NOTES_MAX;
-        self.take_notes(notes).await?;
-        Ok(all)
+        let taken = self.take_notes(notes).await?;
+        // What cannot be told yet is left for another time.
+        Ok(all || taken == 0)
+    }
+
+    fn compared_lately(&self) -> bool {
+        let at = self.pull.compared_at;
+        at.is_some_and(|at| self.ctx.now() - at < COMPARE_EVERY)
     }
 
     /// The streams to be read: all that the schedule has not read since it sent the message, or those of
@@ -439,20 +455,22 @@ impl Puller<'_> {
     }
 
     /// Takes away the notes of what was read, and reads by itself what the streams did not tell of:
-    /// not every change moves the time of the last one, and some were held.
-    async fn take_notes(&mut self, notes: Vec<Note>) -> Result<(), Stop> {
+    /// not every change moves the time of the last one, and some were held. Returns how many notes were
+    /// taken away.
+    async fn take_notes(&mut self, notes: Vec<Note>) -> Result<usize, Stop> {
+        let mut taken = 0;
         let (merchant, id) = (&self.connection.merchant_id, &self.connection.id);
         let mut left: BTreeMap<&'static str, Vec<Note>> = BTreeMap::new();
         for note in notes {
             let Some((kind, _)) = self.changes.kind(&note.changed.kind) else {
-                self.drop_note(&note).await?;
+                taken += self.drop_note(&note).await?;
                 continue;
             };
             let place = (kind.to_owned(), note.changed.id.clone());
             match self.met.get(&place) {
                 Some(None) => {}
                 Some(Some(at)) if note.changed.at.is_none_or(|told| *at >= Some(told)) => {
-                    self.drop_note(&note).await?;
+                    taken += self.drop_note(&note).await?;
                 }
                 _ => left.entry(kind).or_default().push(note),
             }
@@ -467,7 +485,7 @@ impl Puller<'_> {
                 match row {
                     Some(_) => known.push(note),
                     None if note.changed.held && !old => {}
-                    None => self.drop_note(&note).await?,
+                    None => taken += self.drop_note(&note).await?,
                 }
             }
             for chunk in known.chunks(self.changes.read_max(kind)) {
@@ -476,22 +494,23 @@ impl Puller<'_> {
                 for note in chunk {
                     let place = (kind.to_owned(), note.changed.id.clone());
                     if matches!(self.met.get(&place), Some(Some(_))) {
-                        self.drop_note(note).await?;
+                        taken += self.drop_note(note).await?;
                     }
                 }
             }
         }
-        Ok(())
+        Ok(taken)
     }
 
     /// Deletes a note, unless another webhook has written over it.
-    async fn drop_note(&self, note: &Note) -> Result<()> {
+    async fn drop_note(&self, note: &Note) -> Result<usize> {
         let delete = Write::Delete {
             key: note.key.clone(),
             condition: Condition::Rev(note.rev),
         };
         match self.ctx.store.write(delete).await {
-            Ok(()) | Err(WriteError::Condition(_)) => Ok(()),
+            Ok(()) => Ok(1),
+            Err(WriteError::Condition(_)) => Ok(0),
             Err(error) => Err(error.into()),
         }
     }
