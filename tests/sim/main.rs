@@ -19,6 +19,7 @@ mod imports;
 mod ledger;
 mod limits;
 mod links;
+mod pull;
 mod refresh;
 mod rotation;
 mod run;

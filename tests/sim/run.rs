@@ -1,12 +1,15 @@
 //! One run: a connected merchant, workers that take turns, and the books at the end.
 
 use crate::shop::{Expected, MERCHANT, Shop, Sum, exponent};
-use crate::world::{Chances, Dice, Message, PLATFORM_KEY, PUBLIC_URL, RETURN_URL, Stand, World};
+use crate::world::{
+    Chances, Dice, Message, PLATFORM_KEY, PUBLIC_URL, PULL_QUEUE, RETURN_URL, Stand, World,
+};
 use axum::http;
 use chrono::{DateTime, TimeDelta, Utc};
 use crossdock::api::auth::Merchant;
 use crossdock::api::{self, events};
 use crossdock::ctx::Ctx;
+use crossdock::engine::pull::{self, PullNotice};
 use crossdock::engine::{outbox, push, resync};
 use crossdock::error::Code;
 use crossdock::model::event::RecordKind;
@@ -278,6 +281,8 @@ pub enum Job {
     /// Somebody asks for everything to be read again.
     Resync,
     Push(Vec<Notice>),
+    /// What changed over there is read.
+    Pull(PullNotice),
 }
 
 enum Done {
@@ -285,6 +290,8 @@ enum Done {
     Relayed,
     Asked,
     Pushed(Vec<Notice>),
+    /// Whether it has to come again.
+    Pulled(bool),
 }
 
 struct Task {
@@ -353,11 +360,11 @@ impl Run {
         }
     }
 
-    fn below(&self, end: usize) -> usize {
+    pub fn below(&self, end: usize) -> usize {
         self.world.state().dice.below(end)
     }
 
-    fn per_mille(&self, chance: u64) -> bool {
+    pub fn per_mille(&self, chance: u64) -> bool {
         self.world.state().dice.per_mille(chance)
     }
 
@@ -421,6 +428,18 @@ impl Run {
                 });
                 async move { Done::Pushed(push_batch(ctx, world, notices).await) }.boxed()
             }
+            Job::Pull(notice) => {
+                let notice = notice.clone();
+                world.note(|| format!("#{id} pull"));
+                async move {
+                    let read = pull::run(&ctx, &notice).await;
+                    if let Err(error) = &read {
+                        world.note(|| format!("pull failed: {}", error.chain()));
+                    }
+                    Done::Pulled(read.is_err())
+                }
+                .boxed()
+            }
         };
         let started_at = self.world.state().now;
         self.tasks.push(Task {
@@ -450,7 +469,23 @@ impl Run {
             Job::Accept(indexes) => self.unsent.extend(indexes),
             Job::Relay | Job::Resync => {}
             Job::Push(notices) => self.back_to_queue(notices, VISIBILITY),
+            Job::Pull(notice) => self.pull_later(&notice),
         }
+    }
+
+    /// Sends a message that somebody reads sooner or later.
+    pub fn pull_later(&self, notice: &PullNotice) {
+        let body = serde_json::to_string(notice).unwrap();
+        self.world.state().sent.push((PULL_QUEUE.to_owned(), body));
+    }
+
+    /// One message about changes over there, if there is any.
+    fn receive_pull(&self) -> Option<PullNotice> {
+        let mut state = self.world.state();
+        let ours = |(url, _): &(String, String)| url == PULL_QUEUE;
+        let position = state.sent.iter().position(ours)?;
+        let (_, body) = state.sent.swap_remove(position);
+        Some(serde_json::from_str(&body).unwrap())
     }
 
     fn finish(&mut self, task: Task, done: Done, troubled: bool) {
@@ -479,6 +514,11 @@ impl Run {
                         let delay = TimeDelta::seconds(self.below(60) as i64);
                         self.back_to_queue(vec![notice], delay);
                     }
+                }
+            }
+            (Job::Pull(notice), Done::Pulled(again)) => {
+                if again || troubled && self.per_mille(80) {
+                    self.pull_later(&notice);
                 }
             }
             _ => {}
@@ -526,7 +566,12 @@ impl Run {
                 self.start(Job::Accept(indexes));
             }
             1..7 if !outbox_rows(&self.world).is_empty() => self.start(Job::Relay),
-            7.. => {
+            7 | 8 => {
+                if let Some(notice) = self.receive_pull() {
+                    self.start(Job::Pull(notice));
+                }
+            }
+            9.. => {
                 let batch = self.receive();
                 if !batch.is_empty() {
                     self.start(Job::Push(batch));
@@ -538,11 +583,12 @@ impl Run {
 
     fn idle(&self) -> bool {
         let state = self.world.state();
-        self.tasks.is_empty() && self.unsent.is_empty() && state.queue.is_empty()
+        let pulls = state.sent.iter().any(|(url, _)| url == PULL_QUEUE);
+        self.tasks.is_empty() && self.unsent.is_empty() && state.queue.is_empty() && !pulls
     }
 
     /// One turn of one worker, chosen by chance.
-    fn turn(&mut self, crashes: u64, troubled: bool) {
+    pub fn turn(&mut self, crashes: u64, troubled: bool) {
         if self.tasks.len() < WORKERS_MAX && (self.tasks.is_empty() || self.per_mille(100)) {
             self.hire();
         }

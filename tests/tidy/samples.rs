@@ -6,6 +6,7 @@ use crate::stack_template::{function_names, routes};
 use aws_lambda_events::dynamodb;
 use aws_lambda_events::eventbridge::EventBridgeEvent;
 use aws_lambda_events::sqs::SqsEvent;
+use crossdock::engine::pull::PullNotice;
 use crossdock::engine::refresh::DueNotice;
 use crossdock::engine::rotation::Rotation;
 use crossdock::model::notice::{DeliveryNotice, HookNotice, Notice};
@@ -29,6 +30,8 @@ enum Shape {
     Due,
     /// SQS messages, each a webhook of a provider.
     Hooks,
+    /// SQS messages, each about a connection of which changes are to be read.
+    Pulls,
     /// SQS messages, each a step of a rotation.
     Rotations,
     /// Rows of the outbox's stream.
@@ -40,10 +43,11 @@ fn shape(function: &str) -> Option<Shape> {
         "webhook_fanout" => Shape::Notices,
         sync if sync.starts_with("sync_") => Shape::Notices,
         "webhook_deliver" => Shape::Deliveries,
-        "outbox_sweep" | "refresh_plan" => Shape::Ticks,
+        "outbox_sweep" | "refresh_plan" | "pull_plan" => Shape::Ticks,
         "refresh_run" => Shape::Due,
         "vault_rotate" => Shape::Rotations,
         "hooks_apply" => Shape::Hooks,
+        "pull_run" => Shape::Pulls,
         "outbox_relay" => Shape::Rows,
         http if !routes(http).is_empty() => Shape::Http,
         _ => return None,
@@ -160,6 +164,7 @@ fn check(sample: &File) -> Result<(), String> {
         Some(Shape::Due) => messages(text, |body| parse::<DueNotice>(body).map(drop)),
         Some(Shape::Rotations) => messages(text, |body| parse::<Rotation>(body).map(drop)),
         Some(Shape::Hooks) => messages(text, |body| parse::<HookNotice>(body).map(drop)),
+        Some(Shape::Pulls) => messages(text, |body| parse::<PullNotice>(body).map(drop)),
         Some(Shape::Rows) => rows(text),
     }
 }

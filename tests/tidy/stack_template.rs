@@ -187,7 +187,7 @@ const FUNCTIONS: &[Function] = &[
     },
     Function {
         name: "hooks_apply",
-        variables: &["TABLE_CONNECTIONS", "TABLE_LEDGER"],
+        variables: &["TABLE_CONNECTIONS", "TABLE_LEDGER", "QUEUE_PULL_URL"],
         tables: &[
             // Whose an account is, and the connection.
             ("Connections", &["GetItem"]),
@@ -342,6 +342,50 @@ const FUNCTIONS: &[Function] = &[
         source: Source::Queue("SyncXero"),
     },
     Function {
+        name: "pull_plan",
+        variables: &[
+            "TABLE_CONNECTIONS",
+            "QUEUE_PULL_URL",
+            "ENABLE_ACCOUNTING_SYNC",
+        ],
+        // The connections of one slot.
+        tables: &[("Connections", &["Query"])],
+        source: Source::Queue("PullPlan"),
+    },
+    Function {
+        name: "pull_run",
+        variables: &[
+            "TABLE_RECORDS",
+            "TABLE_OUTBOX",
+            "TABLE_CONNECTIONS",
+            "TABLE_LEDGER",
+            "SECRET_PROVIDER_PREFIX",
+            "SECRET_VAULT",
+            "ENABLE_ACCOUNTING_SYNC",
+            "QUEUE_PULL_URL",
+            "NET_ALLOW_LOOPBACK",
+        ],
+        tables: &[
+            // The record of a row, where the newest wins; the event of a change.
+            ("Records", &["GetItem", "UpdateItem"]),
+            ("Outbox", &["UpdateItem"]),
+            // The connection, its tokens and its history.
+            ("Connections", &["GetItem", "UpdateItem", "DeleteItem"]),
+            // Rows, whose the provider's things are, notes of webhooks, the cursor.
+            (
+                "Ledger",
+                &[
+                    "GetItem",
+                    "BatchGetItem",
+                    "Query",
+                    "UpdateItem",
+                    "DeleteItem",
+                ],
+            ),
+        ],
+        source: Source::Queue("Pull"),
+    },
+    Function {
         name: "webhook_fanout",
         variables: &["TABLE_WEBHOOKS", "QUEUE_WEBHOOK_DELIVER_URL"],
         tables: &[("Webhooks", &["Query", "UpdateItem"])],
@@ -459,6 +503,9 @@ pub fn provider_secrets(function: &str) -> Vec<String> {
     let mut providers = PROVIDERS.to_vec();
     // Only those whose webhooks it takes.
     providers.retain(|provider| function != "hooks_intake" || provider.hooks().is_some());
+    // Only those of whose changes the ledger keeps account.
+    let kept = |name: &str| crossdock::providers::accounting::accounting(name).is_some();
+    providers.retain(|provider| function != "pull_run" || kept(provider.manifest().name));
     let names = providers.iter().map(|provider| provider.manifest().name);
     names
         .filter(|name| own.is_none_or(|own| own == *name))

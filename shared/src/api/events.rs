@@ -251,6 +251,9 @@ async fn try_accept(ctx: &Ctx, event: &Event) -> Result<Option<Accepted>> {
         let item = found.get(2).and_then(Option::as_ref);
         let mut order: OrderRecord = item.map(Item::read).transpose()?.unwrap_or_default();
         applied = apply(&mut order, event)?;
+        if applied == Applied::Changed {
+            order.changed_at = order.changed_at.max(Some(event.occurred_at));
+        }
         let order_id = event.payload.order_id().map_or("", RecordId::as_str);
         let (n, previous_id) = order.advance(&event.id);
         place = Place {

@@ -17,6 +17,7 @@ use crate::model::money::AMOUNT_MAX;
 use crate::model::order::{LINES_MAX, PaymentOutcome};
 use crate::oauth::connection::{Happened, Status};
 use crate::providers::{Category, PROVIDERS};
+use crate::sync::conflict::Winner;
 use crate::webhooks::deliver::DeliveryState;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -472,7 +473,10 @@ fn about(route: &Route) -> Operation {
                 "SettingsRequest",
                 json!({
                     "merchant_id": MERCHANT,
-                    "settings": { "label": "Books of the shop in Oslo", "records_from": TIME },
+                    "settings": {
+                        "label": "Books of the shop in Oslo", "records_from": TIME,
+                        "conflicts": { "amounts": "shop_wins", "words": "provider_wins" },
+                    },
                 }),
             ),
         ),
@@ -883,6 +887,7 @@ fn connection_schemas() -> Value {
         Happened::Resumed,
         Happened::SettingsChanged,
         Happened::Disconnected,
+        Happened::FullCompare,
     ];
     let mut connections = page("Connection");
     connections["properties"]["providers"] = list("Offer");
@@ -937,7 +942,13 @@ fn connection_schemas() -> Value {
                     part. QuickBooks knows both and posts receipts unless told otherwise; Xero knows \
                     invoices. What stands in the books already stays what it is.",
             },
-        }), &["label", "records_from", "orders_as"]),
+            "conflicts": object(json!({
+                "amounts": winner("Lines, amounts, taxes, dates, currency and customer. The shop \
+                    wins unless told otherwise."),
+                "words": winner("Numbers and notes of documents. The provider wins unless told \
+                    otherwise."),
+            }), &["amounts", "words"]),
+        }), &["label", "records_from", "orders_as", "conflicts"]),
         "Trouble": answer(json!({
             "code": { "type": "string" }, "detail": { "type": "string" }, "at": time(),
         }), &[]),
@@ -956,6 +967,15 @@ fn connection_schemas() -> Value {
         }), &[]),
         "HistoryPage": page("HistoryEntry"),
     })
+}
+
+/// Who wins when the shop and the provider say different things of some fields.
+fn winner(fields: &str) -> Value {
+    let mut winner = words(Winner::ALL);
+    winner["description"] = json!(format!(
+        "Who wins where a document that stands there was changed there by somebody else. {fields}"
+    ));
+    winner
 }
 
 fn request_schemas() -> Value {

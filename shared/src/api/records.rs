@@ -423,6 +423,9 @@ fn trouble(connection: &Connection, row: &Shown, now: DateTime<Utc>) -> Value {
     let state = link.standing();
     let coming = link.next_attempt_at.filter(|at| *at > now);
     let todo = match (state, coming) {
+        _ if link.gone.is_some() => {
+            "Nothing, if it was meant to go; a retry does not make it again. Else post it there by hand."
+        }
         (Standing::Waiting, _) => {
             "It is sent when the connection can be used again: resume it, or connect it again."
         }

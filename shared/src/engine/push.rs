@@ -410,7 +410,7 @@ impl Prepared<'_> {
                 row.link
             }
         };
-        if let Some(remote) = link.remote {
+        if let Some(remote) = link.remote.filter(|_| link.gone.is_none()) {
             return Ok(remote.id);
         }
         let (title, what) = (session.provider.manifest().title, form.title());

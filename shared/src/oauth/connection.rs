@@ -8,8 +8,10 @@ use crate::model::event::{EventType, RecordKind, fingerprint};
 use crate::model::ids::{ConnectionId, EventId, MerchantId};
 use crate::model::notice::{Notice, Place, RecordRef, StoredEvent};
 use crate::model::order_record::Sequence;
+use crate::providers::accounting::accounting;
 use crate::providers::{Category, Manifest, Provider, provider};
 use crate::store::{Condition, Write, WriteError, keys, list_all};
+use crate::sync::conflict::Conflicts;
 use crate::sync::push::Form;
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
@@ -121,6 +123,9 @@ pub struct Settings {
     /// form.
     #[serde(default)]
     pub orders_as: Option<Form>,
+    /// Who wins when the shop and the provider say different things.
+    #[serde(default)]
+    pub conflicts: Conflicts,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -177,6 +182,8 @@ pub enum Happened {
     Resumed,
     SettingsChanged,
     Disconnected,
+    /// The provider could not tell what changed, so everything that stands there was read.
+    FullCompare,
 }
 
 /// One entry of the history.
@@ -242,6 +249,15 @@ impl Connection {
         Some((minute_of(at), Due::of(self)))
     }
 
+    /// Its row in the schedule that reads what changed over there.
+    fn pulled(&self) -> Option<Pulled> {
+        let read = self.status == Status::Live && accounting(&self.provider).is_some();
+        read.then(|| Pulled {
+            merchant_id: self.merchant_id.clone(),
+            connection_id: self.id.clone(),
+        })
+    }
+
     /// The writes that store this connection in place of `before`, or as a new one.
     fn writes(&self, before: Option<(u64, &Connection)>) -> Result<Vec<Write>> {
         let key = keys::connection(&self.merchant_id, &self.id);
@@ -252,9 +268,9 @@ impl Connection {
         }
         let mut writes = vec![main];
         let due = |minute| keys::due_connection(minute, &self.merchant_id, &self.id);
-        let old = before.and_then(|(_, before)| before.due());
+        let old_due = before.and_then(|(_, before)| before.due());
         let new = self.due();
-        if let Some((minute, _)) = old.as_ref()
+        if let Some((minute, _)) = old_due.as_ref()
             && new.as_ref().is_none_or(|(other, _)| other != minute)
         {
             writes.push(Write::Delete {
@@ -262,10 +278,21 @@ impl Connection {
                 condition: Condition::Any,
             });
         }
+        let old = before.and_then(|(_, before)| before.pulled());
+        let pulled = self.pulled();
+        if pulled != old {
+            let slot = Pulled::slot(&self.id);
+            let key = keys::pulled_connection(slot, &self.merchant_id, &self.id);
+            let condition = Condition::Any;
+            writes.push(match &pulled {
+                Some(pulled) => Write::put(key, condition, pulled)?,
+                None => Write::Delete { key, condition },
+            });
+        }
         // Other tokens that happen to be due in the same minute have a row of their own too: nobody
         // renews by a row that names older ones.
         if let Some((minute, document)) = &new
-            && new != old
+            && new != old_due
         {
             writes.push(Write::put(due(*minute), Condition::Any, document)?);
         }
@@ -357,6 +384,26 @@ impl Due {
             category: connection.category,
             generation: connection.generation(),
         }
+    }
+}
+
+/// How many slots the schedule of pulls has, one for each minute: each connection is read once in so
+/// many minutes, and the connections are spread over them.
+pub const PULL_SLOTS: u8 = 30;
+
+/// A live connection of which changes are read, as the schedule finds it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pulled {
+    pub merchant_id: MerchantId,
+    pub connection_id: ConnectionId,
+}
+
+impl Pulled {
+    fn slot(id: &ConnectionId) -> u8 {
+        // The end of such an id is random.
+        let bytes = id.as_str().bytes().rev().take(8);
+        let sum = bytes.fold(0_u32, |sum, byte| sum.wrapping_mul(31) + u32::from(byte));
+        u8::try_from(sum % u32::from(PULL_SLOTS)).unwrap_or(0)
     }
 }
 

@@ -1,11 +1,13 @@
 //! What an accounting system is asked for: documents, and what they refer to.
 
+use super::changes::Changes;
 use super::{Fault, Provider, Tenant, quickbooks, xero};
 use crate::model::http::{Request, Response};
 use crate::model::money::Money;
 use crate::model::order::{Order, Payment, PaymentOutcome, Refund};
 use crate::model::order_record::OrderRecord;
-use crate::sync::push::{Form, Remote};
+use crate::sync::conflict::Seen;
+use crate::sync::push::{Form, Remote, RowKind, RowRef};
 use chrono::{DateTime, TimeDelta, Utc};
 use rust_decimal::Decimal;
 use serde_json::Value;
@@ -143,6 +145,21 @@ impl Document<'_> {
         // People read it, and a path is plainer to them.
         format!("Crossdock {what} {}", self.id().replace('~', "/"))
     }
+}
+
+/// The row of the document that carries `mark`, if it is one of ours.
+pub fn marked(mark: &str) -> Option<RowRef> {
+    let words = mark.strip_prefix("Crossdock ")?;
+    let (what, id) = words.rsplit_once(' ')?;
+    let kind = match what {
+        "order" => RowKind::Order,
+        "payment" => RowKind::Payment,
+        "refund" => RowKind::Refund,
+        "refund payment" => RowKind::RefundPayment,
+        _ => return None,
+    };
+    let id = id.replace('/', "~");
+    Some(RowRef { kind, id })
 }
 
 /// The documents that `subject` needs in the books at its present state, each after those that it
@@ -336,7 +353,10 @@ pub trait Accounting: Provider {
     fn read(&self, tenant: &Tenant, form: Form, remote: &Remote) -> Request;
 
     /// Reads the answer.
-    fn read_back(&self, form: Form, answer: &Response) -> Result<Remote, Fault>;
+    fn read_back(&self, form: Form, answer: &Response) -> Result<Seen, Fault>;
+
+    /// What it says has changed.
+    fn changes(&self) -> &'static dyn Changes;
 }
 
 /// Every accounting system.

@@ -3,6 +3,7 @@
 //! build requests and read responses. Nothing here can send.
 
 pub mod accounting;
+pub mod changes;
 pub mod hooks;
 pub mod hubspot;
 pub mod mailchimp;

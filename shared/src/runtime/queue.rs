@@ -131,6 +131,38 @@ pub async fn hooks() -> Result<(), lambda_runtime::Error> {
     run(handle).await
 }
 
+/// `pull_plan`: hands out the connections whose changes are to be read.
+pub async fn pull_plan() -> Result<(), lambda_runtime::Error> {
+    fn handle(ctx: &Ctx, bodies: Vec<String>) -> BoxFuture<'_, Vec<Result<()>>> {
+        Box::pin(async move {
+            let planned = engine::pull::plan(ctx).await;
+            if let Ok(count @ 1..) = planned {
+                tracing::info!(count, "handed out");
+            }
+            each(&bodies, &planned)
+        })
+    }
+    run(handle).await
+}
+
+/// `pull_run`: reads what changed at providers.
+pub async fn pull() -> Result<(), lambda_runtime::Error> {
+    fn handle(ctx: &Ctx, bodies: Vec<String>) -> BoxFuture<'_, Vec<Result<()>>> {
+        Box::pin(async move {
+            let mut results = Vec::with_capacity(bodies.len());
+            for body in &bodies {
+                results.push(match parse(body) {
+                    Ok(notice) => engine::pull::run(ctx, &notice).await,
+                    Err(error) => Err(error),
+                });
+            }
+            let queue = ctx.config.pull_queue();
+            engine::budget::postpone(ctx, queue, &bodies, results).await
+        })
+    }
+    run(handle).await
+}
+
 /// `vault_rotate`: one step of a rotation of the vault's root key for each message.
 pub async fn rotate() -> Result<(), lambda_runtime::Error> {
     fn handle(ctx: &Ctx, bodies: Vec<String>) -> BoxFuture<'_, Vec<Result<()>>> {

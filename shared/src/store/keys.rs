@@ -190,11 +190,42 @@ pub fn call(merchant: &MerchantId, connection: &ConnectionId, call: &str) -> Key
 
 /// What the provider of one connection says has changed there: things of one kind and id, to be pulled.
 pub fn changed(merchant: &MerchantId, connection: &ConnectionId, kind: &str, id: &str) -> Key {
-    let group = Group {
+    member(all_changed(merchant, connection), format!("{kind}/{id}"))
+}
+
+/// All of what the provider of one connection says has changed there.
+pub fn all_changed(merchant: &MerchantId, connection: &ConnectionId) -> Group {
+    Group {
         table: Table::Ledger,
         pk: format!("{merchant}/{connection}/changed"),
+    }
+}
+
+/// Which row of the ledger a thing at the provider belongs to, by the provider's kind and id.
+pub fn theirs(merchant: &MerchantId, connection: &ConnectionId, kind: &str, id: &str) -> Key {
+    let group = Group {
+        table: Table::Ledger,
+        pk: format!("{merchant}/{connection}/theirs"),
     };
     member(group, format!("{kind}/{id}"))
+}
+
+/// How far one connection's changes are read.
+pub fn pull(merchant: &MerchantId, connection: &ConnectionId) -> Key {
+    alone(Table::Ledger, format!("{merchant}/pull/{connection}"))
+}
+
+/// The connections of which changes are read in one slot of the schedule. The schedule serves all
+/// merchants at once; the documents name the merchant.
+pub fn pulled(slot: u8) -> Group {
+    Group {
+        table: Table::Connections,
+        pk: format!("pulled/{slot}"),
+    }
+}
+
+pub fn pulled_connection(slot: u8, merchant: &MerchantId, connection: &ConnectionId) -> Key {
+    member(pulled(slot), format!("{merchant}/{connection}"))
 }
 
 /// The budget of calls to one connection's account. It stands apart from the connection's ledger, which

@@ -3,4 +3,5 @@
 
 pub mod budget;
 pub mod changed;
+pub mod conflict;
 pub mod push;

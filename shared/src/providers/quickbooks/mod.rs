@@ -1,6 +1,7 @@
 //! QuickBooks Online (Accounting API v3, minor version 75). `settings` holds what is read from a company,
 //! `map` the bodies, `fault` the three shapes in which it says no.
 
+mod changes;
 mod fault;
 mod map;
 mod settings;
@@ -9,6 +10,7 @@ mod webhook;
 use super::accounting::{
     Accounting, Dependency, DependencyKind, Document, Found, Outcomes, References, Written,
 };
+use super::changes::Changes;
 use super::hooks::Hooks;
 use super::{
     AccessLife, Account, Category, ClientAuth, CodeFlow, Consent, Credential, Credentials, Fault,
@@ -16,6 +18,7 @@ use super::{
 };
 use crate::model::http::{Authorization, Method, Request, Response};
 use crate::sync::budget::{Limits, Scope, Window};
+use crate::sync::conflict::Seen;
 use crate::sync::push::{Form, Remote};
 use chrono::TimeDelta;
 use secrecy::ExposeSecret;
@@ -184,6 +187,7 @@ fn remote(entity: &Value) -> Option<Remote> {
         id: entity["Id"].as_str()?.to_owned(),
         version: entity["SyncToken"].as_str()?.to_owned(),
         number: entity["DocNumber"].as_str().map(str::to_owned),
+        content: Some(changes::content_of(entity)),
     })
 }
 
@@ -490,7 +494,12 @@ impl Accounting for QuickBooks {
         get(tenant, &path)
     }
 
-    fn read_back(&self, form: Form, response: &Response) -> Result<Remote, Fault> {
-        remote(&answer(response)?[form_entity(form)]).ok_or_else(incomplete)
+    fn read_back(&self, form: Form, response: &Response) -> Result<Seen, Fault> {
+        let kind = self.changes().kind_of(form);
+        changes::seen(kind, &answer(response)?[form_entity(form)]).ok_or_else(incomplete)
+    }
+
+    fn changes(&self) -> &'static dyn Changes {
+        &changes::QuickBooksChanges
     }
 }

@@ -2,6 +2,7 @@
 //! `xero-identity.yaml` and `xero_accounting.yaml` of Xero's OpenAPI description. `settings` holds what
 //! is read from an organisation, `map` the bodies, `fault` the shapes in which it says no.
 
+mod changes;
 mod fault;
 mod map;
 mod settings;
@@ -12,6 +13,7 @@ mod webhook;
 use super::accounting::{
     Accounting, Dependency, DependencyKind, Document, Found, Outcomes, References, Written,
 };
+use super::changes::Changes;
 use super::hooks::Hooks;
 use super::{
     AccessLife, Account, Category, ClientAuth, CodeFlow, Consent, Credential, Credentials, Fault,
@@ -19,6 +21,7 @@ use super::{
 };
 use crate::model::http::{Authorization, Method, Request, Response};
 use crate::sync::budget::{Limits, Scope, Window};
+use crate::sync::conflict::Seen;
 use crate::sync::push::{Form, Remote};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
@@ -295,6 +298,7 @@ fn remote(element: &Value, id: &str) -> Option<Remote> {
         id: text(id)?,
         version: text("UpdatedDateUTC").unwrap_or_default(),
         number,
+        content: changes::content_of(element, id),
     })
 }
 
@@ -564,15 +568,19 @@ impl Accounting for Xero {
 
     fn read(&self, tenant: &Tenant, form: Form, remote: &Remote) -> Request {
         let path = format!("{}/{}", place(form).0, remote.id);
-        request(Method::Get, tenant, &path, &[])
+        request(Method::Get, tenant, &path, &[("unitdp", "4")])
     }
 
-    fn read_back(&self, form: Form, response: &Response) -> Result<Remote, Fault> {
-        let (path, id) = place(form);
+    fn read_back(&self, form: Form, response: &Response) -> Result<Seen, Fault> {
+        let kind = self.changes().kind_of(form);
         let body = answer(response)?;
-        let element = elements(&body, path)?.first();
+        let element = elements(&body, place(form).0)?.first();
         element
-            .and_then(|one| remote(one, id))
+            .and_then(|one| changes::seen(kind, one))
             .ok_or_else(incomplete)
+    }
+
+    fn changes(&self) -> &'static dyn Changes {
+        &changes::XeroChanges
     }
 }
