@@ -704,6 +704,10 @@ impl Run {
         }
     }
 
+    pub fn shop(&mut self) -> &mut Shop {
+        &mut self.shop
+    }
+
     pub fn connection(&self) -> connection::Connection {
         alone(connection::load(&self.ctx, &merchant(), &self.connection))
             .unwrap()

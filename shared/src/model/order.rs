@@ -488,3 +488,83 @@ fn negative(path: &str) -> FieldError {
         "this amount cannot be below 0",
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn money(amount: i64) -> Value {
+        json!({ "amount": amount, "currency": "USD" })
+    }
+
+    fn codes(faults: &[FieldError]) -> Vec<(&str, &str)> {
+        faults
+            .iter()
+            .map(|fault| (&fault.pointer[..], fault.code))
+            .collect()
+    }
+
+    /// An order of goods for 10.00 and, maybe, a gift card for 25.00.
+    fn order(card: bool, tip: i64, tax: i64, included: bool, total: i64) -> Order {
+        let mut lines = vec![json!({
+            "sku": "mug", "name": "Mug", "quantity": "1", "unit_price": "10.00", "total": money(1000),
+        })];
+        if card {
+            lines[0] = json!({
+                "sku": "card", "name": "Card", "quantity": "1", "unit_price": "25.00",
+                "total": money(2500), "gift_card": true,
+            });
+        }
+        serde_json::from_value(json!({
+            "id": "1", "version": 1, "number": "1", "currency": "USD",
+            "placed_at": "2026-01-05T10:00:00Z", "customer": null, "lines": lines,
+            "taxes": [{ "name": "Tax", "rate": "8", "amount": money(tax) }],
+            "prices_include_tax": included, "tip": money(tip), "total": money(total),
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn a_tip_is_part_of_the_total_and_a_gift_card_bears_no_tax() {
+        for (order, expected) in [
+            (order(false, 150, 80, false, 1230), vec![]),
+            (
+                order(false, 150, 80, false, 1080),
+                vec![("#/total", "total_mismatch")],
+            ),
+            (
+                order(false, -1, 0, false, 999),
+                vec![("#/tip/amount", "must_not_be_negative")],
+            ),
+            // The tip holds no tax.
+            (order(false, 500, 1000, true, 1500), vec![]),
+            (
+                order(false, 500, 1001, true, 1500),
+                vec![("#/taxes", "tax_too_large")],
+            ),
+            (order(true, 0, 0, false, 2500), vec![]),
+            (
+                order(true, 0, 80, false, 2580),
+                vec![("#/taxes", "tax_on_gift_cards")],
+            ),
+        ] {
+            assert_eq!(codes(&order.faults()), expected, "{order:?}");
+        }
+    }
+
+    #[test]
+    fn a_refund_counts_its_tip() {
+        let refund = |tip: i64| -> Refund {
+            serde_json::from_value(json!({
+                "id": "r", "order_id": "1", "amount": money(600), "tax": money(100),
+                "tip": money(tip), "method": GIFT_CARD, "refunded_at": "2026-01-06T10:00:00Z",
+            }))
+            .unwrap()
+        };
+        assert_eq!(codes(&refund(500).faults()), []);
+        let more = refund(501);
+        assert_eq!(codes(&more.faults()), [("#/amount", "total_mismatch")]);
+        assert!(more.to_gift_card());
+    }
+}
