@@ -9,6 +9,7 @@
     reason = "what is missing here is a failed test, and a failed test tells its story"
 )]
 
+mod accounts;
 mod calls;
 mod cell;
 mod disconnect;

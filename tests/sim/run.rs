@@ -1,9 +1,14 @@
 //! One run: a connected merchant, workers that take turns, and the books at the end.
 
+<<<<<<< HEAD
 use crate::shop::{Expected, MERCHANT, Shop, Sum, exponent};
 use crate::world::{
     Chances, Dice, Message, PLATFORM_KEY, PUBLIC_URL, PULL_QUEUE, RETURN_URL, Stand, World,
 };
+=======
+use crate::shop::{Expected, GIFT_CARDS, MERCHANT, Shop, Sum, TIPS, exponent};
+use crate::world::{Chances, Dice, Message, PLATFORM_KEY, PUBLIC_URL, RETURN_URL, Stand, World};
+>>>>>>> mapping
 use axum::http;
 use chrono::{DateTime, TimeDelta, Utc};
 use crossdock::api::auth::Merchant;
@@ -326,6 +331,27 @@ pub struct Run {
     started: usize,
 }
 
+/// Accounts for what a shop owes: a company has none on its first day.
+async fn add_liabilities(world: &World, books: Books) {
+    match books {
+        Books::Xero => {
+            for (code, name, pays) in [("850", TIPS, false), ("851", GIFT_CARDS, true)] {
+                let account = json!({
+                    "Code": code, "Name": name, "Type": "CURRLIAB", "EnablePaymentsToAccount": pays,
+                });
+                let body = account.to_string();
+                world.control("POST", "entities/Accounts", &body).await;
+            }
+        }
+        _ => {
+            let accounts = [TIPS, GIFT_CARDS]
+                .map(|name| json!({ "Name": name, "AccountType": "Other Current Liability" }));
+            let body = json!({ "accounts": accounts }).to_string();
+            world.control("POST", "realms", &body).await;
+        }
+    }
+}
+
 impl Run {
     pub fn new(seed: u64, shop: impl FnOnce(&mut Dice) -> Shop) -> Run {
         Run::of(seed, Books::Receipts, shop)
@@ -338,6 +364,7 @@ impl Run {
         };
         let ctx = Arc::new(world.ctx());
         let connection = alone(set_up(&world, &ctx));
+        alone(add_liabilities(&world, books));
         if books == Books::Invoices {
             let settings = connection::Settings {
                 orders_as: Some(Form::Invoice),
@@ -730,6 +757,10 @@ impl Run {
         }
     }
 
+    pub fn shop(&mut self) -> &mut Shop {
+        &mut self.shop
+    }
+
     pub fn connection(&self) -> connection::Connection {
         alone(connection::load(&self.ctx, &merchant(), &self.connection))
             .unwrap()
@@ -1063,6 +1094,7 @@ impl Run {
             Books::Xero => check_xero_lists(&of("Contacts"), &of("Items"), expected)?,
             _ => check_lists(&of("Customer"), &of("Item"), expected)?,
         }
+        self.check_owed()?;
         self.check_ledger(&shown)?;
         self.check_open()?;
         for event in &self.shop.events {
@@ -1130,6 +1162,30 @@ impl Run {
         Ok(())
     }
 
+    /// What the books say is owed is what the shop owes.
+    fn check_owed(&self) -> Result<(), String> {
+        let all = |entity: &str| -> Vec<Value> {
+            let all = alone(self.world.control("GET", &format!("entities/{entity}"), ""));
+            all.as_array().unwrap().clone()
+        };
+        let expected = self.shop.expected.owed.iter();
+        let expected = expected.filter(|(_, amount)| **amount != 0);
+        let expected: BTreeMap<(String, String), Decimal> = expected
+            .map(|((account, currency), amount)| {
+                let key = ((*account).to_owned(), (*currency).to_owned());
+                (key, Decimal::new(*amount, exponent(currency)))
+            })
+            .collect();
+        let mut owed = match self.books {
+            Books::Xero => owed_in_xero(&all),
+            _ => owed_in_quickbooks(&all),
+        };
+        owed.retain(|_, amount| !amount.is_zero());
+        ensure(owed == expected, || {
+            format!("owed are {expected:?}, and the books say {owed:?}")
+        })
+    }
+
     fn check_ledger(&self, shown: &BTreeMap<&str, (&Kind, Vec<Value>)>) -> Result<(), String> {
         let store = &self.world.memory;
         let link = |kind: &str, id: &str| -> Result<Link, String> {
@@ -1187,6 +1243,72 @@ impl Run {
 
 fn ensure(holds: bool, otherwise: impl FnOnce() -> String) -> Result<(), String> {
     if holds { Ok(()) } else { Err(otherwise()) }
+}
+
+type Owed = BTreeMap<(String, String), Decimal>;
+
+fn number(value: &Value) -> Decimal {
+    value.to_string().parse().unwrap()
+}
+
+/// What lines of QuickBooks' documents put on accounts of what is owed: a line goes to the account of its
+/// item.
+fn owed_in_quickbooks(all: &dyn Fn(&str) -> Vec<Value>) -> Owed {
+    let mut owed = Owed::new();
+    let items = all("Item");
+    for (entity, sign) in [("SalesReceipt", 1), ("Invoice", 1), ("RefundReceipt", -1)] {
+        for document in all(entity) {
+            for line in document["Line"].as_array().unwrap() {
+                let id = &line["SalesItemLineDetail"]["ItemRef"]["value"];
+                let item = items.iter().find(|item| item["Id"] == *id);
+                let account = item.and_then(|item| item["IncomeAccountRef"]["name"].as_str());
+                let Some(account @ (TIPS | GIFT_CARDS)) = account else {
+                    continue;
+                };
+                let key = (account.to_owned(), currency(&document).to_owned());
+                *owed.entry(key).or_default() += number(&line["Amount"]) * Decimal::from(sign);
+            }
+        }
+    }
+    owed
+}
+
+/// The same in Xero, where payments lessen what is owed as well.
+fn owed_in_xero(all: &dyn Fn(&str) -> Vec<Value>) -> Owed {
+    let mut owed = Owed::new();
+    let accounts = all("Accounts");
+    let named = |field: &str, value: &Value| {
+        let found = accounts.iter().find(|one| one[field] == *value)?;
+        let name = found["Name"].as_str()?;
+        matches!(name, TIPS | GIFT_CARDS).then(|| name.to_owned())
+    };
+    let mut currencies = BTreeMap::new();
+    for (entity, id, sign) in [
+        ("Invoices", "InvoiceID", 1),
+        ("CreditNotes", "CreditNoteID", -1),
+    ] {
+        for document in all(entity) {
+            let money = document["CurrencyCode"].as_str().unwrap().to_owned();
+            for line in document["LineItems"].as_array().unwrap() {
+                if let Some(name) = named("Code", &line["AccountCode"]) {
+                    let amount = number(&line["LineAmount"]) * Decimal::from(sign);
+                    *owed.entry((name, money.clone())).or_default() += amount;
+                }
+            }
+            currencies.insert(document[id].as_str().unwrap().to_owned(), (money, sign));
+        }
+    }
+    for payment in all("Payments") {
+        let Some(name) = named("AccountID", &payment["Account"]["AccountID"]) else {
+            continue;
+        };
+        let of = |object: &str, id: &str| payment[object][id].as_str().map(str::to_owned);
+        let settled = of("Invoice", "InvoiceID").or_else(|| of("CreditNote", "CreditNoteID"));
+        let (money, sign) = currencies[&settled.unwrap()].clone();
+        let amount = number(&payment["Amount"]) * Decimal::from(sign);
+        *owed.entry((name, money)).or_default() -= amount;
+    }
+    owed
 }
 
 fn currency(entity: &Value) -> &str {

@@ -21,7 +21,13 @@ pub struct Expected {
     pub skus: BTreeSet<String>,
     /// The marks of customers with their currencies.
     pub customers: BTreeSet<(String, &'static str)>,
+    /// What is owed to those who were tipped and to those who hold gift cards, by account and currency.
+    pub owed: BTreeMap<(&'static str, &'static str), i64>,
 }
+
+/// The names of the accounts of what is owed.
+pub const TIPS: &str = "Tips";
+pub const GIFT_CARDS: &str = "Gift cards";
 
 #[derive(Default)]
 pub struct Shop {
@@ -70,6 +76,8 @@ struct Content {
     fields: Value,
     total: i64,
     skus: BTreeSet<String>,
+    tip: i64,
+    gift_cards: i64,
 }
 
 fn content(dice: &mut Dice, currency: &'static str) -> Content {
@@ -86,7 +94,21 @@ fn content(dice: &mut Dice, currency: &'static str) -> Content {
             "unit_price": major(currency, price), "total": money((currency, quantity * price)),
         }));
     }
+    let (mut tip, mut gift_cards) = (0, 0);
+    if dice.per_mille(150) {
+        gift_cards = 1000 + dice.below(4000) as i64;
+        total += gift_cards;
+        lines.push(json!({
+            "sku": "CARD", "name": "Gift card", "quantity": "1", "gift_card": true,
+            "unit_price": major(currency, gift_cards), "total": money((currency, gift_cards)),
+        }));
+    }
     let mut fields = json!({ "lines": lines });
+    if dice.per_mille(200) {
+        tip = 1 + dice.below(700) as i64;
+        total += tip;
+        fields["tip"] = money((currency, tip));
+    }
     if dice.per_mille(300) {
         let amount = 1 + dice.below(400) as i64;
         total -= amount;
@@ -108,6 +130,8 @@ fn content(dice: &mut Dice, currency: &'static str) -> Content {
         fields,
         total,
         skus,
+        tip,
+        gift_cards,
     }
 }
 
@@ -287,16 +311,24 @@ impl Shop {
             vec![paid]
         };
         let refunds = if parts.is_empty() { 0 } else { refunds };
+        let mut redeemed = 0;
         for (index, amount) in parts.into_iter().enumerate() {
+            let method = *dice.pick(&["card", "card", "card", "gift_card"]);
             let data = json!({
                 "id": format!("p-{id}-{index}"), "order_id": id, "outcome": "succeeded",
-                "amount": money((currency, amount)), "method": "card",
+                "amount": money((currency, amount)), "method": method,
                 "processed_at": "2026-01-01T09:05:00Z",
             });
             self.events
                 .push(event("payment.processed", format!("{id}-p{index}"), data));
             let payment = format!("{id}/p-{id}-{index}");
-            self.expected.payments.insert(payment, (currency, amount));
+            if method == "gift_card" {
+                redeemed += amount;
+            }
+            // QuickBooks shows gift cards on the document that they pay.
+            if self.fixed || method != "gift_card" {
+                self.expected.payments.insert(payment, (currency, amount));
+            }
         }
         self.events.extend(versions);
         let booked = paid_in_full || self.invoices;
@@ -305,9 +337,13 @@ impl Shop {
                 self.expected.skus.insert("REFUND".to_owned());
             }
             let last = history.last().unwrap();
+            let redeemed = redeemed.min(last.total);
+            let shown = if self.fixed { 0 } else { redeemed };
             self.expected
                 .sales
-                .insert(id.to_owned(), (currency, last.total));
+                .insert(id.to_owned(), (currency, last.total - shown));
+            self.owe(TIPS, (currency, last.tip));
+            self.owe(GIFT_CARDS, (currency, last.gift_cards - redeemed));
             self.expected.skus.extend(last.skus.iter().cloned());
             let mark = customer.map_or_else(
                 || "Crossdock guests".to_owned(),
@@ -317,23 +353,43 @@ impl Shop {
         }
         for index in 0..refunds {
             let amount = (currency, 1 + dice.below((paid / 3) as usize) as i64);
-            self.refund(format!("r-{id}-{index}"), Some(id), amount);
+            let method = dice.per_mille(200).then_some("gift_card");
+            self.refund_by(format!("r-{id}-{index}"), Some(id), amount, method);
             // A refund is booked with its order, and this order is not.
             if !booked {
                 self.expected.refunds.remove(&format!("r-{id}-{index}"));
+            } else if method.is_some() {
+                self.owe(GIFT_CARDS, amount);
             }
         }
     }
 
+    fn owe(&mut self, account: &'static str, (currency, amount): Sum) {
+        *self.expected.owed.entry((account, currency)).or_default() += amount;
+    }
+
     fn refund(&mut self, id: String, order: Option<&str>, amount: Sum) {
+        self.refund_by(id, order, amount, None);
+    }
+
+    fn refund_by(
+        &mut self,
+        id: String,
+        order: Option<&str>,
+        amount: Sum,
+        method: Option<&'static str>,
+    ) {
         let index = id.rsplit('-').next().unwrap();
         let of = order.unwrap_or("none");
         let name = format!("{of}-r{index}");
         let data = json!({
-            "id": id, "order_id": order, "amount": money(amount),
+            "id": id, "order_id": order, "amount": money(amount), "method": method,
             "refunded_at": "2026-01-02T09:00:00Z",
         });
         self.events.push(event("order.refunded", name, data));
-        self.expected.refunds.insert(id, amount);
+        // QuickBooks shows on the receipt that no money goes out.
+        let money = method.is_none() || self.fixed;
+        let shown = if money { amount } else { (amount.0, 0) };
+        self.expected.refunds.insert(id, shown);
     }
 }

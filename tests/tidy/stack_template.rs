@@ -59,6 +59,7 @@ const FUNCTIONS: &[Function] = &[
             "TABLE_RECORDS",
             "TABLE_OUTBOX",
             "TABLE_CONNECTIONS",
+            "TABLE_LEDGER",
             "SECRET_PLATFORM",
             "SECRET_PROVIDER_PREFIX",
             "SECRET_VAULT",
@@ -87,6 +88,8 @@ const FUNCTIONS: &[Function] = &[
                     "DeleteItem",
                 ],
             ),
+            // What is left to a company's calls, and how it is set up; whether guests were booked.
+            ("Ledger", &["GetItem", "Query", "UpdateItem"]),
         ],
         source: Source::Api,
     },

@@ -18,7 +18,7 @@ const fn route(function: &'static str, method: &'static str, path: &'static str)
     }
 }
 
-pub const ROUTES: [Route; 36] = [
+pub const ROUTES: [Route; 37] = [
     route("api_default", "GET", "/health"),
     route("api_default", "GET", "/docs/errors"),
     route("api_default", "GET", "/api/v1/openapi.json"),
@@ -46,6 +46,11 @@ pub const ROUTES: [Route; 36] = [
         "api_integrations",
         "GET",
         "/api/v1/integrations/{category}/{connection_id}/history",
+    ),
+    route(
+        "api_integrations",
+        "GET",
+        "/api/v1/integrations/{category}/{connection_id}/accounts",
     ),
     route(
         "api_integrations",

@@ -1,6 +1,7 @@
 //! The sync engine at work: it reads records and ledger, lets `sync` decide and a provider build the
 //! requests, sends them, and stores what came of it.
 
+pub mod accounts;
 pub mod again;
 pub mod budget;
 pub mod count;

@@ -78,7 +78,7 @@ impl Record {
             .held_form()
             .filter(|form| provider.order_forms().contains(form));
         let form = held.or(wanted).unwrap_or(Form::Invoice);
-        documents(self.subject(), form, provider.refund_forms())
+        documents(self.subject(), form, provider)
     }
 }
 
@@ -385,7 +385,7 @@ impl Prepared<'_> {
             document,
             name: job.name.clone(),
             rev: job.work.record.rev,
-            content: fingerprint(&provider.essence(&body)),
+            content: fingerprint(&provider.essence(&body, &self.references)),
             body,
         })
     }

@@ -9,13 +9,18 @@ use crate::oauth::connection::{self, Connection, Trouble};
 use crate::oauth::setup::Setup;
 use crate::oauth::tokens::{self, Need};
 use crate::providers::accounting::Accounting;
+<<<<<<< HEAD
 use crate::providers::{Fault, Grant, NO_ACCOUNT, Tenant};
 use crate::store::{Condition, Write, keys};
+=======
+use crate::providers::{Fault, Grant, Tenant};
+use crate::store::{Condition, Key, Write, keys};
+>>>>>>> mapping
 use crate::sync::budget::Millis;
 use chrono::{DateTime, TimeDelta, Utc};
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::Mutex;
@@ -27,6 +32,22 @@ const SETTINGS_AGE_MAX: TimeDelta = TimeDelta::hours(1);
 struct HeldSettings {
     settings: Value,
     read_at: DateTime<Utc>,
+}
+
+fn settings_key(connection: &Connection) -> Key {
+    let (merchant, id) = (&connection.merchant_id, &connection.id);
+    keys::link(merchant, id, "settings", "company")
+}
+
+/// Lets the company's settings be read again before they are used again: what stood in the way may have
+/// been put right there.
+pub async fn forget_settings(ctx: &Ctx, connection: &Connection) -> Result<()> {
+    let forgotten = HeldSettings {
+        settings: Value::Null,
+        read_at: DateTime::UNIX_EPOCH,
+    };
+    let write = Write::put(settings_key(connection), Condition::Any, &forgotten)?;
+    Ok(ctx.store.write(write).await?)
 }
 
 pub struct Session<'a> {
@@ -196,22 +217,26 @@ impl<'a> Session<'a> {
         connection::note_health(self.ctx, self.connection, trouble).await;
     }
 
-    /// How the company is set up, read at most once an hour.
+    /// How the company is set up, read at most once an hour, with what the merchant chose.
     pub async fn settings(&self) -> Result<Value, Stop> {
-        let connection = self.connection;
-        let key = keys::link(
-            &connection.merchant_id,
-            &connection.id,
-            "settings",
-            "company",
-        );
-        let now = self.ctx.now();
+        let key = settings_key(self.connection);
         if let Some(item) = self.ctx.store.get(&key).await? {
             let held: HeldSettings = item.read()?;
-            if now - held.read_at < SETTINGS_AGE_MAX {
-                return Ok(held.settings);
+            if self.ctx.now() - held.read_at < SETTINGS_AGE_MAX {
+                return Ok(self.with_choices(held.settings));
             }
         }
+        self.read_settings().await
+    }
+
+    fn with_choices(&self, mut settings: Value) -> Value {
+        settings["choices"] = json!(self.connection.choices());
+        settings
+    }
+
+    /// The same, read now.
+    pub async fn read_settings(&self) -> Result<Value, Stop> {
+        let (key, now) = (settings_key(self.connection), self.ctx.now());
         let mut answers = Vec::new();
         for request in self.provider.settings_requests(&self.tenant) {
             // Judged together below; here only a refused token matters.
@@ -231,7 +256,7 @@ impl<'a> Session<'a> {
             .write(Write::put(key, Condition::Any, &held)?)
             .await
             .map_err(Error::from)?;
-        Ok(held.settings)
+        Ok(self.with_choices(held.settings))
     }
 }
 

@@ -8,7 +8,11 @@ use crate::model::event::{EventType, RecordKind, fingerprint};
 use crate::model::ids::{ConnectionId, EventId, MerchantId};
 use crate::model::notice::{Notice, Place, RecordRef, StoredEvent};
 use crate::model::order_record::Sequence;
+<<<<<<< HEAD
 use crate::providers::accounting::accounting;
+=======
+use crate::providers::accounts::{Choices, Guest, Role};
+>>>>>>> mapping
 use crate::providers::{Category, Manifest, Provider, provider};
 use crate::store::{Condition, Write, WriteError, keys, list_all};
 use crate::sync::conflict::Conflicts;
@@ -16,6 +20,7 @@ use crate::sync::push::Form;
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use std::collections::BTreeMap;
 use std::time::Duration;
 use url::Url;
 
@@ -123,9 +128,19 @@ pub struct Settings {
     /// form.
     #[serde(default)]
     pub orders_as: Option<Form>,
+<<<<<<< HEAD
     /// Who wins when the shop and the provider say different things.
     #[serde(default)]
     pub conflicts: Conflicts,
+=======
+    /// Accounts that are used in the place of the defaults that are read from the company: a provider's id
+    /// or code for each role.
+    #[serde(default)]
+    pub accounts: BTreeMap<Role, String>,
+    /// The name of the customer or contact that guests are booked on; `None` for the usual one.
+    #[serde(default)]
+    pub guest_customer: Option<String>,
+>>>>>>> mapping
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -162,6 +177,9 @@ pub struct Connection {
     pub next_refresh_at: Option<DateTime<Utc>>,
     pub trouble: Option<Trouble>,
     pub settings: Settings,
+    /// Whom guests were booked on, and from when.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub guests: Vec<Guest>,
     pub sequence: Sequence,
     pub created_at: DateTime<Utc>,
     pub updated_at: DateTime<Utc>,
@@ -198,6 +216,14 @@ pub struct Entry {
 }
 
 impl Connection {
+    /// What its merchant chose about the books.
+    pub fn choices(&self) -> Choices {
+        Choices {
+            accounts: self.settings.accounts.clone(),
+            guests: self.guests.clone(),
+        }
+    }
+
     /// The associated data of this connection's secrets.
     pub fn vault_owner(&self) -> &str {
         self.id.as_str()
@@ -783,6 +809,7 @@ mod tests {
             next_refresh_at: None,
             trouble: None,
             settings: Settings::default(),
+            guests: Vec::new(),
             sequence: Sequence::default(),
             created_at: now,
             updated_at: now,

@@ -5,6 +5,8 @@ mod changes;
 mod fault;
 mod map;
 mod settings;
+#[cfg(test)]
+mod tests;
 mod webhook;
 
 use super::accounting::{
@@ -319,7 +321,7 @@ impl Accounting for QuickBooks {
             get(tenant, "preferences"),
             query(
                 tenant,
-                "select * from Account where Active = true maxresults 1000",
+                "select * from Account where Active in (true, false) maxresults 1000",
             ),
         ]
     }
@@ -357,7 +359,7 @@ impl Accounting for QuickBooks {
             Some(Found {
                 name: entity[name_field(kind)].as_str()?.to_owned(),
                 remote: remote(entity)?,
-                mark: entity["Notes"].as_str().map(str::to_owned),
+                mark: map::mark(entity, kind),
             })
         });
         found.map(|found| found.ok_or_else(incomplete)).collect()
@@ -413,6 +415,10 @@ impl Accounting for QuickBooks {
         settings: &Value,
     ) -> Result<Value, Fault> {
         map::body(document, references, on, &Settings::of(settings)?)
+    }
+
+    fn essence(&self, body: &Value, references: &References) -> Value {
+        map::essence(body, references)
     }
 
     fn write_max(&self) -> usize {

@@ -332,6 +332,10 @@ impl Accounting for Xero {
         &[Form::CreditNote, Form::RefundPayment]
     }
 
+    fn gift_cards_pay(&self) -> bool {
+        true
+    }
+
     fn find_max(&self) -> usize {
         WHERE_NAMES_MAX
     }
@@ -365,7 +369,11 @@ impl Accounting for Xero {
         match kind {
             DependencyKind::Customer => {
                 let marks = wanted.iter().filter_map(|one| one.mark.as_deref());
-                let filter = one_of("ContactNumber", marks);
+                let named = wanted.iter().filter(|one| one.mark.is_none());
+                let names = named.flat_map(|one| &one.names).map(String::as_str);
+                let filter = [one_of("ContactNumber", marks), one_of("Name", names)];
+                let filter = filter.into_iter().filter(|part| !part.is_empty());
+                let filter = filter.collect::<Vec<_>>().join(" OR ");
                 // One that was archived is not made a second time; Xero says so when it is used.
                 let query = [
                     ("where", &filter[..]),
@@ -407,7 +415,11 @@ impl Accounting for Xero {
     fn is(&self, dependency: &Dependency, found: &Found) -> bool {
         match dependency.kind {
             // Whatever people made of the name meanwhile.
-            DependencyKind::Customer => dependency.mark == found.mark,
+            DependencyKind::Customer if dependency.mark.is_some() => dependency.mark == found.mark,
+            DependencyKind::Customer => {
+                let named = |name: &String| self.same_name(name, &found.name);
+                dependency.names.iter().any(named)
+            }
             DependencyKind::Item => self.same_name(&dependency.key, &found.name),
         }
     }
@@ -422,7 +434,9 @@ impl Accounting for Xero {
             match kind {
                 DependencyKind::Customer => {
                     body["Name"] = json!(name);
-                    body["ContactNumber"] = json!(dependency.mark);
+                    if let Some(mark) = &dependency.mark {
+                        body["ContactNumber"] = json!(mark);
+                    }
                 }
                 DependencyKind::Item => body["Code"] = json!(name),
             }
@@ -470,7 +484,7 @@ impl Accounting for Xero {
         map::body(document, references, on, &Settings::of(settings)?)
     }
 
-    fn essence(&self, body: &Value) -> Value {
+    fn essence(&self, body: &Value, _: &References) -> Value {
         map::essence(body)
     }
 
