@@ -83,6 +83,10 @@ pub const VARIABLES: &[Variable] = &[
         meaning: "URL of the queue of the vault's root key rotation",
     },
     Variable {
+        name: "QUEUE_RECONCILE_URL",
+        meaning: "URL of the queue of days to be reconciled",
+    },
+    Variable {
         name: "ENABLE_ACCOUNTING_SYNC",
         meaning: "false switches accounting off",
     },
@@ -189,6 +193,10 @@ impl Config {
 
     pub fn hooks_queue(&self) -> Result<&str> {
         self.need("QUEUE_HOOKS_URL")
+    }
+
+    pub fn reconcile_queue(&self) -> Result<&str> {
+        self.need("QUEUE_RECONCILE_URL")
     }
 
     pub fn vault_queue(&self) -> Result<&str> {

@@ -2,13 +2,16 @@
 //! requests, sends them, and stores what came of it.
 
 pub mod again;
+pub mod backfill;
 pub mod budget;
 pub mod count;
 mod dependencies;
 pub mod hooks;
 pub mod ledger;
 pub mod outbox;
+mod known;
 pub mod push;
+pub mod reconcile;
 pub mod refresh;
 pub mod resync;
 pub mod rotation;

@@ -317,6 +317,7 @@ impl Connection {
             accepted_at: now,
             after: None,
             resync: None,
+            backfill: None,
         };
         let merchant = &self.merchant_id;
         Ok(vec![

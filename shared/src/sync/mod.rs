@@ -4,3 +4,4 @@
 pub mod budget;
 pub mod changed;
 pub mod push;
+pub mod reconcile;

@@ -2,6 +2,7 @@
 //! `map` the bodies, `fault` the three shapes in which it says no.
 
 mod fault;
+mod list;
 mod map;
 mod settings;
 mod webhook;

@@ -3,6 +3,7 @@
 //! is read from an organisation, `map` the bodies, `fault` the shapes in which it says no.
 
 mod fault;
+mod list;
 mod map;
 mod settings;
 #[cfg(test)]
