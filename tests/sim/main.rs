@@ -9,6 +9,7 @@
     reason = "what is missing here is a failed test, and a failed test tells its story"
 )]
 
+mod books;
 mod calls;
 mod cell;
 mod disconnect;
@@ -19,6 +20,7 @@ mod ledger;
 mod limits;
 mod links;
 mod refresh;
+mod retail;
 mod rotation;
 mod run;
 mod schedule;

@@ -35,6 +35,7 @@ pub const SYNC_QUEUE: &str = "sync_quickbooks";
 /// How often others may go on while somebody sleeps.
 const SLEEP_TURNS: usize = 4;
 pub const HOOKS_QUEUE: &str = "hooks";
+pub const RECONCILE_QUEUE: &str = "reconcile";
 pub const WEBHOOK_VERIFIER: &str = "the-verifier";
 /// How long a request is on its way at most, where the provider's memory is short: Xero remembers an
 /// answer for six minutes, and the engine counts on a minute for the way.
@@ -271,6 +272,7 @@ impl World {
             ("QUEUE_SYNC_XERO_URL", SYNC_QUEUE),
             ("QUEUE_REFRESH_URL", "refresh"),
             ("QUEUE_HOOKS_URL", HOOKS_QUEUE),
+            ("QUEUE_RECONCILE_URL", RECONCILE_QUEUE),
             ("SECRET_PLATFORM", "platform"),
             ("SECRET_VAULT", "vault"),
             ("SECRET_PROVIDER_PREFIX", "provider-"),

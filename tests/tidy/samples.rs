@@ -6,6 +6,7 @@ use crate::stack_template::{function_names, routes};
 use aws_lambda_events::dynamodb;
 use aws_lambda_events::eventbridge::EventBridgeEvent;
 use aws_lambda_events::sqs::SqsEvent;
+use crossdock::engine::reconcile::ReconcileNotice;
 use crossdock::engine::refresh::DueNotice;
 use crossdock::engine::rotation::Rotation;
 use crossdock::model::notice::{DeliveryNotice, HookNotice, Notice};
@@ -27,6 +28,8 @@ enum Shape {
     Ticks,
     /// SQS messages, each about connections that are due.
     Due,
+    /// SQS messages, each a day to compare.
+    Days,
     /// SQS messages, each a webhook of a provider.
     Hooks,
     /// SQS messages, each a step of a rotation.
@@ -40,7 +43,8 @@ fn shape(function: &str) -> Option<Shape> {
         "webhook_fanout" => Shape::Notices,
         sync if sync.starts_with("sync_") => Shape::Notices,
         "webhook_deliver" => Shape::Deliveries,
-        "outbox_sweep" | "refresh_plan" => Shape::Ticks,
+        "outbox_sweep" | "refresh_plan" | "reconcile_plan" => Shape::Ticks,
+        "reconcile_run" => Shape::Days,
         "refresh_run" => Shape::Due,
         "vault_rotate" => Shape::Rotations,
         "hooks_apply" => Shape::Hooks,
@@ -159,6 +163,7 @@ fn check(sample: &File) -> Result<(), String> {
         Some(Shape::Ticks) => messages(text, tick),
         Some(Shape::Due) => messages(text, |body| parse::<DueNotice>(body).map(drop)),
         Some(Shape::Rotations) => messages(text, |body| parse::<Rotation>(body).map(drop)),
+        Some(Shape::Days) => messages(text, |body| parse::<ReconcileNotice>(body).map(drop)),
         Some(Shape::Hooks) => messages(text, |body| parse::<HookNotice>(body).map(drop)),
         Some(Shape::Rows) => rows(text),
     }

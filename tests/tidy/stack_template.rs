@@ -99,6 +99,7 @@ const FUNCTIONS: &[Function] = &[
             "SECRET_PLATFORM",
             "QUEUE_SYNC_QUICKBOOKS_URL",
             "QUEUE_SYNC_XERO_URL",
+            "QUEUE_RECONCILE_URL",
             "ENABLE_ACCOUNTING_SYNC",
             "ENABLE_CRM_SYNC",
             "ENABLE_EMAIL_MARKETING",
@@ -110,10 +111,17 @@ const FUNCTIONS: &[Function] = &[
             ("Records", &["GetItem", "BatchGetItem"]),
             // One connection, or all for their sum.
             ("Connections", &["GetItem", "Query"]),
-            // One row, those of a page, those that something points to; a count, a resync.
+            // One row, those of a page, those that something points to; a count, a resync, a backfill, a
+            // reconciliation and its findings; a row that is repaired, with what points to it.
             (
                 "Ledger",
-                &["GetItem", "BatchGetItem", "Query", "UpdateItem"],
+                &[
+                    "GetItem",
+                    "BatchGetItem",
+                    "Query",
+                    "UpdateItem",
+                    "DeleteItem",
+                ],
             ),
         ],
         source: Source::Api,
@@ -252,6 +260,49 @@ const FUNCTIONS: &[Function] = &[
         source: Source::Queue("Refresh"),
     },
     Function {
+        name: "reconcile_plan",
+        variables: &[
+            "TABLE_CONNECTIONS",
+            "TABLE_LEDGER",
+            "QUEUE_RECONCILE_URL",
+            "ENABLE_ACCOUNTING_SYNC",
+        ],
+        tables: &[
+            ("Connections", &["Scan"]),
+            // Which reconciliation is the last, and the next one.
+            ("Ledger", &["GetItem", "UpdateItem"]),
+        ],
+        source: Source::Queue("ReconcilePlan"),
+    },
+    Function {
+        name: "reconcile_run",
+        variables: &[
+            "TABLE_RECORDS",
+            "TABLE_OUTBOX",
+            "TABLE_CONNECTIONS",
+            "TABLE_LEDGER",
+            "SECRET_PROVIDER_PREFIX",
+            "SECRET_VAULT",
+            "ENABLE_ACCOUNTING_SYNC",
+            "QUEUE_SYNC_QUICKBOOKS_URL",
+            "QUEUE_SYNC_XERO_URL",
+            "QUEUE_RECONCILE_URL",
+            "NET_ALLOW_LOOPBACK",
+        ],
+        tables: &[
+            // What happened on a day, and the records of it; the event of a connection that ended.
+            ("Records", &["GetItem", "Query", "UpdateItem"]),
+            ("Outbox", &["UpdateItem"]),
+            ("Connections", &["GetItem", "UpdateItem", "DeleteItem"]),
+            // Rows of documents in bulk; the company's settings; findings in bulk.
+            (
+                "Ledger",
+                &["GetItem", "BatchGetItem", "UpdateItem", "BatchWriteItem"],
+            ),
+        ],
+        source: Source::Queue("Reconcile"),
+    },
+    Function {
         name: "vault_rotate",
         variables: &[
             "TABLE_CONNECTIONS",
@@ -279,8 +330,8 @@ const FUNCTIONS: &[Function] = &[
             "NET_ALLOW_LOOPBACK",
         ],
         tables: &[
-            // Records, those of a resync in bulk; the event of a connection that ended.
-            ("Records", &["GetItem", "BatchGetItem", "UpdateItem"]),
+            // Records, those of a resync in bulk and those of a backfill by day; the event of a connection that ended.
+            ("Records", &["GetItem", "BatchGetItem", "Query", "UpdateItem"]),
             ("Outbox", &["UpdateItem"]),
             // All connections; one again for its tokens, which are put when they are renewed.
             (
@@ -317,8 +368,8 @@ const FUNCTIONS: &[Function] = &[
             "NET_ALLOW_LOOPBACK",
         ],
         tables: &[
-            // Records, those of a resync in bulk; the event of a connection that ended.
-            ("Records", &["GetItem", "BatchGetItem", "UpdateItem"]),
+            // Records, those of a resync in bulk and those of a backfill by day; the event of a connection that ended.
+            ("Records", &["GetItem", "BatchGetItem", "Query", "UpdateItem"]),
             ("Outbox", &["UpdateItem"]),
             // All connections; one again for its tokens, which are put when they are renewed.
             (

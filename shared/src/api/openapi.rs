@@ -6,6 +6,7 @@
 //! a `merchant`, or a `connection` or an `endpoint` of one, which nobody else may reach. What names a
 //! `secret` or the `deployment` belongs to no merchant, and a `record` is named by the merchant itself.
 
+mod books;
 mod records;
 
 use super::routes::{ROUTES, Route};
@@ -50,6 +51,8 @@ struct Operation {
 enum Answer {
     Json(&'static str),
     Page,
+    /// Text for a spreadsheet.
+    Table,
     /// A redirect.
     Elsewhere,
     /// Nothing but the status.
@@ -212,6 +215,10 @@ fn success(description: &str, answer: &Answer) -> Value {
             "content": { "application/json": { "schema": reference(schema) } },
         }),
         Answer::Page => json!({ "description": description, "content": html }),
+        Answer::Table => json!({
+            "description": description,
+            "content": { "text/csv": { "schema": { "type": "string" } } },
+        }),
         Answer::OpenApi => json!({
             "description": description,
             "content": { "application/json": { "schema": { "type": "object" } } },
@@ -235,7 +242,7 @@ fn refused(tag: &str) -> Value {
 }
 
 fn about(route: &Route) -> Operation {
-    if let Some(operation) = records::about(route) {
+    if let Some(operation) = records::about(route).or_else(|| books::about(route)) {
         return operation;
     }
     let connection = |id, summary, body| Operation {
@@ -603,8 +610,10 @@ fn parameters() -> Value {
             "schema": { "type": "string" },
         },
     });
-    if let (Value::Object(all), Value::Object(more)) = (&mut parameters, records::parameters()) {
-        all.extend(more);
+    for more in [records::parameters(), books::parameters()] {
+        if let (Value::Object(all), Value::Object(more)) = (&mut parameters, more) {
+            all.extend(more);
+        }
     }
     parameters
 }
@@ -695,7 +704,7 @@ fn schemas() -> Value {
     ]
     .into_iter()
     .chain([connection_schemas(), request_schemas(), endpoint_schemas()])
-    .chain([records::schemas()])
+    .chain([records::schemas(), books::schemas()])
     {
         if let Value::Object(part) = part {
             all.extend(part);
