@@ -46,8 +46,10 @@ pub fn work(run: &mut Run, dies_at: Option<u64>) -> u64 {
         let visible: Vec<Notice> = {
             let mut state = run.world.state();
             let now = state.now;
-            let (visible, rest): (Vec<_>, Vec<_>) =
-                state.queue.drain(..).partition(|message| message.visible_at <= now);
+            let (visible, rest): (Vec<_>, Vec<_>) = state
+                .queue
+                .drain(..)
+                .partition(|message| message.visible_at <= now);
             state.queue = rest;
             visible.into_iter().map(|message| message.notice).collect()
         };
@@ -58,7 +60,10 @@ pub fn work(run: &mut Run, dies_at: Option<u64>) -> u64 {
         }
         let body = {
             let mut state = run.world.state();
-            let place = state.sent.iter().position(|(url, _)| url == RECONCILE_QUEUE);
+            let place = state
+                .sent
+                .iter()
+                .position(|(url, _)| url == RECONCILE_QUEUE);
             place.map(|place| state.sent.remove(place).1)
         };
         if let Some(body) = body {
@@ -94,7 +99,8 @@ fn compare(run: &Run, body: &str, polls: &mut u64, dies_at: Option<u64>) {
             Poll::Pending => {}
             Poll::Ready(Ok(())) => return,
             Poll::Ready(Err(error)) => {
-                run.world.note(|| format!("not compared: {}", error.chain()));
+                run.world
+                    .note(|| format!("not compared: {}", error.chain()));
                 return again();
             }
         }
@@ -153,7 +159,8 @@ pub fn documents(run: &Run, books: Books) -> Vec<String> {
     };
     let all = alone(run.world.control("GET", &format!("entities/{entity}"), ""));
     let all = all.as_array().unwrap().iter();
-    all.map(|one| one[id].as_str().unwrap().to_owned()).collect()
+    all.map(|one| one[id].as_str().unwrap().to_owned())
+        .collect()
 }
 
 /// Somebody changes, deletes or copies one of `ids` over there, and takes it off the list.
@@ -189,7 +196,9 @@ pub fn decide_all(
     at: &Reconciliation,
     differences: &[Difference],
 ) -> usize {
-    let open = differences.iter().filter(|one| one.decided == Decided::Open);
+    let open = differences
+        .iter()
+        .filter(|one| one.decided == Decided::Open);
     let open: Vec<&Difference> = open.collect();
     for one in &open {
         if one.class == Class::Doubled && books != Books::Xero {
@@ -199,14 +208,21 @@ pub fn decide_all(
         }
         // What the provider does not take can only stand as it is.
         let parked = one.detail.contains("does not take");
-        let decision = if parked { Decision::Accept } else { Decision::Repair };
+        let decision = if parked {
+            Decision::Accept
+        } else {
+            Decision::Repair
+        };
         decide(run, at, one, decision);
     }
     open.len()
 }
 
 fn classes(differences: &[Difference]) -> Vec<(Class, Decided)> {
-    differences.iter().map(|one| (one.class, one.decided)).collect()
+    differences
+        .iter()
+        .map(|one| (one.class, one.decided))
+        .collect()
 }
 
 fn decide(run: &Run, at: &Reconciliation, one: &Difference, decision: Decision) -> Difference {
@@ -254,12 +270,20 @@ fn a_backfill_survives_a_crash_at_any_step() {
     };
     for step in 1..=steps {
         let mut run = sold(Books::Receipts, Shop::one_order);
-        judge(&format!("death at step {step} of {steps}"), &mut run, |run| {
-            begin(run);
-            work(run, Some(step));
-            let done = last(run);
-            assert_eq!((done.state, done.done), (State::Done, done.total), "{done:?}");
-        });
+        judge(
+            &format!("death at step {step} of {steps}"),
+            &mut run,
+            |run| {
+                begin(run);
+                work(run, Some(step));
+                let done = last(run);
+                assert_eq!(
+                    (done.state, done.done),
+                    (State::Done, done.total),
+                    "{done:?}"
+                );
+            },
+        );
     }
 }
 
@@ -311,7 +335,11 @@ fn quickbooks(run: &Run, path: &str, body: &Value) -> Value {
         .header("authorization", bearer)
         .header(
             "content-type",
-            if body.is_string() { "application/text" } else { "application/json" },
+            if body.is_string() {
+                "application/text"
+            } else {
+                "application/json"
+            },
         )
         .header("accept", "application/json")
         .body(match body.as_str() {
@@ -367,7 +395,10 @@ fn what_was_changed_there_waits_and_is_written_over_on_demand() {
     let mut run = kept();
     change(&run);
     let (at, differences, _) = reconciled(&mut run, None);
-    assert_eq!(classes(&differences), [(Class::ChangedThere, Decided::Open)]);
+    assert_eq!(
+        classes(&differences),
+        [(Class::ChangedThere, Decided::Open)]
+    );
     assert_eq!(at.found[&Class::ChangedThere], 1);
     let decided = decide(&run, &at, &differences[0], Decision::Repair);
     assert_eq!(decided.decided, Decided::Sent);
@@ -521,7 +552,10 @@ fn the_api_tells_of_both() {
     work(&mut run, None);
     let (_, done) = ask(&run, "GET", "backfill", &Value::Null);
     assert_eq!(read(&done)["state"], "done");
-    assert_eq!((&read(&done)["done"], &read(&done)["total"]), (&json!(2), &json!(2)));
+    assert_eq!(
+        (&read(&done)["done"], &read(&done)["total"]),
+        (&json!(2), &json!(2))
+    );
     change(&run);
     let (status, begun) = ask(&run, "POST", "reconcile", &window);
     assert_eq!(status, 202);
@@ -533,13 +567,22 @@ fn the_api_tells_of_both() {
     assert_eq!(found["found"]["changed_there"], 1, "{found}");
     let difference = found["differences"][0]["id"].as_str().unwrap().to_owned();
     let (_, csv) = ask(&run, "GET", &format!("{place}/report.csv"), &Value::Null);
-    assert!(csv.lines().count() > 2 && csv.contains("changed_there"), "{csv}");
+    assert!(
+        csv.lines().count() > 2 && csv.contains("changed_there"),
+        "{csv}"
+    );
     let (_, html) = ask(&run, "GET", &format!("{place}/report.html"), &Value::Null);
-    assert!(html.contains("changed there") && !html.contains("<script"), "{html}");
+    assert!(
+        html.contains("changed there") && !html.contains("<script"),
+        "{html}"
+    );
     let plain = json!({ "merchant_id": merchant() });
     let path = format!("{place}/differences/{difference}/accept");
     let (status, decided) = ask(&run, "POST", &path, &plain);
-    assert_eq!((status, &read(&decided)["decided"]), (200, &json!("accepted")));
+    assert_eq!(
+        (status, &read(&decided)["decided"]),
+        (200, &json!("accepted"))
+    );
     let (_, all) = ask(&run, "GET", "reconciliations", &Value::Null);
     assert_eq!(read(&all)["data"][0]["id"], json!(id));
     assert_eq!(ask(&run, "DELETE", "backfill", &plain).0, 200);

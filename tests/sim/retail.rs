@@ -58,7 +58,13 @@ fn input(plan: &Plan, books: Books) -> Sums {
             }
             ("payment.processed", Books::Xero | Books::Invoices) => {
                 let (total, currency) = money(&data["amount"]);
-                add(&mut sums, at(&data["processed_at"]), &currency, "payment", total);
+                add(
+                    &mut sums,
+                    at(&data["processed_at"]),
+                    &currency,
+                    "payment",
+                    total,
+                );
             }
             ("order.refunded", _) => {
                 let (total, currency) = money(&data["amount"]);
@@ -99,10 +105,15 @@ fn provider(run: &Run, books: Books) -> Sums {
     }
     let date = |one: &Value| {
         let text = one["Date"].as_str().unwrap();
-        let millis: String = text.chars().filter(|c| c.is_ascii_digit() || *c == '-').collect();
+        let millis: String = text
+            .chars()
+            .filter(|c| c.is_ascii_digit() || *c == '-')
+            .collect();
         // `/Date(1291161600000+0000)/`: the offset is the last four digits.
         let millis: i64 = millis[..millis.len() - 4].parse().unwrap();
-        DateTime::from_timestamp_millis(millis).unwrap().date_naive()
+        DateTime::from_timestamp_millis(millis)
+            .unwrap()
+            .date_naive()
     };
     for (entity, kind, total) in [
         ("Invoices", "order", "Total"),
@@ -118,7 +129,13 @@ fn provider(run: &Run, books: Books) -> Sums {
             let currency = one["CurrencyCode"]
                 .as_str()
                 .or(one["Invoice"]["CurrencyCode"].as_str());
-            add(&mut sums, date(&one), currency.unwrap(), kind, number(&one[total]));
+            add(
+                &mut sums,
+                date(&one),
+                currency.unwrap(),
+                kind,
+                number(&one[total]),
+            );
         }
     }
     sums
@@ -145,7 +162,11 @@ fn a_real_shop_in_both_books() {
     let plan = retail::read(&path, limit).unwrap();
     println!("{}", plan.title);
     for (reason, numbers) in &plan.left_out {
-        println!("left out, {reason}: {} ({})", numbers.len(), numbers.join(" "));
+        println!(
+            "left out, {reason}: {} ({})",
+            numbers.len(),
+            numbers.join(" ")
+        );
     }
     for books in [Books::Receipts, Books::Xero] {
         one(&plan, books, edits);
@@ -177,11 +198,18 @@ fn one(plan: &Plan, books: Books, edits: usize) {
     let done = alone(backfill::last(&run.ctx, &run.connection())).unwrap();
     println!(
         "{books:?}: backfill {:?}, {} of {} there, {} not, in {:.0?}",
-        done.state, done.done, done.total, done.failed, began.elapsed()
+        done.state,
+        done.done,
+        done.total,
+        done.failed,
+        began.elapsed()
     );
     let mut rows = usize::MAX;
     let summary = alone(count::summary(&run.ctx, &run.connection(), &mut rows)).unwrap();
-    println!("{books:?}: ledger {:?}", summary.count.map(|count| count.counts));
+    println!(
+        "{books:?}: ledger {:?}",
+        summary.count.map(|count| count.counts)
+    );
     let (found, sums, differences) = compare_all(&mut run, from, to);
     let mut ledger = Sums::new();
     for sum in &sums {
@@ -210,7 +238,8 @@ fn one(plan: &Plan, books: Books, edits: usize) {
     }
     println!(
         "{books:?}: {} days × currency × kind are equal on three sides ({} documents)",
-        ledger.len(), found.ours
+        ledger.len(),
+        found.ours
     );
     edit(&mut run, plan, books, edits, from, to);
     println!("{books:?}: all in {:.0?}", began.elapsed());
@@ -267,8 +296,11 @@ fn edit(run: &mut Run, plan: &Plan, books: Books, edits: usize, from: NaiveDate,
     for round in 1..=4 {
         let (found, _, differences) = compare_all(run, from, to);
         left = differences;
-        let classes: BTreeMap<&str, u64> =
-            found.found.iter().map(|(class, count)| (class.as_str(), *count)).collect();
+        let classes: BTreeMap<&str, u64> = found
+            .found
+            .iter()
+            .map(|(class, count)| (class.as_str(), *count))
+            .collect();
         println!("{books:?}: reconciliation {round} found {classes:?}");
         if decide_all(run, books, &found, &left) == 0 {
             break;

@@ -331,7 +331,10 @@ const FUNCTIONS: &[Function] = &[
         ],
         tables: &[
             // Records, those of a resync in bulk and those of a backfill by day; the event of a connection that ended.
-            ("Records", &["GetItem", "BatchGetItem", "Query", "UpdateItem"]),
+            (
+                "Records",
+                &["GetItem", "BatchGetItem", "Query", "UpdateItem"],
+            ),
             ("Outbox", &["UpdateItem"]),
             // All connections; one again for its tokens, which are put when they are renewed.
             (
@@ -369,7 +372,10 @@ const FUNCTIONS: &[Function] = &[
         ],
         tables: &[
             // Records, those of a resync in bulk and those of a backfill by day; the event of a connection that ended.
-            ("Records", &["GetItem", "BatchGetItem", "Query", "UpdateItem"]),
+            (
+                "Records",
+                &["GetItem", "BatchGetItem", "Query", "UpdateItem"],
+            ),
             ("Outbox", &["UpdateItem"]),
             // All connections; one again for its tokens, which are put when they are renewed.
             (

@@ -218,10 +218,9 @@ fn difference(one: &Difference) -> Value {
         .record
         .as_ref()
         .map(|row| json!({ "type": row.kind, "id": row.id }));
-    let document = one
-        .remote
-        .as_ref()
-        .map(|remote| json!({ "id": remote.id, "version": remote.version, "number": remote.number }));
+    let document = one.remote.as_ref().map(
+        |remote| json!({ "id": remote.id, "version": remote.version, "number": remote.number }),
+    );
     let todo = match (one.decided, one.class) {
         (Decided::Open, Class::Doubled) => "Delete one of the two over there, or accept it.",
         (Decided::Open, _) => "Repair it, or accept it.",

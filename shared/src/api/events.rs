@@ -325,12 +325,20 @@ fn dated(event: &Event) -> Option<(RowKind, String, DateTime<Utc>, Option<&Recor
             Some((RowKind::Order, id, order.placed_at, Some(&order.id)))
         }
         Payload::Payment(payment) => {
-            let (order, id) = (&payment.order_id, format!("{}~{}", payment.order_id, payment.id));
+            let (order, id) = (
+                &payment.order_id,
+                format!("{}~{}", payment.order_id, payment.id),
+            );
             Some((RowKind::Payment, id, payment.processed_at, Some(order)))
         }
         Payload::Refund(refund) => {
             let id = refund.id.to_string();
-            Some((RowKind::Refund, id, refund.refunded_at, refund.order_id.as_ref()))
+            Some((
+                RowKind::Refund,
+                id,
+                refund.refunded_at,
+                refund.order_id.as_ref(),
+            ))
         }
         Payload::LowStock(_) | Payload::User(_) => None,
     }

@@ -88,9 +88,18 @@ pub fn handle<'a>(ctx: &'a Ctx, request: &'a Request) -> BoxFuture<'a, Result<Re
             ("GET", [category, id, "reconciliations", name, "report.html"]) => {
                 call.report(category, id, name, true).await
             }
-            ("POST", [category, id, "reconciliations", name, "differences", about, decision]) => {
-                call.decide(category, id, name, about, decision).await
-            }
+            (
+                "POST",
+                [
+                    category,
+                    id,
+                    "reconciliations",
+                    name,
+                    "differences",
+                    about,
+                    decision,
+                ],
+            ) => call.decide(category, id, name, about, decision).await,
             _ => Err(request.unknown()),
         }
     })

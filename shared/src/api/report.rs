@@ -17,8 +17,22 @@ pub struct Report<'a> {
 }
 
 const HEADS: [&str; 16] = [
-    "row", "day", "currency", "type", "class", "record", "document", "number", "our_count",
-    "our_total", "their_count", "their_total", "others_count", "others_total", "decided", "detail",
+    "row",
+    "day",
+    "currency",
+    "type",
+    "class",
+    "record",
+    "document",
+    "number",
+    "our_count",
+    "our_total",
+    "their_count",
+    "their_total",
+    "others_count",
+    "others_total",
+    "decided",
+    "detail",
 ];
 
 const CUT: &str = "There is more than fits here; reconcile fewer days at once to see all of it.";
@@ -98,7 +112,11 @@ impl Report<'_> {
                 one.class.as_str().to_owned(),
                 field(&record(one)),
                 field(remote.map(|remote| remote.id.as_str()).unwrap_or_default()),
-                field(remote.and_then(|remote| remote.number.as_deref()).unwrap_or_default()),
+                field(
+                    remote
+                        .and_then(|remote| remote.number.as_deref())
+                        .unwrap_or_default(),
+                ),
                 String::new(),
                 total(one.ours.as_ref()),
                 String::new(),
@@ -144,7 +162,10 @@ impl Report<'_> {
                 body.push_str(&row(
                     "<table>",
                     "th",
-                    &["Day", "What", "Type", "Record", "Document", "Shop", "Books", "State", "Why"],
+                    &[
+                        "Day", "What", "Type", "Record", "Document", "Shop", "Books", "State",
+                        "Why",
+                    ],
                 ));
                 for one in all {
                     let remote = one.remote.as_ref();
@@ -171,7 +192,14 @@ impl Report<'_> {
         }
         body.push_str("<h2>Sums</h2>");
         let heads = [
-            "Day", "Type", "Currency", "Shop", "Shop's total", "Books", "Books' total", "Others",
+            "Day",
+            "Type",
+            "Currency",
+            "Shop",
+            "Shop's total",
+            "Books",
+            "Books' total",
+            "Others",
             "Others' total",
         ];
         body.push_str(&row("<table>", "th", &heads));
@@ -224,7 +252,10 @@ mod tests {
             ("-1", "'-1"),
             ("@SUM(A1)", "'@SUM(A1)"),
             ("\t=1", "'\t=1"),
-            ("=HYPERLINK(\"http://x\",\"y\")", "\"'=HYPERLINK(\"\"http://x\"\",\"\"y\"\")\""),
+            (
+                "=HYPERLINK(\"http://x\",\"y\")",
+                "\"'=HYPERLINK(\"\"http://x\"\",\"\"y\"\")\"",
+            ),
             ("a,b", "\"a,b\""),
             ("two\nlines", "\"two\nlines\""),
             ("1001", "1001"),

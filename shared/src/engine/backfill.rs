@@ -57,12 +57,7 @@ pub enum State {
 }
 
 impl State {
-    pub const ALL: [State; 4] = [
-        State::Counting,
-        State::Running,
-        State::Done,
-        State::Stopped,
-    ];
+    pub const ALL: [State; 4] = [State::Counting, State::Running, State::Done, State::Stopped];
 
     pub const fn is_over(self) -> bool {
         matches!(self, State::Done | State::Stopped)
@@ -126,14 +121,18 @@ impl Backfill {
             State::Running => {}
         }
         if status != Status::Live {
-            return Estimate::Unknown("the connection is stopped; it goes on when that is live again");
+            return Estimate::Unknown(
+                "the connection is stopped; it goes on when that is live again",
+            );
         }
         let Some(rate) = self.rate_per_minute().filter(|rate| *rate > 0) else {
             return Estimate::Unknown("too little was sent so far to tell the speed");
         };
         let left = self.total.saturating_sub(self.done + self.failed);
         let milliseconds = left.saturating_mul(60_000_000) / rate;
-        let left = i64::try_from(milliseconds).ok().and_then(TimeDelta::try_milliseconds);
+        let left = i64::try_from(milliseconds)
+            .ok()
+            .and_then(TimeDelta::try_milliseconds);
         match left.and_then(|left| now.checked_add_signed(left)) {
             Some(at) => Estimate::At(at),
             None => Estimate::Unknown("it is too slow to tell"),
@@ -282,7 +281,10 @@ pub(super) async fn step(ctx: &Ctx, provider: &dyn Accounting, notice: &Notice) 
         return Ok(());
     };
     let now = ctx.now();
-    let step = notice.backfill.as_deref().and_then(|step| step.parse().ok());
+    let step = notice
+        .backfill
+        .as_deref()
+        .and_then(|step| step.parse().ok());
     if step != Some(backfill.step) {
         // This step was done. Whoever did it may have died before it sent the next message, and is
         // then the one who is here again.
@@ -333,7 +335,10 @@ impl Backfill {
         let (items, next) = ledger::page(ctx, &group, &ledger::RECORDS, after, limit).await?;
         self.after = next;
         if self.after.is_none() {
-            self.day = self.day.checked_add_days(Days::new(1)).unwrap_or(NaiveDate::MAX);
+            self.day = self
+                .day
+                .checked_add_days(Days::new(1))
+                .unwrap_or(NaiveDate::MAX);
         }
         Ok(Some(items))
     }
@@ -501,10 +506,22 @@ mod tests {
         for unknown in [
             backfill(0, 0, 60),
             backfill(90, 10, 9),
-            Backfill { state: State::Counting, ..backfill(90, 10, 60) },
-            Backfill { state: State::Done, ..backfill(90, 10, 60) },
-            Backfill { state: State::Stopped, ..backfill(90, 10, 60) },
-            Backfill { sending_since: None, ..backfill(90, 10, 60) },
+            Backfill {
+                state: State::Counting,
+                ..backfill(90, 10, 60)
+            },
+            Backfill {
+                state: State::Done,
+                ..backfill(90, 10, 60)
+            },
+            Backfill {
+                state: State::Stopped,
+                ..backfill(90, 10, 60)
+            },
+            Backfill {
+                sending_since: None,
+                ..backfill(90, 10, 60)
+            },
         ] {
             assert!(matches!(of(&unknown), Estimate::Unknown(_)), "{unknown:?}");
         }

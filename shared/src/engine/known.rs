@@ -108,11 +108,7 @@ pub(super) async fn load(
 }
 
 /// The record that `open` names as it is now.
-async fn one(
-    ctx: &Ctx,
-    connection: &Connection,
-    open: &Open,
-) -> Result<Option<(Target, Record)>> {
+async fn one(ctx: &Ctx, connection: &Connection, open: &Open) -> Result<Option<(Target, Record)>> {
     let target = Target {
         merchant_id: connection.merchant_id.clone(),
         record: open.record.clone(),

@@ -240,11 +240,7 @@ pub async fn get(ctx: &Ctx, connection: &Connection, id: &str) -> Result<Reconci
 }
 
 /// The reconciliations of `connection`, the last one first, at most `limit`.
-pub async fn list(
-    ctx: &Ctx,
-    connection: &Connection,
-    limit: usize,
-) -> Result<Vec<Reconciliation>> {
+pub async fn list(ctx: &Ctx, connection: &Connection, limit: usize) -> Result<Vec<Reconciliation>> {
     const ALL_MAX: usize = 5000;
     let group = keys::reconciliations(&connection.merchant_id, &connection.id);
     let items = list_all(&*ctx.store, &group, ALL_MAX).await?;
@@ -325,7 +321,11 @@ pub async fn run(ctx: &Ctx, notice: &ReconcileNotice) -> Result<()> {
         return go_on(ctx, &connection, &reconciliation, STOPPED_SECONDS).await;
     } else {
         match day(ctx, provider, &connection, &reconciliation).await {
-            Ok(compared) => compared.store(ctx, &connection, &mut reconciliation).await?,
+            Ok(compared) => {
+                compared
+                    .store(ctx, &connection, &mut reconciliation)
+                    .await?
+            }
             Err(stop) => {
                 let (code, detail) = stop.into_error()?;
                 return Err(Error::new(
@@ -342,7 +342,11 @@ pub async fn run(ctx: &Ctx, notice: &ReconcileNotice) -> Result<()> {
     reconciliation.updated_at = ctx.now();
     let key = keys::reconciliation(&connection.merchant_id, &connection.id, &reconciliation.id);
     let write = Write::put(key, condition, &reconciliation)?;
-    match ctx.store.write(expiring(write, reconciliation.started_at)).await {
+    match ctx
+        .store
+        .write(expiring(write, reconciliation.started_at))
+        .await
+    {
         Ok(()) => {}
         // The same message is at work elsewhere.
         Err(WriteError::Condition(_)) => return Ok(()),
@@ -371,11 +375,7 @@ impl Compared {
         reconciliation: &mut Reconciliation,
     ) -> Result<()> {
         let now = ctx.now();
-        let group = keys::findings(
-            &connection.merchant_id,
-            &connection.id,
-            &reconciliation.id,
-        );
+        let group = keys::findings(&connection.merchant_id, &connection.id, &reconciliation.id);
         let mut writes = Vec::new();
         for sum in &self.sums {
             reconciliation.ours += sum.ours.count;
@@ -563,8 +563,14 @@ impl Judge<'_> {
                     self.title(),
                     ours.form.title()
                 );
-                self.note(Class::Doubled, Some(ours), Some(theirs), detail, Decided::Open)
-                    .await
+                self.note(
+                    Class::Doubled,
+                    Some(ours),
+                    Some(theirs),
+                    detail,
+                    Decided::Open,
+                )
+                .await
             }
             Suspect::Differs(ours, theirs) => self.differs(ours, theirs).await,
             Suspect::Stray(theirs, row) => self.stray(theirs, row).await,
@@ -575,8 +581,14 @@ impl Judge<'_> {
                 }
                 let detail = format!("{} has this by another hand than ours", self.title());
                 self.compared.not_ours -= 1;
-                self.note(Class::NotOurs, None, Some(theirs), detail, Decided::Accepted)
-                    .await
+                self.note(
+                    Class::NotOurs,
+                    None,
+                    Some(theirs),
+                    detail,
+                    Decided::Accepted,
+                )
+                .await
             }
         }
     }
@@ -687,7 +699,12 @@ impl Judge<'_> {
         let link = self.link(&row).await?;
         let what = theirs.form.title();
         match link {
-            Some(link) if link.remote.as_ref().is_some_and(|remote| remote.id == theirs.remote.id) => {
+            Some(link)
+                if link
+                    .remote
+                    .as_ref()
+                    .is_some_and(|remote| remote.id == theirs.remote.id) =>
+            {
                 // It is the right one on another day, which is found when its own day is compared; the
                 // ledger may also have learned of it since.
                 Ok(())
@@ -710,8 +727,14 @@ impl Judge<'_> {
                     "this {what} bears a mark of Crossdock and belongs to nothing that this \
                      connection knows"
                 );
-                self.note(Class::NotOurs, None, Some(theirs), detail, Decided::Accepted)
-                    .await
+                self.note(
+                    Class::NotOurs,
+                    None,
+                    Some(theirs),
+                    detail,
+                    Decided::Accepted,
+                )
+                .await
             }
         }
     }

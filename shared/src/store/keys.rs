@@ -298,7 +298,10 @@ pub fn reconciliation(merchant: &MerchantId, connection: &ConnectionId, id: &str
 
 /// Which reconciliation of a connection is the last one.
 pub fn reconciling(merchant: &MerchantId, connection: &ConnectionId) -> Key {
-    alone(Table::Ledger, format!("{merchant}/reconciling/{connection}"))
+    alone(
+        Table::Ledger,
+        format!("{merchant}/reconciling/{connection}"),
+    )
 }
 
 /// What one reconciliation found.

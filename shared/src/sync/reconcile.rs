@@ -1,8 +1,8 @@
 //! Comparing the books with what the shop says, one day at a time: values in, differences out.
 
 use super::push::{Form, Problem, Remote, RowKind, RowRef};
-use crate::model::money::Money;
 use crate::model::ids::RecordId;
+use crate::model::money::Money;
 use chrono::{DateTime, NaiveDate, Utc};
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
@@ -244,7 +244,9 @@ pub fn compare<'a>(
     }
     for one in ours {
         let (kind, currency) = (one.row.kind, one.total.currency.code());
-        of(&mut sums, day, currency, kind).ours.add(one.total.major());
+        of(&mut sums, day, currency, kind)
+            .ours
+            .add(one.total.major());
         let found = match &one.remote {
             Some(remote) => by_id.get(&(one.form, remote.id.as_str())).copied(),
             // Made by a call of which nobody knows, or about to be known.
@@ -354,8 +356,13 @@ mod tests {
         ];
         let (sums, suspects) = compare(day(), &here, &there);
         assert_eq!(suspects, []);
-        let [sum] = sums.as_slice() else { panic!("{sums:?}") };
-        assert_eq!((sum.ours.count, sum.theirs.count, sum.not_ours.count), (2, 2, 0));
+        let [sum] = sums.as_slice() else {
+            panic!("{sums:?}")
+        };
+        assert_eq!(
+            (sum.ours.count, sum.theirs.count, sum.not_ours.count),
+            (2, 2, 0)
+        );
         assert_eq!(sum.ours.total, sum.theirs.total);
     }
 
@@ -402,9 +409,18 @@ mod tests {
     #[test]
     fn marks_are_read_as_they_are_written() {
         let row = |form, text| marked(form, text).map(|row| row.id);
-        assert_eq!(row(Form::Payment, "Crossdock payment 1/p"), Some("1~p".into()));
-        assert_eq!(row(Form::Invoice, "x Crossdock order 1 y"), Some("1".into()));
-        assert_eq!(row(Form::RefundPayment, "Crossdock refund payment r"), Some("r".into()));
+        assert_eq!(
+            row(Form::Payment, "Crossdock payment 1/p"),
+            Some("1~p".into())
+        );
+        assert_eq!(
+            row(Form::Invoice, "x Crossdock order 1 y"),
+            Some("1".into())
+        );
+        assert_eq!(
+            row(Form::RefundPayment, "Crossdock refund payment r"),
+            Some("r".into())
+        );
         assert_eq!(row(Form::Invoice, "Crossdock refund 1"), None);
         assert_eq!(row(Form::Invoice, "Crossdock order "), None);
     }

@@ -86,16 +86,15 @@ pub(super) fn about(route: &Route) -> Option<Operation> {
             &["merchant_id"],
             Answer::Page,
         ),
-        (
-            "POST",
-            "reconciliations/{reconciliation_id}/differences/{difference_id}/{decision}",
-        ) => doing(
-            "decideDifference",
-            "Decides a difference: writes what the shop says over it, or lets it stand from now on.",
-            plain(),
-            200,
-            "Difference",
-        ),
+        ("POST", "reconciliations/{reconciliation_id}/differences/{difference_id}/{decision}") => {
+            doing(
+                "decideDifference",
+                "Decides a difference: writes what the shop says over it, or lets it stand from now on.",
+                plain(),
+                200,
+                "Difference",
+            )
+        }
         _ => return None,
     })
 }

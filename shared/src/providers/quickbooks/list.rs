@@ -35,7 +35,12 @@ impl ByDay for QuickBooks {
         )
     }
 
-    fn read_list(&self, form: Form, response: &Response, settings: &Value) -> Result<DayPage, Fault> {
+    fn read_list(
+        &self,
+        form: Form,
+        response: &Response,
+        settings: &Value,
+    ) -> Result<DayPage, Fault> {
         let body = answer(response)?;
         let settings = Settings::of(settings)?;
         let found = &body["QueryResponse"];
@@ -76,7 +81,10 @@ fn document(form: Form, one: &Value, settings: &Settings) -> Result<Theirs, Faul
             .as_str()
             .and_then(|day| day.parse().ok())
             .ok_or_else(incomplete)?,
-        total: one["TotalAmt"].to_string().parse().map_err(|_| incomplete())?,
+        total: one["TotalAmt"]
+            .to_string()
+            .parse()
+            .map_err(|_| incomplete())?,
         // A company with one currency does not name it.
         currency: text(&one["CurrencyRef"]["value"]).unwrap_or(settings.home_currency.clone()),
     })

@@ -21,7 +21,12 @@ impl ByDay for Xero {
     fn list(&self, tenant: &Tenant, form: Form, day: NaiveDate, page: usize) -> Request {
         let (path, id) = place(form);
         let date = |day: NaiveDate| {
-            format!("DateTime({},{:02},{:02})", day.year(), day.month(), day.day())
+            format!(
+                "DateTime({},{:02},{:02})",
+                day.year(),
+                day.month(),
+                day.day()
+            )
         };
         let next = day.succ_opt().unwrap_or(day);
         let mut filter = format!("Date>={} AND Date<{}", date(day), date(next));
