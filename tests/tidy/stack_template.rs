@@ -516,6 +516,9 @@ pub fn provider_secrets(function: &str) -> Vec<String> {
     let mut providers = PROVIDERS.to_vec();
     // Only those whose webhooks it takes.
     providers.retain(|provider| function != "hooks_intake" || provider.hooks().is_some());
+    // Only those that keep books.
+    let books = |name: &str| crossdock::providers::accounting::accounting(name).is_some();
+    providers.retain(|one| function != "reconcile_run" || books(one.manifest().name));
     let names = providers.iter().map(|provider| provider.manifest().name);
     names
         .filter(|name| own.is_none_or(|own| own == *name))
