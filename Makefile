@@ -23,6 +23,10 @@ help: ## list the targets
 demo: up ## tell the whole story on the local stack; DATA=<file.csv.gz> LIMIT=<n> for real invoices
 	@$(LOCAL) demo $(if $(DATA),--data "$(DATA)") $(if $(LIMIT),--limit "$(LIMIT)")
 
+.PHONY: books
+books: setup ## real invoices of DATA=<file.csv.gz> in both books, to the penny, then EDITS=<n> changes and reconciliation
+	@CROSSDOCK_BOOKS="$(abspath $(DATA))" LIMIT="$(LIMIT)" EDITS="$(EDITS)" cargo test --workspace --test sim -- --nocapture --exact retail::a_real_shop_in_both_books
+
 .PHONY: test
 test: setup ## run every test
 	@tests/run.sh

@@ -87,6 +87,10 @@ pub const VARIABLES: &[Variable] = &[
         meaning: "URL of the queue of the vault's root key rotation",
     },
     Variable {
+        name: "QUEUE_RECONCILE_URL",
+        meaning: "URL of the queue of days to be reconciled",
+    },
+    Variable {
         name: "ENABLE_ACCOUNTING_SYNC",
         meaning: "false switches accounting off",
     },
@@ -195,8 +199,13 @@ impl Config {
         self.need("QUEUE_HOOKS_URL")
     }
 
+<<<<<<< HEAD
     pub fn pull_queue(&self) -> Result<&str> {
         self.need("QUEUE_PULL_URL")
+=======
+    pub fn reconcile_queue(&self) -> Result<&str> {
+        self.need("QUEUE_RECONCILE_URL")
+>>>>>>> recon
     }
 
     pub fn vault_queue(&self) -> Result<&str> {

@@ -9,7 +9,11 @@
     reason = "what is missing here is a failed test, and a failed test tells its story"
 )]
 
+<<<<<<< HEAD
 mod accounts;
+=======
+mod books;
+>>>>>>> recon
 mod calls;
 mod cell;
 mod disconnect;
@@ -22,6 +26,7 @@ mod limits;
 mod links;
 mod pull;
 mod refresh;
+mod retail;
 mod rotation;
 mod run;
 mod schedule;

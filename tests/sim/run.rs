@@ -151,7 +151,7 @@ async fn register_as(world: &World, ctx: &Ctx, merchant: &MerchantId) {
         // Where sales are taxed as the shop's are.
         let organisation = json!({
             "tenant": TENANT, "country": "US", "base_currency": "USD",
-            "currencies": ["EUR", "JPY"],
+            "currencies": ["EUR", "GBP", "JPY"],
         });
         let body = organisation.to_string();
         world.control("POST", "organisations", &body).await;
@@ -1004,6 +1004,27 @@ impl Run {
         }
     }
 
+    /// The same where calls fail: what stays behind is relayed again.
+    pub fn relay(&mut self) {
+        let rows = outbox_rows(&self.world);
+        let _ = alone(outbox::publish(&self.ctx, &rows));
+    }
+
+    /// The shop says one thing more, until it is accepted.
+    pub fn tell(&mut self, event: Value) {
+        self.shop.events.push(event);
+        self.whole(Job::Accept(vec![self.shop.events.len() - 1]));
+        while let Some(index) = self.unsent.pop() {
+            self.whole(Job::Accept(vec![index]));
+        }
+    }
+
+    /// Nothing fails any more, and what was on its way has arrived.
+    pub fn calm(&mut self) {
+        self.world.state().chances = Chances::default();
+        while alone(self.world.deliver_late()) {}
+    }
+
     pub fn receive_all(&mut self) -> Vec<Notice> {
         let messages = std::mem::take(&mut self.world.state().queue);
         messages.into_iter().map(|message| message.notice).collect()
@@ -1037,7 +1058,7 @@ impl Run {
         assert!(self.begin(job, 100_000), "it does not end");
     }
 
-    fn only_task(&mut self, polls: &mut u64, dies_at: Option<u64>) {
+    pub fn only_task(&mut self, polls: &mut u64, dies_at: Option<u64>) {
         loop {
             *polls += 1;
             if Some(*polls) == dies_at {

@@ -6,7 +6,11 @@ use crate::stack_template::{function_names, routes};
 use aws_lambda_events::dynamodb;
 use aws_lambda_events::eventbridge::EventBridgeEvent;
 use aws_lambda_events::sqs::SqsEvent;
+<<<<<<< HEAD
 use crossdock::engine::pull::PullNotice;
+=======
+use crossdock::engine::reconcile::ReconcileNotice;
+>>>>>>> recon
 use crossdock::engine::refresh::DueNotice;
 use crossdock::engine::rotation::Rotation;
 use crossdock::model::notice::{DeliveryNotice, HookNotice, Notice};
@@ -28,6 +32,8 @@ enum Shape {
     Ticks,
     /// SQS messages, each about connections that are due.
     Due,
+    /// SQS messages, each a day to compare.
+    Days,
     /// SQS messages, each a webhook of a provider.
     Hooks,
     /// SQS messages, each about a connection of which changes are to be read.
@@ -43,7 +49,12 @@ fn shape(function: &str) -> Option<Shape> {
         "webhook_fanout" => Shape::Notices,
         sync if sync.starts_with("sync_") => Shape::Notices,
         "webhook_deliver" => Shape::Deliveries,
+<<<<<<< HEAD
         "outbox_sweep" | "refresh_plan" | "pull_plan" => Shape::Ticks,
+=======
+        "outbox_sweep" | "refresh_plan" | "reconcile_plan" => Shape::Ticks,
+        "reconcile_run" => Shape::Days,
+>>>>>>> recon
         "refresh_run" => Shape::Due,
         "vault_rotate" => Shape::Rotations,
         "hooks_apply" => Shape::Hooks,
@@ -163,6 +174,7 @@ fn check(sample: &File) -> Result<(), String> {
         Some(Shape::Ticks) => messages(text, tick),
         Some(Shape::Due) => messages(text, |body| parse::<DueNotice>(body).map(drop)),
         Some(Shape::Rotations) => messages(text, |body| parse::<Rotation>(body).map(drop)),
+        Some(Shape::Days) => messages(text, |body| parse::<ReconcileNotice>(body).map(drop)),
         Some(Shape::Hooks) => messages(text, |body| parse::<HookNotice>(body).map(drop)),
         Some(Shape::Pulls) => messages(text, |body| parse::<PullNotice>(body).map(drop)),
         Some(Shape::Rows) => rows(text),

@@ -102,6 +102,7 @@ const FUNCTIONS: &[Function] = &[
             "SECRET_PLATFORM",
             "QUEUE_SYNC_QUICKBOOKS_URL",
             "QUEUE_SYNC_XERO_URL",
+            "QUEUE_RECONCILE_URL",
             "ENABLE_ACCOUNTING_SYNC",
             "ENABLE_CRM_SYNC",
             "ENABLE_EMAIL_MARKETING",
@@ -113,10 +114,17 @@ const FUNCTIONS: &[Function] = &[
             ("Records", &["GetItem", "BatchGetItem"]),
             // One connection, or all for their sum.
             ("Connections", &["GetItem", "Query"]),
-            // One row, those of a page, those that something points to; a count, a resync.
+            // One row, those of a page, those that something points to; a count, a resync, a backfill, a
+            // reconciliation and its findings; a row that is repaired, with what points to it.
             (
                 "Ledger",
-                &["GetItem", "BatchGetItem", "Query", "UpdateItem"],
+                &[
+                    "GetItem",
+                    "BatchGetItem",
+                    "Query",
+                    "UpdateItem",
+                    "DeleteItem",
+                ],
             ),
         ],
         source: Source::Api,
@@ -255,6 +263,49 @@ const FUNCTIONS: &[Function] = &[
         source: Source::Queue("Refresh"),
     },
     Function {
+        name: "reconcile_plan",
+        variables: &[
+            "TABLE_CONNECTIONS",
+            "TABLE_LEDGER",
+            "QUEUE_RECONCILE_URL",
+            "ENABLE_ACCOUNTING_SYNC",
+        ],
+        tables: &[
+            ("Connections", &["Scan"]),
+            // Which reconciliation is the last, and the next one.
+            ("Ledger", &["GetItem", "UpdateItem"]),
+        ],
+        source: Source::Queue("ReconcilePlan"),
+    },
+    Function {
+        name: "reconcile_run",
+        variables: &[
+            "TABLE_RECORDS",
+            "TABLE_OUTBOX",
+            "TABLE_CONNECTIONS",
+            "TABLE_LEDGER",
+            "SECRET_PROVIDER_PREFIX",
+            "SECRET_VAULT",
+            "ENABLE_ACCOUNTING_SYNC",
+            "QUEUE_SYNC_QUICKBOOKS_URL",
+            "QUEUE_SYNC_XERO_URL",
+            "QUEUE_RECONCILE_URL",
+            "NET_ALLOW_LOOPBACK",
+        ],
+        tables: &[
+            // What happened on a day, and the records of it; the event of a connection that ended.
+            ("Records", &["GetItem", "Query", "UpdateItem"]),
+            ("Outbox", &["UpdateItem"]),
+            ("Connections", &["GetItem", "UpdateItem", "DeleteItem"]),
+            // Rows of documents in bulk; the company's settings; findings in bulk.
+            (
+                "Ledger",
+                &["GetItem", "BatchGetItem", "UpdateItem", "BatchWriteItem"],
+            ),
+        ],
+        source: Source::Queue("Reconcile"),
+    },
+    Function {
         name: "vault_rotate",
         variables: &[
             "TABLE_CONNECTIONS",
@@ -282,8 +333,11 @@ const FUNCTIONS: &[Function] = &[
             "NET_ALLOW_LOOPBACK",
         ],
         tables: &[
-            // Records, those of a resync in bulk; the event of a connection that ended.
-            ("Records", &["GetItem", "BatchGetItem", "UpdateItem"]),
+            // Records, those of a resync in bulk and those of a backfill by day; the event of a connection that ended.
+            (
+                "Records",
+                &["GetItem", "BatchGetItem", "Query", "UpdateItem"],
+            ),
             ("Outbox", &["UpdateItem"]),
             // All connections; one again for its tokens, which are put when they are renewed.
             (
@@ -320,8 +374,11 @@ const FUNCTIONS: &[Function] = &[
             "NET_ALLOW_LOOPBACK",
         ],
         tables: &[
-            // Records, those of a resync in bulk; the event of a connection that ended.
-            ("Records", &["GetItem", "BatchGetItem", "UpdateItem"]),
+            // Records, those of a resync in bulk and those of a backfill by day; the event of a connection that ended.
+            (
+                "Records",
+                &["GetItem", "BatchGetItem", "Query", "UpdateItem"],
+            ),
             ("Outbox", &["UpdateItem"]),
             // All connections; one again for its tokens, which are put when they are renewed.
             (
@@ -506,9 +563,15 @@ pub fn provider_secrets(function: &str) -> Vec<String> {
     let mut providers = PROVIDERS.to_vec();
     // Only those whose webhooks it takes.
     providers.retain(|provider| function != "hooks_intake" || provider.hooks().is_some());
+<<<<<<< HEAD
     // Only those of whose changes the ledger keeps account.
     let kept = |name: &str| crossdock::providers::accounting::accounting(name).is_some();
     providers.retain(|provider| function != "pull_run" || kept(provider.manifest().name));
+=======
+    // Only those that keep books.
+    let books = |name: &str| crossdock::providers::accounting::accounting(name).is_some();
+    providers.retain(|one| function != "reconcile_run" || books(one.manifest().name));
+>>>>>>> recon
     let names = providers.iter().map(|provider| provider.manifest().name);
     names
         .filter(|name| own.is_none_or(|own| own == *name))

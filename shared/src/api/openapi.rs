@@ -6,6 +6,7 @@
 //! a `merchant`, or a `connection` or an `endpoint` of one, which nobody else may reach. What names a
 //! `secret` or the `deployment` belongs to no merchant, and a `record` is named by the merchant itself.
 
+mod books;
 mod records;
 
 use super::routes::{ROUTES, Route};
@@ -52,6 +53,8 @@ struct Operation {
 enum Answer {
     Json(&'static str),
     Page,
+    /// Text for a spreadsheet.
+    Table,
     /// A redirect.
     Elsewhere,
     /// Nothing but the status.
@@ -214,6 +217,10 @@ fn success(description: &str, answer: &Answer) -> Value {
             "content": { "application/json": { "schema": reference(schema) } },
         }),
         Answer::Page => json!({ "description": description, "content": html }),
+        Answer::Table => json!({
+            "description": description,
+            "content": { "text/csv": { "schema": { "type": "string" } } },
+        }),
         Answer::OpenApi => json!({
             "description": description,
             "content": { "application/json": { "schema": { "type": "object" } } },
@@ -237,7 +244,7 @@ fn refused(tag: &str) -> Value {
 }
 
 fn about(route: &Route) -> Operation {
-    if let Some(operation) = records::about(route) {
+    if let Some(operation) = records::about(route).or_else(|| books::about(route)) {
         return operation;
     }
     let connection = |id, summary, body| Operation {
@@ -615,8 +622,10 @@ fn parameters() -> Value {
             "schema": { "type": "string" },
         },
     });
-    if let (Value::Object(all), Value::Object(more)) = (&mut parameters, records::parameters()) {
-        all.extend(more);
+    for more in [records::parameters(), books::parameters()] {
+        if let (Value::Object(all), Value::Object(more)) = (&mut parameters, more) {
+            all.extend(more);
+        }
     }
     parameters
 }
@@ -707,7 +716,7 @@ fn schemas() -> Value {
     ]
     .into_iter()
     .chain([connection_schemas(), request_schemas(), endpoint_schemas()])
-    .chain([records::schemas()])
+    .chain([records::schemas(), books::schemas()])
     {
         if let Value::Object(part) = part {
             all.extend(part);

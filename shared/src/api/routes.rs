@@ -18,7 +18,11 @@ const fn route(function: &'static str, method: &'static str, path: &'static str)
     }
 }
 
+<<<<<<< HEAD
 pub const ROUTES: [Route; 37] = [
+=======
+pub const ROUTES: [Route; 45] = [
+>>>>>>> recon
     route("api_default", "GET", "/health"),
     route("api_default", "GET", "/docs/errors"),
     route("api_default", "GET", "/api/v1/openapi.json"),
@@ -122,6 +126,51 @@ pub const ROUTES: [Route; 37] = [
         "api_records",
         "GET",
         "/api/v1/integrations/{category}/{connection_id}/summary",
+    ),
+    route(
+        "api_records",
+        "POST",
+        "/api/v1/integrations/{category}/{connection_id}/backfill",
+    ),
+    route(
+        "api_records",
+        "GET",
+        "/api/v1/integrations/{category}/{connection_id}/backfill",
+    ),
+    route(
+        "api_records",
+        "DELETE",
+        "/api/v1/integrations/{category}/{connection_id}/backfill",
+    ),
+    route(
+        "api_records",
+        "POST",
+        "/api/v1/integrations/{category}/{connection_id}/reconcile",
+    ),
+    route(
+        "api_records",
+        "GET",
+        "/api/v1/integrations/{category}/{connection_id}/reconciliations",
+    ),
+    route(
+        "api_records",
+        "GET",
+        "/api/v1/integrations/{category}/{connection_id}/reconciliations/{reconciliation_id}",
+    ),
+    route(
+        "api_records",
+        "GET",
+        "/api/v1/integrations/{category}/{connection_id}/reconciliations/{reconciliation_id}/report.csv",
+    ),
+    route(
+        "api_records",
+        "GET",
+        "/api/v1/integrations/{category}/{connection_id}/reconciliations/{reconciliation_id}/report.html",
+    ),
+    route(
+        "api_records",
+        "POST",
+        "/api/v1/integrations/{category}/{connection_id}/reconciliations/{reconciliation_id}/differences/{difference_id}/{decision}",
     ),
     route("api_webhooks", "POST", "/api/v1/webhooks/register"),
     route("api_webhooks", "GET", "/api/v1/webhooks"),

@@ -135,6 +135,7 @@ pub(super) fn notice(
         accepted_at: now,
         after: None,
         resync: None,
+        backfill: None,
     }
 }
 

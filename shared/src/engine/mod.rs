@@ -3,14 +3,17 @@
 
 pub mod accounts;
 pub mod again;
+pub mod backfill;
 pub mod budget;
 pub mod count;
 mod dependencies;
 pub mod hooks;
+mod known;
 pub mod ledger;
 pub mod outbox;
 pub mod pull;
 pub mod push;
+pub mod reconcile;
 pub mod refresh;
 pub mod resync;
 pub mod rotation;

@@ -370,6 +370,7 @@ impl Connection {
             accepted_at: now,
             after: None,
             resync: None,
+            backfill: None,
         };
         let merchant = &self.merchant_id;
         Ok(vec![

@@ -6,9 +6,15 @@ use crate::model::http::{Request, Response};
 use crate::model::money::Money;
 use crate::model::order::{Order, Payment, PaymentOutcome, Refund};
 use crate::model::order_record::OrderRecord;
+<<<<<<< HEAD
 use crate::sync::conflict::Seen;
 use crate::sync::push::{Form, Remote, RowKind, RowRef};
 use chrono::{DateTime, TimeDelta, Utc};
+=======
+use crate::sync::push::{Form, Remote};
+use crate::sync::reconcile::Theirs;
+use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
+>>>>>>> recon
 use rust_decimal::Decimal;
 use serde_json::Value;
 use std::collections::HashMap;
@@ -290,7 +296,7 @@ pub struct Written {
 pub type Outcomes = Vec<Result<Written, Fault>>;
 
 /// An accounting system: builds requests, reads responses.
-pub trait Accounting: Provider {
+pub trait Accounting: Provider + ByDay {
     /// The forms that an order can take in these books; the first is the usual one.
     fn order_forms(&self) -> &'static [Form];
 
@@ -412,6 +418,35 @@ pub trait Accounting: Provider {
 
     /// What it says has changed.
     fn changes(&self) -> &'static dyn Changes;
+}
+
+/// One page of the documents of a day.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DayPage {
+    pub documents: Vec<Theirs>,
+    /// Whether another page follows.
+    pub more: bool,
+}
+
+/// Reading documents by the date that they bear in the books.
+pub trait ByDay {
+    /// The lists that show all documents which we may have written, each by a form that stands in it.
+    fn forms(&self) -> &'static [Form];
+
+    /// The call that reads a page of the documents of `day`; the first page is 0.
+    fn list(&self, tenant: &Tenant, form: Form, day: NaiveDate, page: usize) -> Request;
+
+    /// Reads the answer. What is void, deleted or a draft is not in the books and left out, where the
+    /// provider says so.
+    fn read_list(&self, form: Form, answer: &Response, settings: &Value) -> Result<DayPage, Fault>;
+
+    /// Reads the answer to [`Accounting::read`]; `None` for what is no longer in the books.
+    fn read_one(
+        &self,
+        form: Form,
+        answer: &Response,
+        settings: &Value,
+    ) -> Result<Option<Theirs>, Fault>;
 }
 
 /// Every accounting system.

@@ -6,7 +6,11 @@ mod stream;
 
 pub use http::http;
 pub use queue::{
+<<<<<<< HEAD
     deliver, fanout, hooks, pull, pull_plan, push, refresh, refresh_plan, rotate, sweep,
+=======
+    deliver, fanout, hooks, push, reconcile, reconcile_plan, refresh, refresh_plan, rotate, sweep,
+>>>>>>> recon
 };
 pub use stream::relay;
 

@@ -119,6 +119,37 @@ pub async fn refresh() -> Result<(), lambda_runtime::Error> {
     run(handle).await
 }
 
+/// `reconcile_plan`: begins the reconciliations of the day, however many times the schedule has called.
+pub async fn reconcile_plan() -> Result<(), lambda_runtime::Error> {
+    fn handle(ctx: &Ctx, bodies: Vec<String>) -> BoxFuture<'_, Vec<Result<()>>> {
+        Box::pin(async move {
+            let planned = engine::reconcile::plan(ctx).await;
+            if let Ok(begun @ 1..) = planned {
+                tracing::info!(begun, "reconciliations begin");
+            }
+            each(&bodies, &planned)
+        })
+    }
+    run(handle).await
+}
+
+/// `reconcile_run`: compares a day for each message, one after the other.
+pub async fn reconcile() -> Result<(), lambda_runtime::Error> {
+    fn handle(ctx: &Ctx, bodies: Vec<String>) -> BoxFuture<'_, Vec<Result<()>>> {
+        Box::pin(async move {
+            let mut results = Vec::new();
+            for body in &bodies {
+                results.push(match parse(body) {
+                    Ok(notice) => engine::reconcile::run(ctx, &notice).await,
+                    Err(error) => Err(error),
+                });
+            }
+            engine::budget::postpone(ctx, ctx.config.reconcile_queue(), &bodies, results).await
+        })
+    }
+    run(handle).await
+}
+
 /// `hooks_apply`: notes what providers say has changed.
 pub async fn hooks() -> Result<(), lambda_runtime::Error> {
     fn handle(ctx: &Ctx, bodies: Vec<String>) -> BoxFuture<'_, Vec<Result<()>>> {

@@ -6,6 +6,7 @@
 use super::{Group, Key, Table};
 use crate::model::event::RecordKind;
 use crate::model::ids::{ConnectionId, EndpointId, EventId, MerchantId, RecordId};
+use chrono::NaiveDate;
 
 /// The only sort key of a document that stands alone.
 const ALONE: &str = "-";
@@ -306,4 +307,60 @@ pub fn delivery(merchant: &MerchantId, endpoint: &EndpointId, event: &EventId) -
 /// Where a list of deliveries goes on after `event`.
 pub fn after_delivery(merchant: &MerchantId, endpoint: &EndpointId, event: &EventId) -> String {
     super::cursor(&deliveries(merchant, endpoint).pk, event.as_str())
+}
+
+/// What happened in a shop on one day (UTC): a row for each order, payment and refund, which points to
+/// its record. It is how records are found that no connection knows of.
+pub fn day(merchant: &MerchantId, day: NaiveDate) -> Group {
+    Group {
+        table: Table::Records,
+        pk: format!("{merchant}/day/{day}"),
+    }
+}
+
+/// The one backfill of a connection.
+pub fn backfill(merchant: &MerchantId, connection: &ConnectionId) -> Key {
+    alone(Table::Ledger, format!("{merchant}/backfill/{connection}"))
+}
+
+/// The reconciliations of a connection, by age.
+pub fn reconciliations(merchant: &MerchantId, connection: &ConnectionId) -> Group {
+    Group {
+        table: Table::Ledger,
+        pk: format!("{merchant}/reconciliations/{connection}"),
+    }
+}
+
+pub fn reconciliation(merchant: &MerchantId, connection: &ConnectionId, id: &str) -> Key {
+    member(reconciliations(merchant, connection), id.to_owned())
+}
+
+/// Which reconciliation of a connection is the last one.
+pub fn reconciling(merchant: &MerchantId, connection: &ConnectionId) -> Key {
+    alone(
+        Table::Ledger,
+        format!("{merchant}/reconciling/{connection}"),
+    )
+}
+
+/// What one reconciliation found.
+pub fn findings(merchant: &MerchantId, connection: &ConnectionId, id: &str) -> Group {
+    Group {
+        table: Table::Ledger,
+        pk: format!("{merchant}/findings/{connection}/{id}"),
+    }
+}
+
+/// The place of one thing that was found: `sum/…` or `difference/…`.
+pub fn finding(group: &Group, place: &str) -> Key {
+    member(group.clone(), place.to_owned())
+}
+
+/// A difference that somebody looked at and lets stand, by what it is about.
+pub fn accepted(merchant: &MerchantId, connection: &ConnectionId, difference: &str) -> Key {
+    let group = Group {
+        table: Table::Ledger,
+        pk: format!("{merchant}/accepted/{connection}"),
+    };
+    member(group, difference.to_owned())
 }

@@ -5,3 +5,4 @@ pub mod budget;
 pub mod changed;
 pub mod conflict;
 pub mod push;
+pub mod reconcile;

@@ -519,6 +519,16 @@ impl Link {
         }
     }
 
+    /// The link after what stood at the provider was deleted there, and is wanted anew.
+    pub fn lose(&self, now: DateTime<Utc>) -> Link {
+        Link {
+            remote: None,
+            content: None,
+            intent: None,
+            ..self.turned(LinkState::Pending, now).untroubled()
+        }
+    }
+
     /// The link after the provider refused what the intent stands for: it had no effect. What was
     /// refused once goes in a call of its own from then on, so that it takes nothing else along.
     pub fn refuse(&self, now: DateTime<Utc>) -> Link {

@@ -4,6 +4,7 @@
 
 mod changes;
 mod fault;
+mod list;
 mod map;
 mod settings;
 #[cfg(test)]
