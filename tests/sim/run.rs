@@ -14,7 +14,11 @@ use chrono::{DateTime, TimeDelta, Utc};
 use crossdock::api::auth::Merchant;
 use crossdock::api::{self, events};
 use crossdock::ctx::Ctx;
+<<<<<<< HEAD
 use crossdock::engine::pull::{self, PullNotice};
+=======
+use crossdock::engine::again::{self, Wanted};
+>>>>>>> simscale
 use crossdock::engine::{outbox, push, resync};
 use crossdock::error::Code;
 use crossdock::model::event::RecordKind;
@@ -24,13 +28,14 @@ use crossdock::oauth::connection::{self, Status};
 use crossdock::oauth::{connect, manage, tenant};
 use crossdock::providers::provider;
 use crossdock::store::{Condition, Store, Table, Write, keys};
-use crossdock::sync::push::{Form, Link, LinkState, Open};
+use crossdock::sync::push::{Form, Link, LinkState, Open, RowKind};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use rust_decimal::Decimal;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 use url::Url;
@@ -41,8 +46,15 @@ const TENANT: &str = "5a1e0000-0000-4000-8000-000000000001";
 const TROUBLED_POLLS_MAX: usize = 6_000;
 const QUIET_POLLS_MAX: usize = 200_000;
 const WORKERS_MAX: usize = 6;
+<<<<<<< HEAD
 /// Rounds of pushing a backlog, each after a minute in which the provider takes more calls.
 const CARRY_ROUNDS_MAX: usize = 20;
+=======
+/// Processes of which the clocks are wrong, each by itself.
+const PROCESSES: usize = 3;
+/// How often a merchant has what is parked sent again until it is all there.
+const RETRIES_MAX: usize = 5;
+>>>>>>> simscale
 /// How long a function may run: its time-out in the template.
 const FUNCTION_LIFE: TimeDelta = TimeDelta::minutes(2);
 /// After how long a message that failed comes again.
@@ -270,7 +282,7 @@ async fn push_batch(ctx: Arc<Ctx>, world: World, notices: Vec<Notice>) -> Vec<No
     again
 }
 
-fn outbox_rows(world: &World) -> Vec<Notice> {
+pub fn outbox_rows(world: &World) -> Vec<Notice> {
     let page = world
         .memory
         .scan(Table::Outbox, None, 10_000)
@@ -319,6 +331,9 @@ pub enum Books {
 pub struct Run {
     pub world: World,
     pub ctx: Arc<Ctx>,
+    /// The processes that work, with what their clocks are off by in milliseconds. None where `ctx` does
+    /// it all.
+    processes: Vec<(Arc<Ctx>, Arc<AtomicI64>)>,
     connection: ConnectionId,
     books: Books,
     shop: Shop,
@@ -378,6 +393,7 @@ impl Run {
             old_rows: false,
             world,
             ctx,
+            processes: Vec::new(),
             connection,
             books,
             shop,
@@ -387,7 +403,35 @@ impl Run {
         }
     }
 
+<<<<<<< HEAD
     pub fn below(&self, end: usize) -> usize {
+=======
+    /// From here on the work is that of several processes whose clocks are wrong.
+    pub fn employ(&mut self) {
+        let process = || {
+            let off = Arc::default();
+            (Arc::new(self.world.process(Arc::clone(&off))), off)
+        };
+        self.processes = (0..PROCESSES).map(|_| process()).collect();
+        (0..PROCESSES).for_each(|index| self.set_clock(index));
+    }
+
+    /// The clock of a process jumps. What Xero remembers is counted in minutes, with one for clocks that
+    /// differ; nothing else hangs on them.
+    fn set_clock(&self, process: usize) {
+        let most = match self.books {
+            Books::Xero => 25_000,
+            Books::Receipts | Books::Invoices => 600_000,
+        };
+        let off = self.below(2 * most) as i64 - most as i64;
+        let (_, clock) = &self.processes[process];
+        clock.store(off, Ordering::Relaxed);
+        self.world
+            .note(|| format!("the clock of process {process} is off by {off} ms"));
+    }
+
+    fn below(&self, end: usize) -> usize {
+>>>>>>> simscale
         self.world.state().dice.below(end)
     }
 
@@ -396,7 +440,11 @@ impl Run {
     }
 
     pub fn start(&mut self, job: Job) {
-        let (ctx, world) = (self.ctx.clone(), self.world.clone());
+        let ctx = match self.processes.len() {
+            0 => self.ctx.clone(),
+            all => self.processes[self.below(all)].0.clone(),
+        };
+        let world = self.world.clone();
         self.started += 1;
         let id = self.started;
         let future: BoxFuture<'static, Done> = match &job {
@@ -622,9 +670,7 @@ impl Run {
         if self.per_mille(5) {
             alone(self.world.deliver_late());
         }
-        if self.books == Books::Xero {
-            self.age(troubled);
-        }
+        self.age(troubled);
         let pause = if self.tasks.is_empty() || self.per_mille(2) {
             20_000
         } else {
@@ -717,13 +763,15 @@ impl Run {
         let (chances, crashes) = {
             let mut state = self.world.state();
             let dice = &mut state.dice;
+            // Where everything fails, little happens; where little fails, one failure has its effect.
+            let calm = *dice.pick(&[1, 2, 4, 8]);
             let chances = Chances {
-                store: dice.next() % 60,
-                net: dice.next() % 300,
-                bus: dice.next() % 250,
+                store: dice.next() % 60 / calm,
+                net: dice.next() % 300 / calm,
+                bus: dice.next() % 250 / calm,
             };
             state.chances = chances;
-            (chances, state.dice.next() % 25)
+            (chances, state.dice.next() % 25 / calm)
         };
         self.world
             .note(|| format!("{chances:?}, crashes: {crashes}, meddling: {meddling}"));
@@ -738,9 +786,54 @@ impl Run {
             if self.per_mille(3) {
                 self.start(Job::Resync);
             }
+            if self.per_mille(3) && !self.processes.is_empty() {
+                self.set_clock(self.below(PROCESSES));
+            }
         }
         self.drain();
         self.finish_resync();
+        self.retry_parked();
+    }
+
+    /// The records of which the ledger must have rows once all was accepted.
+    pub fn sold(&self) -> Vec<(RowKind, Vec<String>)> {
+        let expected = &self.shop.expected;
+        let ids = |sums: &BTreeMap<String, Sum>| sums.keys().cloned().collect();
+        vec![
+            (RowKind::Order, ids(&expected.sales)),
+            (RowKind::Refund, ids(&expected.refunds)),
+        ]
+    }
+
+    /// What is parked in the end, and with what code.
+    fn parked(&self) -> BTreeSet<String> {
+        let group = keys::ledger(&merchant(), &self.connection);
+        let page = self.world.memory.list(&group, None, 10_000);
+        let mut codes = BTreeSet::new();
+        for item in page.now_or_never().unwrap().unwrap().items {
+            if item.doc["state"] == "parked" {
+                codes.insert(item.doc["problem"]["code"].as_str().unwrap().to_owned());
+            }
+        }
+        codes
+    }
+
+    /// The merchant reads what is wrong, which was a gateway's doing, and has it sent again.
+    pub fn retry_parked(&mut self) {
+        for _ in 0..RETRIES_MAX {
+            let codes = self.parked();
+            if codes.is_empty() {
+                return;
+            }
+            let connection = self.connection();
+            for code in codes {
+                self.world
+                    .note(|| format!("what is parked for {code} is sent again"));
+                let wanted = Wanted::Code(code, None);
+                alone(again::retry(&self.ctx, &connection, wanted)).unwrap();
+            }
+            self.drain();
+        }
     }
 
     /// Whoever asked for a resync and heard of a failure asks again; then it comes to its end.
@@ -749,7 +842,8 @@ impl Run {
         if let Ok(last) = alone(resync::last(&self.ctx, &connection))
             && last.state == resync::State::Running
         {
-            self.world.advance(Duration::from_secs(60));
+            // By then it stands still also for the one clock that was ahead of all.
+            self.world.advance(Duration::from_secs(1300));
             self.whole(Job::Resync);
             self.drain();
             let last = alone(resync::last(&self.ctx, &connection)).unwrap();
@@ -775,6 +869,9 @@ impl Run {
             state.store_plan = None;
             state.net_plan = None;
         }
+        for (_, clock) in &self.processes {
+            clock.store(0, Ordering::Relaxed);
+        }
         for _ in 0..QUIET_POLLS_MAX {
             let late = self.world.state().late.len();
             if self.idle() && outbox_rows(&self.world).is_empty() && late == 0 {
@@ -789,36 +886,44 @@ impl Run {
         panic!("it does not come to rest");
     }
 
-    /// Runs the events in their order with one worker, which dies at poll `dies_at`. `eager` takes up
-    /// at once what was interrupted; otherwise it waits until the rest has happened. Returns how many
-    /// polls it took.
-    pub fn scripted(&mut self, dies_at: Option<u64>, eager: bool) -> u64 {
+    /// Runs the events in their order with one worker, which dies at each of the polls `deaths`. `eager`
+    /// takes up at once what was interrupted; otherwise it waits until the rest has happened. Returns
+    /// how many polls it took.
+    pub fn scripted(&mut self, deaths: &[u64], eager: bool) -> u64 {
         let mut polls = 0;
         for index in 0..self.shop.events.len() {
             self.unsent.retain(|other| *other != index);
             self.start(Job::Accept(vec![index]));
-            self.only_task(&mut polls, dies_at);
-            if eager && let Some(index) = self.unsent.pop_if(|last| *last == index) {
+            self.only_task(&mut polls, deaths);
+            while eager && let Some(index) = self.unsent.pop_if(|last| *last == index) {
                 self.start(Job::Accept(vec![index]));
-                self.only_task(&mut polls, dies_at);
+                self.only_task(&mut polls, deaths);
             }
             // The first payment makes the order pushable; then each change is pushed by itself.
-            let rows = outbox_rows(&self.world);
-            if index == 0 || rows.is_empty() {
+            if index == 0 {
                 continue;
             }
-            let (ctx, notices) = (self.ctx.clone(), rows.clone());
-            let future = async move {
-                let _ = outbox::publish(&ctx, &notices).await;
-                Done::Relayed
-            };
-            self.tasks.push(Task {
-                id: 0,
-                job: Job::Relay,
-                future: future.boxed(),
-                started_at: self.world.state().now,
-            });
-            self.only_task(&mut polls, dies_at);
+            loop {
+                let rows = outbox_rows(&self.world);
+                if rows.is_empty() {
+                    break;
+                }
+                let ctx = self.ctx.clone();
+                let future = async move {
+                    let _ = outbox::publish(&ctx, &rows).await;
+                    Done::Relayed
+                };
+                self.tasks.push(Task {
+                    id: 0,
+                    job: Job::Relay,
+                    future: future.boxed(),
+                    started_at: self.world.state().now,
+                });
+                self.only_task(&mut polls, deaths);
+                if !eager {
+                    break;
+                }
+            }
             loop {
                 let notices: Vec<Notice> = {
                     let mut state = self.world.state();
@@ -835,7 +940,7 @@ impl Run {
                     break;
                 }
                 self.start(Job::Push(notices));
-                self.only_task(&mut polls, dies_at);
+                self.only_task(&mut polls, deaths);
                 if !eager {
                     break;
                 }
@@ -994,7 +1099,7 @@ impl Run {
 
     pub fn whole(&mut self, job: Job) {
         self.start(job);
-        self.only_task(&mut 0, None);
+        self.only_task(&mut 0, &[]);
     }
 
     pub fn publish_all(&mut self) {
@@ -1058,10 +1163,15 @@ impl Run {
         assert!(self.begin(job, 100_000), "it does not end");
     }
 
+<<<<<<< HEAD
     pub fn only_task(&mut self, polls: &mut u64, dies_at: Option<u64>) {
+=======
+    fn only_task(&mut self, polls: &mut u64, deaths: &[u64]) {
+>>>>>>> simscale
         loop {
             *polls += 1;
-            if Some(*polls) == dies_at {
+            assert!(*polls < QUIET_POLLS_MAX as u64, "it does not end");
+            if deaths.contains(polls) {
                 self.crash(0);
                 return;
             }
@@ -1136,7 +1246,8 @@ impl Run {
     /// What points to rows of the ledger points to those that are open, to all of them, and says what
     /// they say. This holds at every moment, since both are written at once.
     pub fn check_open(&self) -> Result<(), String> {
-        if self.old_rows {
+        let changed = std::mem::take(&mut self.world.state().ledger_changed);
+        if self.old_rows || !changed {
             return Ok(());
         }
         let (merchant, id) = (merchant(), &self.connection);

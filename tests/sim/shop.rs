@@ -1,5 +1,6 @@
 //! A shop that sells: the events that it sends, and what the books must show once all have arrived.
 
+use crate::run::Books;
 use crate::world::Dice;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,9 +26,30 @@ pub struct Expected {
     pub owed: BTreeMap<(&'static str, &'static str), i64>,
 }
 
+<<<<<<< HEAD
 /// The names of the accounts of what is owed.
 pub const TIPS: &str = "Tips";
 pub const GIFT_CARDS: &str = "Gift cards";
+=======
+/// How much a shop sells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Size {
+    Small,
+    Middle,
+    Large,
+}
+
+impl Size {
+    /// Most orders, and most versions of each.
+    const fn most(self) -> (usize, usize) {
+        match self {
+            Size::Small => (1, 3),
+            Size::Middle => (2, 4),
+            Size::Large => (4, 7),
+        }
+    }
+}
+>>>>>>> simscale
 
 #[derive(Default)]
 pub struct Shop {
@@ -136,37 +158,21 @@ fn content(dice: &mut Dice, currency: &'static str) -> Content {
 }
 
 impl Shop {
-    /// The same for books that hold invoices.
-    pub fn of_invoices(dice: &mut Dice) -> Shop {
-        let shop = Shop {
-            invoices: true,
+    /// A shop that sells what `books` can hold: Xero keeps a paid invoice as it is, so what changes there
+    /// is not paid for.
+    pub fn sized(dice: &mut Dice, size: Size, books: Books) -> Shop {
+        let mut shop = Shop {
+            invoices: books != Books::Receipts,
+            fixed: books == Books::Xero,
             ..Shop::default()
         };
-        shop.filled(dice)
-    }
-
-    /// The same for books that keep a paid invoice as it is: what changes there is not paid for.
-    pub fn of_fixed_invoices(dice: &mut Dice) -> Shop {
-        let shop = Shop {
-            invoices: true,
-            fixed: true,
-            ..Shop::default()
-        };
-        shop.filled(dice)
-    }
-
-    pub fn random(dice: &mut Dice) -> Shop {
-        Shop::default().filled(dice)
-    }
-
-    fn filled(self, dice: &mut Dice) -> Shop {
-        let mut shop = self;
-        for n in 0..1 + dice.below(4) {
+        let (orders, versions) = size.most();
+        for n in 0..1 + dice.below(orders) {
             let currency = *dice.pick(&["USD", "USD", "EUR", "JPY"]);
             let customer = dice.per_mille(750).then(|| *dice.pick(&CUSTOMERS));
             // Few contents for many versions, so that a change is often taken back again.
             let contents = [content(dice, currency), content(dice, currency)];
-            let versions = 1 + dice.below(7);
+            let versions = 1 + dice.below(versions);
             let changes = !shop.fixed || dice.per_mille(400);
             let history: Vec<Content> = (0..versions)
                 .map(|_| match changes {
@@ -196,14 +202,20 @@ impl Shop {
 
     /// Paid orders of a customer each, of one kind of goods each.
     pub fn backlog(orders: usize, skus: usize) -> Shop {
+        Shop::backlog_of(orders, skus, 1)
+    }
+
+    /// The same with so many orders of each customer.
+    pub fn backlog_of(orders: usize, skus: usize, orders_each: usize) -> Shop {
         let mut shop = Shop::default();
         for number in 0..orders {
             let (id, sku) = (format!("{number:05}"), format!("SKU-{}", number % skus));
+            let who = format!("{:05}", number / orders_each);
             let total = ("USD", 1000 + number as i64);
             let data = json!({
                 "id": id, "version": 1, "number": id, "currency": "USD",
                 "placed_at": "2026-01-01T09:00:00Z",
-                "customer": { "id": format!("c-{id}"), "name": format!("Customer {id}") },
+                "customer": { "id": format!("c-{who}"), "name": format!("Customer {who}") },
                 "lines": [{
                     "sku": sku, "name": sku, "quantity": "1",
                     "unit_price": major("USD", total.1), "total": money(total),
@@ -220,7 +232,7 @@ impl Shop {
             shop.events.push(paid);
             let expected = &mut shop.expected;
             expected.payments.insert(format!("{id}/p"), total);
-            let mark = format!("Crossdock customer c-{id}");
+            let mark = format!("Crossdock customer c-{who}");
             expected.customers.insert((mark, "USD"));
             expected.skus.insert(sku);
             expected.sales.insert(id, total);
@@ -248,6 +260,45 @@ impl Shop {
         let order = ["-v1", "-p0", "-v2", "-v3", "-r0"].map(|part| at(&shop, part));
         shop.events = order.map(|index| shop.events[index].clone()).to_vec();
         shop
+    }
+
+    /// One order that changes before it is paid, and goes back in part.
+    pub fn changed_and_paid(dice: &mut Dice) -> Shop {
+        let mut shop = Shop::default();
+        let first = content(dice, "EUR");
+        let mut second = first.clone();
+        second.fields["lines"][0]["name"] = json!("Another name");
+        let history = [first, second];
+        shop.order(dice, "1001", "EUR", Some(CUSTOMERS[0]), &history, true, 1);
+        let when = |event: &Value| {
+            let id = event["id"].as_str().unwrap();
+            ["-v", "-done", "-p", "-r"]
+                .iter()
+                .position(|part| id.contains(part))
+        };
+        shop.events.sort_by_key(when);
+        shop
+    }
+
+    /// One order that is paid in a currency.
+    pub fn in_currency(dice: &mut Dice, currency: &'static str) -> Shop {
+        let mut shop = Shop::default();
+        let history = [content(dice, currency)];
+        shop.order(
+            dice,
+            "1001",
+            currency,
+            Some(CUSTOMERS[0]),
+            &history,
+            true,
+            0,
+        );
+        shop
+    }
+
+    /// One order that is paid, and nothing else.
+    pub fn one_payment(dice: &mut Dice) -> Shop {
+        Shop::in_currency(dice, "EUR")
     }
 
     /// One order that is paid and then never heard of again, so that nothing makes good later what was

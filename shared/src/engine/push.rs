@@ -270,9 +270,12 @@ async fn push_connection(
     let (settings, references, failures) = match prepare(&session, &jobs).await {
         Ok(prepared) => prepared,
         Err(stop) => {
+            // What ends with an error ends so for all of them, and is noted of each.
+            let mut ended = Ok(());
             for job in &jobs {
-                end(&session, job, stop.alike()).await?;
+                ended = ended.and(end(&session, job, stop.alike()).await);
             }
+            ended?;
             return stop.into_error().map(|_| Vec::new());
         }
     };

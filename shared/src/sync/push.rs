@@ -179,8 +179,9 @@ pub struct CallItem {
 }
 
 /// How long a call may still arrive after somebody was about to send it: a function lives for two
-/// minutes, and its last request may be on its way for one.
-const ON_ITS_WAY_MAX: TimeDelta = TimeDelta::minutes(3);
+/// minutes, its last request may be on its way for one, and the clocks of two functions may differ by
+/// one.
+const ON_ITS_WAY_MAX: TimeDelta = TimeDelta::minutes(4);
 
 /// What can be known of a call that was sealed a while ago.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -799,8 +800,8 @@ mod tests {
             (0, Recall::Again),
             (179, Recall::Again),
             (180, Recall::Wait),
-            (359, Recall::Wait),
-            (360, Recall::Past),
+            (419, Recall::Wait),
+            (420, Recall::Past),
         ] {
             let now = NOW + TimeDelta::seconds(seconds);
             assert_eq!(call.recall(window, now), recall, "{seconds}");

@@ -135,9 +135,9 @@ pub static MANIFEST: Manifest = Manifest {
 const ELEMENTS_MAX: usize = 50;
 /// A `where` that names more makes an address that is too long.
 const WHERE_NAMES_MAX: usize = 20;
-/// Xero remembers an answer for six minutes; what somebody sets out to send again within three of them
-/// arrives in time.
-const REPLAY_WINDOW: TimeDelta = TimeDelta::minutes(3);
+/// Xero remembers an answer for six minutes; what somebody sets out to send again within two of them
+/// arrives in time, though his clock be a minute behind that of whoever sent it first.
+const REPLAY_WINDOW: TimeDelta = TimeDelta::minutes(2);
 
 pub struct Xero;
 
