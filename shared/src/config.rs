@@ -199,13 +199,12 @@ impl Config {
         self.need("QUEUE_HOOKS_URL")
     }
 
-<<<<<<< HEAD
     pub fn pull_queue(&self) -> Result<&str> {
         self.need("QUEUE_PULL_URL")
-=======
+    }
+
     pub fn reconcile_queue(&self) -> Result<&str> {
         self.need("QUEUE_RECONCILE_URL")
->>>>>>> recon
     }
 
     pub fn vault_queue(&self) -> Result<&str> {

@@ -7,15 +7,9 @@
     reason = "what is missing here is a failed test, and a failed test tells its story"
 )]
 
-<<<<<<< HEAD
-<<<<<<< HEAD
 mod accounts;
-=======
-mod books;
->>>>>>> recon
-=======
 mod bad_input;
->>>>>>> simscale
+mod books;
 mod calls;
 mod cell;
 mod crashes;

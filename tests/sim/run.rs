@@ -1,24 +1,16 @@
 //! One run: a connected merchant, workers that take turns, and the books at the end.
 
-<<<<<<< HEAD
-use crate::shop::{Expected, MERCHANT, Shop, Sum, exponent};
+use crate::shop::{Expected, GIFT_CARDS, MERCHANT, Shop, Sum, TIPS, exponent};
 use crate::world::{
     Chances, Dice, Message, PLATFORM_KEY, PUBLIC_URL, PULL_QUEUE, RETURN_URL, Stand, World,
 };
-=======
-use crate::shop::{Expected, GIFT_CARDS, MERCHANT, Shop, Sum, TIPS, exponent};
-use crate::world::{Chances, Dice, Message, PLATFORM_KEY, PUBLIC_URL, RETURN_URL, Stand, World};
->>>>>>> mapping
 use axum::http;
 use chrono::{DateTime, TimeDelta, Utc};
 use crossdock::api::auth::Merchant;
 use crossdock::api::{self, events};
 use crossdock::ctx::Ctx;
-<<<<<<< HEAD
-use crossdock::engine::pull::{self, PullNotice};
-=======
 use crossdock::engine::again::{self, Wanted};
->>>>>>> simscale
+use crossdock::engine::pull::{self, PullNotice};
 use crossdock::engine::{outbox, push, resync};
 use crossdock::error::Code;
 use crossdock::model::event::RecordKind;
@@ -46,15 +38,12 @@ const TENANT: &str = "5a1e0000-0000-4000-8000-000000000001";
 const TROUBLED_POLLS_MAX: usize = 6_000;
 const QUIET_POLLS_MAX: usize = 200_000;
 const WORKERS_MAX: usize = 6;
-<<<<<<< HEAD
 /// Rounds of pushing a backlog, each after a minute in which the provider takes more calls.
 const CARRY_ROUNDS_MAX: usize = 20;
-=======
 /// Processes of which the clocks are wrong, each by itself.
 const PROCESSES: usize = 3;
 /// How often a merchant has what is parked sent again until it is all there.
 const RETRIES_MAX: usize = 5;
->>>>>>> simscale
 /// How long a function may run: its time-out in the template.
 const FUNCTION_LIFE: TimeDelta = TimeDelta::minutes(2);
 /// After how long a message that failed comes again.
@@ -403,9 +392,6 @@ impl Run {
         }
     }
 
-<<<<<<< HEAD
-    pub fn below(&self, end: usize) -> usize {
-=======
     /// From here on the work is that of several processes whose clocks are wrong.
     pub fn employ(&mut self) {
         let process = || {
@@ -430,8 +416,7 @@ impl Run {
             .note(|| format!("the clock of process {process} is off by {off} ms"));
     }
 
-    fn below(&self, end: usize) -> usize {
->>>>>>> simscale
+    pub fn below(&self, end: usize) -> usize {
         self.world.state().dice.below(end)
     }
 
@@ -1163,11 +1148,7 @@ impl Run {
         assert!(self.begin(job, 100_000), "it does not end");
     }
 
-<<<<<<< HEAD
-    pub fn only_task(&mut self, polls: &mut u64, dies_at: Option<u64>) {
-=======
-    fn only_task(&mut self, polls: &mut u64, deaths: &[u64]) {
->>>>>>> simscale
+    pub fn only_task(&mut self, polls: &mut u64, deaths: &[u64]) {
         loop {
             *polls += 1;
             assert!(*polls < QUIET_POLLS_MAX as u64, "it does not end");

@@ -26,11 +26,9 @@ pub struct Expected {
     pub owed: BTreeMap<(&'static str, &'static str), i64>,
 }
 
-<<<<<<< HEAD
 /// The names of the accounts of what is owed.
 pub const TIPS: &str = "Tips";
 pub const GIFT_CARDS: &str = "Gift cards";
-=======
 /// How much a shop sells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Size {
@@ -49,7 +47,6 @@ impl Size {
         }
     }
 }
->>>>>>> simscale
 
 #[derive(Default)]
 pub struct Shop {

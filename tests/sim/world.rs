@@ -37,11 +37,8 @@ pub const SYNC_QUEUE: &str = "sync_quickbooks";
 /// How often others may go on while somebody sleeps.
 const SLEEP_TURNS: usize = 4;
 pub const HOOKS_QUEUE: &str = "hooks";
-<<<<<<< HEAD
 pub const PULL_QUEUE: &str = "pull";
-=======
 pub const RECONCILE_QUEUE: &str = "reconcile";
->>>>>>> recon
 pub const WEBHOOK_VERIFIER: &str = "the-verifier";
 /// How long a request is on its way at most, where the provider's memory is short: Xero remembers an
 /// answer for six minutes, and the engine counts on a minute for the way.
@@ -498,11 +495,8 @@ impl World {
             ("QUEUE_SYNC_XERO_URL", SYNC_QUEUE),
             ("QUEUE_REFRESH_URL", "refresh"),
             ("QUEUE_HOOKS_URL", HOOKS_QUEUE),
-<<<<<<< HEAD
             ("QUEUE_PULL_URL", PULL_QUEUE),
-=======
             ("QUEUE_RECONCILE_URL", RECONCILE_QUEUE),
->>>>>>> recon
             ("SECRET_PLATFORM", "platform"),
             ("SECRET_VAULT", "vault"),
             ("SECRET_PROVIDER_PREFIX", "provider-"),

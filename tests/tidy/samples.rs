@@ -6,11 +6,8 @@ use crate::stack_template::{function_names, routes};
 use aws_lambda_events::dynamodb;
 use aws_lambda_events::eventbridge::EventBridgeEvent;
 use aws_lambda_events::sqs::SqsEvent;
-<<<<<<< HEAD
 use crossdock::engine::pull::PullNotice;
-=======
 use crossdock::engine::reconcile::ReconcileNotice;
->>>>>>> recon
 use crossdock::engine::refresh::DueNotice;
 use crossdock::engine::rotation::Rotation;
 use crossdock::model::notice::{DeliveryNotice, HookNotice, Notice};
@@ -49,12 +46,8 @@ fn shape(function: &str) -> Option<Shape> {
         "webhook_fanout" => Shape::Notices,
         sync if sync.starts_with("sync_") => Shape::Notices,
         "webhook_deliver" => Shape::Deliveries,
-<<<<<<< HEAD
-        "outbox_sweep" | "refresh_plan" | "pull_plan" => Shape::Ticks,
-=======
-        "outbox_sweep" | "refresh_plan" | "reconcile_plan" => Shape::Ticks,
+        "outbox_sweep" | "refresh_plan" | "pull_plan" | "reconcile_plan" => Shape::Ticks,
         "reconcile_run" => Shape::Days,
->>>>>>> recon
         "refresh_run" => Shape::Due,
         "vault_rotate" => Shape::Rotations,
         "hooks_apply" => Shape::Hooks,

@@ -563,15 +563,10 @@ pub fn provider_secrets(function: &str) -> Vec<String> {
     let mut providers = PROVIDERS.to_vec();
     // Only those whose webhooks it takes.
     providers.retain(|provider| function != "hooks_intake" || provider.hooks().is_some());
-<<<<<<< HEAD
-    // Only those of whose changes the ledger keeps account.
-    let kept = |name: &str| crossdock::providers::accounting::accounting(name).is_some();
-    providers.retain(|provider| function != "pull_run" || kept(provider.manifest().name));
-=======
     // Only those that keep books.
     let books = |name: &str| crossdock::providers::accounting::accounting(name).is_some();
-    providers.retain(|one| function != "reconcile_run" || books(one.manifest().name));
->>>>>>> recon
+    let of_books = ["pull_run", "reconcile_run"].contains(&function);
+    providers.retain(|one| !of_books || books(one.manifest().name));
     let names = providers.iter().map(|provider| provider.manifest().name);
     names
         .filter(|name| own.is_none_or(|own| own == *name))

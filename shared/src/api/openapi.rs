@@ -981,15 +981,12 @@ fn connection_schemas() -> Value {
                     part. QuickBooks knows both and posts receipts unless told otherwise; Xero knows \
                     invoices. What stands in the books already stays what it is.",
             },
-<<<<<<< HEAD
             "conflicts": object(json!({
                 "amounts": winner("Lines, amounts, taxes, dates, currency and customer. The shop \
                     wins unless told otherwise."),
                 "words": winner("Numbers and notes of documents. The provider wins unless told \
                     otherwise."),
             }), &["amounts", "words"]),
-        }), &["label", "records_from", "orders_as", "conflicts"]),
-=======
             "accounts": {
                 "type": "object", "additionalProperties": false,
                 "properties": Value::Object(accounts),
@@ -1003,7 +1000,7 @@ fn connection_schemas() -> Value {
                 "description": "The name of the customer that guests are booked on, `Guest` unless told \
                     otherwise. Another name counts for orders that are placed from then on.",
             },
-        }), &["label", "records_from", "orders_as", "accounts", "guest_customer"]),
+        }), &["label", "records_from", "orders_as", "conflicts", "accounts", "guest_customer"]),
         "Accounts": listed,
         "Account": answer(json!({
             "id": { "type": "string" },
@@ -1025,7 +1022,6 @@ fn connection_schemas() -> Value {
                 json!({ "code": { "type": "string" }, "detail": { "type": "string" } }), &[],
             )),
         }), &[]),
->>>>>>> mapping
         "Trouble": answer(json!({
             "code": { "type": "string" }, "detail": { "type": "string" }, "at": time(),
         }), &[]),

@@ -18,11 +18,7 @@ const fn route(function: &'static str, method: &'static str, path: &'static str)
     }
 }
 
-<<<<<<< HEAD
-pub const ROUTES: [Route; 37] = [
-=======
-pub const ROUTES: [Route; 45] = [
->>>>>>> recon
+pub const ROUTES: [Route; 46] = [
     route("api_default", "GET", "/health"),
     route("api_default", "GET", "/docs/errors"),
     route("api_default", "GET", "/api/v1/openapi.json"),

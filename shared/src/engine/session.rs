@@ -9,13 +9,8 @@ use crate::oauth::connection::{self, Connection, Trouble};
 use crate::oauth::setup::Setup;
 use crate::oauth::tokens::{self, Need};
 use crate::providers::accounting::Accounting;
-<<<<<<< HEAD
 use crate::providers::{Fault, Grant, NO_ACCOUNT, Tenant};
-use crate::store::{Condition, Write, keys};
-=======
-use crate::providers::{Fault, Grant, Tenant};
 use crate::store::{Condition, Key, Write, keys};
->>>>>>> mapping
 use crate::sync::budget::Millis;
 use chrono::{DateTime, TimeDelta, Utc};
 use secrecy::SecretString;

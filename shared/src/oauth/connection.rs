@@ -8,11 +8,8 @@ use crate::model::event::{EventType, RecordKind, fingerprint};
 use crate::model::ids::{ConnectionId, EventId, MerchantId};
 use crate::model::notice::{Notice, Place, RecordRef, StoredEvent};
 use crate::model::order_record::Sequence;
-<<<<<<< HEAD
 use crate::providers::accounting::accounting;
-=======
 use crate::providers::accounts::{Choices, Guest, Role};
->>>>>>> mapping
 use crate::providers::{Category, Manifest, Provider, provider};
 use crate::store::{Condition, Write, WriteError, keys, list_all};
 use crate::sync::conflict::Conflicts;
@@ -128,11 +125,9 @@ pub struct Settings {
     /// form.
     #[serde(default)]
     pub orders_as: Option<Form>,
-<<<<<<< HEAD
     /// Who wins when the shop and the provider say different things.
     #[serde(default)]
     pub conflicts: Conflicts,
-=======
     /// Accounts that are used in the place of the defaults that are read from the company: a provider's id
     /// or code for each role.
     #[serde(default)]
@@ -140,7 +135,6 @@ pub struct Settings {
     /// The name of the customer or contact that guests are booked on; `None` for the usual one.
     #[serde(default)]
     pub guest_customer: Option<String>,
->>>>>>> mapping
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -6,15 +6,10 @@ use crate::model::http::{Request, Response};
 use crate::model::money::Money;
 use crate::model::order::{Order, Payment, PaymentOutcome, Refund};
 use crate::model::order_record::OrderRecord;
-<<<<<<< HEAD
 use crate::sync::conflict::Seen;
 use crate::sync::push::{Form, Remote, RowKind, RowRef};
-use chrono::{DateTime, TimeDelta, Utc};
-=======
-use crate::sync::push::{Form, Remote};
 use crate::sync::reconcile::Theirs;
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
->>>>>>> recon
 use rust_decimal::Decimal;
 use serde_json::Value;
 use std::collections::HashMap;

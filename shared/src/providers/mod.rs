@@ -3,11 +3,8 @@
 //! build requests and read responses. Nothing here can send.
 
 pub mod accounting;
-<<<<<<< HEAD
-pub mod changes;
-=======
 pub mod accounts;
->>>>>>> mapping
+pub mod changes;
 pub mod hooks;
 pub mod hubspot;
 pub mod mailchimp;
