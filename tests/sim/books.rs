@@ -3,7 +3,7 @@
 
 use crate::judge;
 use crate::run::{Books, Job, Run, alone, merchant};
-use crate::shop::Shop;
+use crate::shop::{Shop, Size};
 use crate::world::{Dice, PLATFORM_KEY, RECONCILE_QUEUE, Stand};
 use axum::http;
 use chrono::NaiveDate;
@@ -55,7 +55,7 @@ pub fn work(run: &mut Run, dies_at: Option<u64>) -> u64 {
         };
         if !visible.is_empty() {
             run.start(Job::Push(visible));
-            run.only_task(&mut polls, dies_at);
+            run.only_task(&mut polls, dies_at.as_slice());
             continue;
         }
         let body = {
@@ -231,17 +231,16 @@ fn decide(run: &Run, at: &Reconciliation, one: &Difference, decision: Decision) 
     alone(decided).unwrap()
 }
 
-type Sells = fn(&mut Dice) -> Shop;
-const ALL: [(Books, Sells); 3] = [
-    (Books::Receipts, Shop::random),
-    (Books::Invoices, Shop::of_invoices),
-    (Books::Xero, Shop::of_fixed_invoices),
-];
+const ALL: [Books; 3] = [Books::Receipts, Books::Invoices, Books::Xero];
+
+fn large(books: Books) -> impl Fn(&mut Dice) -> Shop {
+    move |dice| Shop::sized(dice, Size::Large, books)
+}
 
 #[test]
 fn what_was_sold_before_is_brought_into_the_books_once() {
-    for (books, shop) in ALL {
-        let mut run = sold(books, shop);
+    for books in ALL {
+        let mut run = sold(books, large(books));
         judge(&format!("{books:?}"), &mut run, |run| {
             let begun = begin(run);
             assert_eq!((begun.state, begun.sent), (State::Counting, 0));
@@ -295,7 +294,7 @@ fn a_backfill_that_is_stopped_sends_no_more() {
     while last(&run).sent == 0 {
         let notices = run.receive_all();
         run.start(Job::Push(notices));
-        run.only_task(&mut polls, None);
+        run.only_task(&mut polls, &[]);
     }
     let connection = run.connection();
     let conflict = backfill::start(&run.ctx, &connection, day(2), day(3));
@@ -465,8 +464,8 @@ fn a_double_and_what_is_not_ours_are_told_apart() {
 
 #[test]
 fn what_never_arrived_is_sent_again_by_itself() {
-    for (books, shop) in ALL {
-        let mut run = sold(books, shop);
+    for books in ALL {
+        let mut run = sold(books, large(books));
         judge(&format!("{books:?}"), &mut run, |run| {
             let (_, differences, _) = reconciled(run, None);
             assert!(!differences.is_empty());
@@ -499,7 +498,7 @@ fn a_reconciliation_survives_a_crash_at_any_step() {
 
 #[test]
 fn a_payment_that_was_deleted_in_xero_is_made_anew() {
-    let mut run = sold(Books::Xero, Shop::of_fixed_invoices);
+    let mut run = sold(Books::Xero, large(Books::Xero));
     begin(&run);
     work(&mut run, None);
     assert_eq!(run.check(), Ok(()));

@@ -2,7 +2,7 @@
 //! whoever dies meanwhile; and what we wrote ourselves comes back without an echo.
 
 use crate::run::{Books, Job, Run, alone, merchant};
-use crate::shop::Shop;
+use crate::shop::{Shop, Size};
 use crate::world::{Chances, Dice, PUBLIC_URL, PULL_QUEUE, Planned, Stand, Trouble};
 use crate::world::{WEBHOOK_VERIFIER, World};
 use axum::http;
@@ -36,17 +36,9 @@ enum Edit {
 const NOTE: &str = "Ring the bell twice";
 const DAY: &str = "2026-01-03";
 
-fn shop_of(books: Books) -> fn(&mut Dice) -> Shop {
-    match books {
-        Books::Receipts => Shop::random,
-        Books::Invoices => Shop::of_invoices,
-        Books::Xero => Shop::of_fixed_invoices,
-    }
-}
-
 /// A merchant whose orders stand in the books.
 fn sold(books: Books, seed: u64) -> Run {
-    let mut run = Run::of(seed, books, shop_of(books));
+    let mut run = Run::of(seed, books, |dice| Shop::sized(dice, Size::Large, books));
     for index in std::mem::take(&mut run.unsent) {
         run.whole(Job::Accept(vec![index]));
     }
@@ -804,7 +796,7 @@ fn listen(world: &World) {
 
 /// Orders change here and there at once while everything fails that can.
 fn random(seed: u64, books: Books, winner: Winner) {
-    let mut run = Run::of(seed, books, shop_of(books));
+    let mut run = Run::of(seed, books, |dice| Shop::sized(dice, Size::Large, books));
     let conflicts = Conflicts {
         amounts: winner,
         words: winner,

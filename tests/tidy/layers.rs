@@ -204,7 +204,14 @@ fn every_provider_has_the_same_files() {
     let set = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
     let (connected, synced): (BTreeSet<String>, BTreeSet<String>) = (
         set(&["mod.rs"]),
-        set(&["changes.rs", "fault.rs", "list.rs", "map.rs", "mod.rs", "settings.rs"]),
+        set(&[
+            "changes.rs",
+            "fault.rs",
+            "list.rs",
+            "map.rs",
+            "mod.rs",
+            "settings.rs",
+        ]),
     );
     let wrong = folders.iter().filter(|(name, found)| {
         let provider = crossdock::providers::provider(name);

@@ -259,6 +259,7 @@ impl Meeting<'_> {
             accepted_at: now,
             after: None,
             resync: None,
+            backfill: None,
         };
         tracing::info!(
             merchant_id = %merchant, connection_id = %connection.id, kind, record = %name.row.id,

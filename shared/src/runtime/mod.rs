@@ -6,8 +6,8 @@ mod stream;
 
 pub use http::http;
 pub use queue::{
-    deliver, fanout, hooks, pull, pull_plan, push, reconcile, reconcile_plan, refresh, refresh_plan,
-    rotate, sweep,
+    deliver, fanout, hooks, pull, pull_plan, push, reconcile, reconcile_plan, refresh,
+    refresh_plan, rotate, sweep,
 };
 pub use stream::relay;
 

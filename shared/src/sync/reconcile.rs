@@ -317,6 +317,7 @@ mod tests {
             id: id.to_owned(),
             version: "0".to_owned(),
             number: None,
+            content: None,
         }
     }
 
