@@ -1,5 +1,6 @@
-//! An import that died is taken up by two at once: whatever it had come to, the tokens are used by one,
-//! and what the provider gave is lost only if nobody ever stored it.
+//! Imports beside each other. One that died is taken up by two at once: whatever it had come to, the
+//! tokens are used by one, and what the provider gave is lost only if nobody ever stored it. And two that
+//! come with one account make one connection.
 
 use crate::run::{alone, merchant, register};
 use crate::world::World;
@@ -171,4 +172,52 @@ fn a_dead_import_is_taken_up_by_one_of_two() {
     assert!(cases > 100, "{cases}: an import makes more steps than this");
     // On the way from the provider to us, and from us to the table.
     assert_eq!(deaths_that_lose.len(), 2, "{deaths_that_lose:?}");
+}
+
+/// Two imports with grants of their own, of one account, of which the second begins `lead` turns later.
+/// Returns whether the first had ended by then.
+fn beside(lead: usize) -> bool {
+    let world = World::new(1);
+    let ctx = world.ctx();
+    alone(register(&world, &ctx));
+    let token = || {
+        let grant = alone(world.control("POST", "grants", "{}"));
+        grant["refresh_token"].as_str().unwrap().to_owned()
+    };
+    let (first, second) = (token(), token());
+    let mut two = [
+        Box::pin(import(&ctx, &first)),
+        Box::pin(import(&ctx, &second)),
+    ];
+    let mut ended = [None, None];
+    let mut led = false;
+    for turn in 0..TURNS_MAX {
+        for (index, import) in two.iter_mut().enumerate() {
+            let waits = index == 1 && turn < lead;
+            if !waits && ended[index].is_none() {
+                let polled = import.poll_unpin(&mut Context::from_waker(Waker::noop()));
+                ended[index] = polled.is_ready().then_some(polled);
+            }
+        }
+        led |= turn + 1 == lead && ended[0].is_some();
+        // Where one waits for the other, time has to pass.
+        world.advance(Duration::from_millis(5));
+    }
+    let ids: BTreeSet<String> = ended
+        .into_iter()
+        .map(|polled| match polled {
+            Some(std::task::Poll::Ready(result)) => result.unwrap().id.to_string(),
+            _ => panic!("{lead} turns ahead: it does not end"),
+        })
+        .collect();
+    let all = alone(connection::list(&ctx, &merchant())).unwrap();
+    assert_eq!((ids.len(), all.len()), (1, 1), "{lead} turns ahead");
+    assert_eq!(all[0].1.status, Status::Live, "{lead} turns ahead");
+    led
+}
+
+#[test]
+fn two_grants_of_one_account_make_one_connection() {
+    let cases = (0..).take_while(|lead| !beside(*lead)).count();
+    assert!(cases > 10, "{cases}");
 }

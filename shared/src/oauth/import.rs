@@ -8,7 +8,7 @@ use super::connection::{self, Connection, Status, list};
 use super::hash;
 use super::setup::{Given, Rejected, Setup, account};
 use crate::ctx::Ctx;
-use crate::error::{Error, FieldError, Result};
+use crate::error::{Code, Error, FieldError, Result};
 use crate::model::ids::MerchantId;
 use crate::providers::{self, CodeFlow, Fault, Grant, Provider, Refresh};
 use secrecy::{ExposeSecret, SecretString};
@@ -17,6 +17,9 @@ use std::collections::BTreeMap;
 
 /// Longest token that a merchant may bring along, in bytes: some are signed documents with many claims.
 const TOKEN_BYTES_MAX: usize = 8 * 1024;
+/// How often an import goes on when others come with the same account.
+const ROUNDS_MAX: usize = 4;
+
 /// Tokens or keys that a merchant brings along from elsewhere.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -75,14 +78,9 @@ pub async fn import(
     ctx.config.enabled(manifest.category)?;
     let setup = Setup::of(ctx, provider).await?;
     import.check()?;
-    let room = match connect::is_full(&list(ctx, merchant).await?) {
-        true => Err(connect::too_many()),
-        false => Ok(()),
-    };
     let flow = match &manifest.consent {
         providers::Consent::Keys(fields) => {
             let given = Given::keys(fields, &import.keys)?;
-            room?;
             return connect_with(ctx, &setup, merchant, given).await;
         }
         providers::Consent::Code(flow) => flow,
@@ -103,7 +101,6 @@ pub async fn import(
                 access_expires_at: None,
                 scopes: None,
             };
-            room?;
             return connect_with(ctx, &setup, merchant, given).await;
         }
     };
@@ -120,11 +117,7 @@ pub async fn import(
             }
         }
     };
-    // Whatever can be refused is refused before the refresh token is used.
-    let outcome = match room {
-        Ok(()) => renewed(ctx, &setup, flow, merchant, grant, &mut hold).await,
-        Err(error) => Err(error),
-    };
+    let outcome = renewed(ctx, &setup, flow, merchant, grant, &mut hold).await;
     let outcome = match outcome {
         Ok(given) => connect_with(ctx, &setup, merchant, given).await,
         Err(error) => Err(error),
@@ -144,9 +137,21 @@ async fn connect_with(
     let account = account(ctx, setup, &given.grant)
         .await
         .map_err(|rejected| rejected.into_error(setup.manifest()))?;
-    let (connection, confirmation) =
-        connect::place(ctx, setup, merchant, None, account, given, None).await?;
-    connect::bring_to_life(ctx, merchant, &connection.id, &hash(&confirmation)).await
+    for _ in 0..ROUNDS_MAX {
+        let (account, given) = (account.clone(), given.clone());
+        let (connection, confirmation) =
+            connect::place(ctx, setup, merchant, None, account, given, None).await?;
+        let id = &connection.id;
+        match connect::bring_to_life(ctx, merchant, id, &hash(&confirmation)).await {
+            // Somebody came with the same account in between.
+            Err(error) if error.code() == Code::ValidationFailed => {
+                connect::step_aside(ctx).await;
+            }
+            outcome => return outcome,
+        }
+    }
+    let detail = "this account is being connected by others at this moment; send it again";
+    Err(Error::new(Code::Busy, detail))
 }
 
 fn missing(path: &str, detail: &str) -> Error {
@@ -207,7 +212,14 @@ async fn renewed(
         // cannot, the renewed one does.
         && let Ok(account) = account(ctx, setup, &grant).await
     {
-        connect::claim(ctx, setup.manifest(), &account.id, merchant).await?;
+        connect::claim(ctx, setup.manifest(), &account.id, merchant, None).await?;
+    }
+    // Whatever can be refused is refused before the refresh token is used; whether it is for an account
+    // that is connected already shows only afterwards.
+    let all = list(ctx, merchant).await?;
+    let of_provider = |(_, one): &(u64, Connection)| one.provider == setup.manifest().name;
+    if connect::is_full(&all) && !all.iter().any(of_provider) {
+        return Err(connect::too_many());
     }
     let given = setup.renew_foreign(ctx, flow, &grant).await?;
     hold.keep(ctx, &given).await?;

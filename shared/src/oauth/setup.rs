@@ -241,6 +241,7 @@ pub(super) fn token_error(manifest: &Manifest, error: TokenError) -> Error {
 }
 
 /// A grant that was just given, and what was told beside it.
+#[derive(Clone)]
 pub(super) struct Given {
     pub grant: Grant,
     pub access_expires_at: Option<DateTime<Utc>>,
@@ -370,6 +371,16 @@ pub(super) enum Rejected {
 }
 
 impl Rejected {
+    /// Whether no later call will be answered otherwise: the tokens are dead, or the account is gone
+    /// from them.
+    pub fn is_final(&self) -> bool {
+        match self {
+            Rejected::Theirs(Fault::Unauthorized) => true,
+            Rejected::Theirs(Fault::Refused { code, .. }) => code == crate::providers::NO_ACCOUNT,
+            Rejected::Ours(_) | Rejected::Theirs(_) => false,
+        }
+    }
+
     pub fn into_error(self, manifest: &Manifest) -> Error {
         let title = manifest.title;
         match self {
