@@ -201,6 +201,10 @@ fn alike(dice: &mut Dice) -> Shop {
         let copies = sums.iter().map(|(id, sum)| (other(id), *sum));
         *sums = copies.chain(sums.clone()).collect();
     }
+    shop.expected
+        .owed
+        .values_mut()
+        .for_each(|amount| *amount *= 2);
     shop
 }
 
