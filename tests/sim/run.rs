@@ -1100,6 +1100,20 @@ impl Run {
         let _ = alone(outbox::publish(&self.ctx, &rows));
     }
 
+    /// Sends one event alone; an error says why it was refused.
+    pub fn offer(&mut self, index: usize) -> Result<(), String> {
+        let request = api::Request {
+            method: "POST".to_owned(),
+            path: "/api/v1/events".to_owned(),
+            bearer: Some(PLATFORM_KEY.into()),
+            body: self.shop.events[index].to_string().into_bytes(),
+            ..api::Request::default()
+        };
+        alone(events::handle(&self.ctx, &request))
+            .map(drop)
+            .map_err(|error| format!("{} {:?}", error.chain(), error.fields()))
+    }
+
     /// The shop says one thing more, until it is accepted.
     pub fn tell(&mut self, event: Value) {
         self.shop.events.push(event);
