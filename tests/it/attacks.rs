@@ -725,6 +725,27 @@ async fn one_account_for_two(stage: &mut Stage) {
         stage.settle().await;
         world.disconnect(&slow, &id).await;
     }
+    // A consent that never came to life is given up, and the connection that did goes on.
+    let (id, _) = world.pending(&slow).await;
+    let other = world.connect(&quick).await;
+    world.disconnect(&slow, &id).await;
+    let Provider { category, .. } = stage.provider;
+    let path = format!("/api/v1/integrations/{category}/{other}/check");
+    let body = json!({ "merchant_id": quick.merchant });
+    let checked = world.post(&path, &body).await.expect(200).json();
+    let alive = checked["status"] == "live" && checked["health"] == "healthy";
+    let name = "a rival who gives up a consent for the same account";
+    stage.holds(name, alive, || checked.to_string());
+    world.disconnect(&quick, &other).await;
+
+    // Two tabs of one browser make one connection.
+    let twins = stage.shop().await;
+    let (one, two) = tokio::join!(world.pending(&twins), world.pending(&twins));
+    let listed = world.connections(&twins).await;
+    let same = one.0 == two.0 && listed.len() == 1;
+    stage.holds("two tabs with one account", same, || {
+        json!(listed).to_string()
+    });
 }
 
 /// Addresses to which a confirmation must not travel.

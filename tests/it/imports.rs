@@ -10,6 +10,7 @@ pub async fn test(world: Arc<World>) {
     an_account_that_was_not_told(&world).await;
     a_wrong_organisation(&world).await;
     two_at_once(&world).await;
+    the_same_once_more(&world).await;
     an_id_that_is_none(&world).await;
     an_account_of_another(&world).await;
 }
@@ -112,6 +113,15 @@ async fn two_at_once(world: &World) {
     };
     assert!([201, 409, 503].contains(&other.status), "{other:?}");
     one.is_live(world, good).await;
+}
+
+/// Whoever never heard that an import was done sends it again. Using its token again would kill the grant.
+async fn the_same_once_more(world: &World) {
+    let one = elsewhere(world, "salesforce", "crm").await;
+    let first = one.import(world).await.expect(201).json();
+    let again = one.import(world).await;
+    assert_eq!(again.json()["id"], first["id"], "{again:?}");
+    one.is_live(world, again).await;
 }
 
 async fn an_id_that_is_none(world: &World) {

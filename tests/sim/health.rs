@@ -3,8 +3,12 @@
 use crate::run::{alone, set_up};
 use crate::shop::MERCHANT;
 use crate::world::{PLATFORM_KEY, Planned, Trouble, World};
+use axum::http;
 use crossdock::api::{Request, integrations};
 use crossdock::ctx::Ctx;
+use crossdock::engine::refresh::{self, DueNotice};
+use crossdock::oauth::connection::{Due, Status};
+use crossdock::oauth::manage;
 use crossdock::oauth::setup::Setup;
 use crossdock::oauth::tokens::{self, Need};
 use crossdock::providers::provider;
@@ -73,4 +77,55 @@ fn a_renewal_that_fails_is_seen_and_one_that_succeeds_heals() {
     let healed = shown(&ctx);
     assert_eq!(healed["health"], "healthy", "{healed}");
     assert_ne!(healed["last_success_at"], fresh["last_success_at"]);
+}
+
+/// What takes an organisation away from the application at Xero: the merchant does it in Xero's list of
+/// connected apps, and it is the same call.
+fn taken_away(world: &World) {
+    let grants = alone(world.control("GET", "grants", ""));
+    let token = grants[0]["access_tokens"].as_array().unwrap().last();
+    let token = token.unwrap().as_str().unwrap().to_owned();
+    let call = |method: &str, path: &str| {
+        let request = http::Request::builder()
+            .method(method)
+            .uri(path)
+            .header("authorization", format!("Bearer {token}"))
+            .body(Vec::new())
+            .unwrap();
+        alone(world.vendor.handle(request)).unwrap()
+    };
+    let listed = call("GET", "/connections");
+    let organisations: Value = serde_json::from_slice(listed.body()).unwrap();
+    let id = organisations[0]["id"].as_str().unwrap();
+    assert_eq!(call("DELETE", &format!("/connections/{id}")).status(), 204);
+}
+
+/// The grant lives on, so its renewals say nothing.
+#[test]
+fn an_organisation_that_is_taken_away_is_noticed_by_whoever_comes_first() {
+    for first in ["check", "renewal"] {
+        let world = World::with_xero(1);
+        let ctx = world.ctx();
+        let id = alone(set_up(&world, &ctx));
+        let merchant = MERCHANT.parse().unwrap();
+        taken_away(&world);
+        match first {
+            "check" => {
+                let checked = alone(manage::check(&ctx, &merchant, &id)).unwrap();
+                assert_eq!(checked.status, Status::ReauthRequired, "{first}");
+            }
+            _ => {
+                let due = Due {
+                    merchant_id: merchant,
+                    connection_id: id,
+                    category: provider("xero").unwrap().manifest().category,
+                    generation: 1,
+                };
+                alone(refresh::renew(&ctx, &DueNotice { due: vec![due] })).unwrap();
+            }
+        }
+        let now = shown(&ctx);
+        assert_eq!(now["status"], "reauth_required", "{first}: {now}");
+        assert_eq!(now["trouble"]["code"], "invalid_grant", "{first}: {now}");
+    }
 }

@@ -15,6 +15,7 @@ mod disconnect;
 mod explore;
 mod health;
 mod hooks;
+mod imports;
 mod ledger;
 mod limits;
 mod links;

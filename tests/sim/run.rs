@@ -39,6 +39,8 @@ const WORKERS_MAX: usize = 6;
 const PROCESSES: usize = 3;
 /// How often a merchant has what is parked sent again until it is all there.
 const RETRIES_MAX: usize = 5;
+/// Rounds of pushing a backlog, each after a minute in which the provider takes more calls.
+const CARRY_ROUNDS_MAX: usize = 20;
 /// How long a function may run: its time-out in the template.
 const FUNCTION_LIFE: TimeDelta = TimeDelta::minutes(2);
 /// After how long a message that failed comes again.
@@ -993,12 +995,19 @@ impl Run {
             self.whole(Job::Accept(indexes.to_vec()));
         }
         self.publish_all();
-        let notices = self.receive_all();
         let before = self.world.state().net_calls;
-        for notices in notices.chunks(size) {
-            self.whole(Job::Push(notices.to_vec()));
+        for _ in 0..CARRY_ROUNDS_MAX {
+            let notices = self.receive_all();
+            if notices.is_empty() {
+                return self.world.state().net_calls - before;
+            }
+            for notices in notices.chunks(size) {
+                self.whole(Job::Push(notices.to_vec()));
+            }
+            // What was sent away for want of calls comes again when there are some.
+            self.world.advance(Duration::from_secs(60));
         }
-        self.world.state().net_calls - before
+        panic!("it does not come to an end");
     }
 
     pub fn whole(&mut self, job: Job) {

@@ -43,8 +43,14 @@ pub async fn resolve(
         if missing.is_empty() {
             break;
         }
-        missing = adopt(session, missing, &mut references).await?;
-        missing = create(session, missing, &mut references, &mut failures).await?;
+        let mut rest = Vec::new();
+        for kind in [DependencyKind::Customer, DependencyKind::Item] {
+            let (of_kind, others) = missing.into_iter().partition(|(one, _)| one.kind == kind);
+            missing = others;
+            let (known, failed) = (&mut references, &mut failures);
+            rest.extend(round(session, kind, of_kind, known, failed).await?);
+        }
+        missing = rest;
     }
     for (dependency, _) in missing {
         failures.insert((dependency.kind, dependency.key), Fault::NameTaken);
@@ -65,30 +71,44 @@ fn ledger_key(session: &Session<'_>, dependency: &Dependency) -> Key {
 
 type Missing = Vec<(Dependency, usize)>;
 
-/// Looks up everything in `missing`, and adopts what is ours.
+/// Looks up `missing`, which are of one kind, and makes what is not there, in full calls. What was looked
+/// up is made before more is looked up: if the calls run out, little of it was in vain.
+async fn round(
+    session: &Session<'_>,
+    kind: DependencyKind,
+    mut missing: Missing,
+    references: &mut References,
+    failures: &mut Failures,
+) -> Result<Missing, Stop> {
+    let (find_max, create_max) = (session.provider.find_max(), session.provider.create_max());
+    let (mut absent, mut rest) = (Missing::new(), Missing::new());
+    while !missing.is_empty() {
+        let chunk: Missing = missing.drain(..find_max.min(missing.len())).collect();
+        absent.extend(adopt(session, kind, chunk, references).await?);
+        while absent.len() >= create_max || (missing.is_empty() && !absent.is_empty()) {
+            let chunk: Missing = absent.drain(..create_max.min(absent.len())).collect();
+            rest.extend(create(session, chunk, references, failures).await?);
+        }
+    }
+    Ok(rest)
+}
+
+/// Looks up `missing` in one call, and adopts what is ours.
 async fn adopt(
     session: &Session<'_>,
+    kind: DependencyKind,
     missing: Missing,
     references: &mut References,
 ) -> Result<Missing, Stop> {
     let provider = session.provider;
-    let mut found: BTreeMap<DependencyKind, Vec<Found>> = BTreeMap::new();
-    for kind in [DependencyKind::Customer, DependencyKind::Item] {
-        let wanted = missing.iter().map(|(dependency, _)| dependency);
-        let wanted: Vec<&Dependency> = wanted.filter(|wanted| wanted.kind == kind).collect();
-        for chunk in wanted.chunks(provider.find_max()) {
-            let request = provider.find(&session.tenant, kind, chunk);
-            let (some, _) = session
-                .call(request, |answer| provider.read_found(kind, answer))
-                .await?;
-            found.entry(kind).or_default().extend(some);
-        }
-    }
+    let wanted: Vec<&Dependency> = missing.iter().map(|(dependency, _)| dependency).collect();
+    let request = provider.find(&session.tenant, kind, &wanted);
+    let (candidates, _): (Vec<Found>, _) = session
+        .call(request, |answer| provider.read_found(kind, answer))
+        .await?;
     let mut rest = Vec::new();
     let mut adopted = Vec::new();
     for (dependency, position) in missing {
-        let empty = Vec::new();
-        let candidates = found.get(&dependency.kind).unwrap_or(&empty);
         let named = |name: &String| {
             candidates
                 .iter()
@@ -113,7 +133,7 @@ async fn adopt(
     Ok(rest)
 }
 
-/// Creates what is left, in batches. What meets a taken name comes back with the next name.
+/// Creates `missing` in one call. What meets a taken name comes back with the next name.
 async fn create(
     session: &Session<'_>,
     missing: Missing,
@@ -127,33 +147,31 @@ async fn create(
     for (dependency, _) in exhausted {
         failures.insert((dependency.kind, dependency.key), Fault::NameTaken);
     }
-    let mut rest = Vec::new();
-    // One call makes things of one kind.
-    let kinds = ready.chunk_by(|(one, _), (other, _)| one.kind == other.kind);
-    for chunk in kinds.flat_map(|kind| kind.chunks(provider.create_max())) {
-        let wanted: Vec<(&Dependency, &str)> = chunk
-            .iter()
-            .map(|(dependency, position)| (dependency, dependency.names[*position].as_str()))
-            .collect();
-        // A new id each time: a provider repeats refusals too, and a lost answer is found by name.
-        let request_id = session.ctx.uuid().simple().to_string();
-        let request = provider.create(&session.tenant, &request_id, &wanted);
-        let (outcomes, _) = session
-            .call(request, |answer| provider.read_created(&wanted, answer))
-            .await?;
-        let mut created = Vec::new();
-        for ((dependency, position), outcome) in chunk.iter().cloned().zip(outcomes) {
-            match outcome {
-                Ok(remote) => created.push((dependency, remote)),
-                // Somebody was faster, or the name belongs to something of another kind.
-                Err(Fault::NameTaken) => rest.push((dependency, position + 1)),
-                Err(fault) => {
-                    failures.insert((dependency.kind, dependency.key), fault);
-                }
+    if ready.is_empty() {
+        return Ok(ready);
+    }
+    let wanted: Vec<(&Dependency, &str)> = ready
+        .iter()
+        .map(|(dependency, position)| (dependency, dependency.names[*position].as_str()))
+        .collect();
+    // A new id each time: a provider repeats refusals too, and a lost answer is found by name.
+    let request_id = session.ctx.uuid().simple().to_string();
+    let request = provider.create(&session.tenant, &request_id, &wanted);
+    let (outcomes, _) = session
+        .call(request, |answer| provider.read_created(&wanted, answer))
+        .await?;
+    let (mut created, mut rest) = (Vec::new(), Vec::new());
+    for ((dependency, position), outcome) in ready.iter().cloned().zip(outcomes) {
+        match outcome {
+            Ok(remote) => created.push((dependency, remote)),
+            // Somebody was faster, or the name belongs to something of another kind.
+            Err(Fault::NameTaken) => rest.push((dependency, position + 1)),
+            Err(fault) => {
+                failures.insert((dependency.kind, dependency.key), fault);
             }
         }
-        remember(session, created, references).await?;
     }
+    remember(session, created, references).await?;
     Ok(rest)
 }
 

@@ -160,7 +160,7 @@ async fn renew_one(ctx: &Ctx, due: &Due) -> Result<()> {
     }
     ctx.config.enabled(connection.category)?;
     let setup = Setup::of(ctx, connection.provider()?).await?;
-    tokens::access(ctx, &setup, merchant, id, Need::Newer(due.generation))
-        .await
-        .map(|_| ())
+    let need = Need::Newer(due.generation);
+    let (connection, grant) = tokens::access(ctx, &setup, merchant, id, need).await?;
+    tokens::still_reaches(ctx, &setup, &connection, &grant).await
 }

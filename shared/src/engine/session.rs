@@ -9,7 +9,7 @@ use crate::oauth::connection::{self, Connection, Trouble};
 use crate::oauth::setup::Setup;
 use crate::oauth::tokens::{self, Need};
 use crate::providers::accounting::Accounting;
-use crate::providers::{Fault, Grant, Tenant};
+use crate::providers::{Fault, Grant, NO_ACCOUNT, Tenant};
 use crate::store::{Condition, Write, keys};
 use crate::sync::budget::Millis;
 use chrono::{DateTime, TimeDelta, Utc};
@@ -156,6 +156,13 @@ impl<'a> Session<'a> {
                     return Ok((value, answer));
                 }
                 Err(Fault::Unauthorized) if refused.is_none() => refused = Some(grant.access),
+                // Somebody took the account away from us over there: no record is to blame.
+                Err(Fault::Refused { code, .. }) if code == NO_ACCOUNT => {
+                    let (setup, connection) = (&self.setup, self.connection);
+                    let told = tokens::give_up(self.ctx, setup, connection, &grant).await?;
+                    self.note(Some(told.detail())).await;
+                    return Err(Stop::Ours(told));
+                }
                 Err(fault) => {
                     match &fault {
                         Fault::Later { detail } => self.note(Some(detail)).await,

@@ -33,6 +33,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
+use std::time::Duration;
 use subtle::ConstantTimeEq;
 use url::{Origin, Url};
 
@@ -530,11 +531,15 @@ async fn consume(ctx: &Ctx, once: Vec<Key>) -> Result<()> {
 /// belongs to the merchant whose connection came to life first: otherwise a consent that was obtained
 /// by a trick would show one merchant's books to another. A consent that waits holds nothing, or
 /// nobody could connect while somebody else does not finish.
+///
+/// `connection` is the one that is to have it, where that is known: of one merchant's connections, too,
+/// one alone lives with an account, or each order would be carried there twice.
 pub(super) async fn claim(
     ctx: &Ctx,
     manifest: &Manifest,
     account: &str,
     merchant: &MerchantId,
+    connection: Option<&ConnectionId>,
 ) -> Result<(Key, Condition)> {
     let key = keys::account(manifest.name, &hash(account));
     let Some(item) = ctx.store.get(&key).await? else {
@@ -542,7 +547,8 @@ pub(super) async fn claim(
     };
     let owner: Owner = item.read()?;
     let claimed = Condition::Rev(item.rev);
-    if owner.merchant_id == *merchant {
+    let own = owner.merchant_id == *merchant;
+    if own && connection.is_none_or(|connection| *connection == owner.connection_id) {
         return Ok((key, claimed));
     }
     match load(ctx, &owner.merchant_id, &owner.connection_id).await {
@@ -550,6 +556,13 @@ pub(super) async fn claim(
         Err(error) => Err(error),
         Ok((_, connection)) => match connection.status {
             Status::Pending | Status::Disconnected => Ok((key, claimed)),
+            Status::Live | Status::Paused | Status::ReauthRequired if own => Err(Error::new(
+                Code::Conflict,
+                format!(
+                    "this {} account is connected already, as {}",
+                    manifest.title, owner.connection_id
+                ),
+            )),
             Status::Live | Status::Paused | Status::ReauthRequired => Err(Error::new(
                 Code::Conflict,
                 format!(
@@ -586,16 +599,59 @@ pub(super) async fn place(
     given: Given,
     browser: Option<Browser>,
 ) -> Result<(Connection, String)> {
-    let manifest = setup.manifest();
-    claim(ctx, manifest, &account.id, merchant).await?;
-    let all = list(ctx, merchant).await?;
-    let full = is_full(&all);
-    let known = all.into_iter();
-    let known = known
-        .map(|(rev, connection)| (Some(rev), connection))
-        .find(|(_, connection)| {
-            connection.provider == manifest.name && connection.tenant_id == account.id
-        });
+    for _ in 0..CLAIM_ROUNDS_MAX {
+        let (account, given) = (account.clone(), given.clone());
+        let placed = try_place(
+            ctx,
+            setup.manifest(),
+            merchant,
+            wanted,
+            account,
+            given,
+            browser.as_ref(),
+        );
+        if let Some(placed) = placed.await? {
+            return Ok(placed);
+        }
+        step_aside(ctx).await;
+    }
+    Err(Error::new(
+        Code::Busy,
+        "this connection is being changed; go back to the shop and start again",
+    ))
+}
+
+/// Waits for as long as chance says, so that two who were in each other's way do not meet again.
+pub(super) async fn step_aside(ctx: &Ctx) {
+    let part = u64::from(ctx.random::<1>()[0]);
+    ctx.clock.sleep(Duration::from_millis(part)).await;
+}
+
+/// The connection of one account.
+#[derive(Serialize, Deserialize)]
+struct Placed {
+    connection_id: ConnectionId,
+}
+
+/// `None` when somebody else was faster.
+async fn try_place(
+    ctx: &Ctx,
+    manifest: &Manifest,
+    merchant: &MerchantId,
+    wanted: Option<&ConnectionId>,
+    account: Account,
+    given: Given,
+    browser: Option<&Browser>,
+) -> Result<Option<(Connection, String)>> {
+    claim(ctx, manifest, &account.id, merchant, None).await?;
+    let row = keys::placed(merchant, manifest.name, &hash(&account.id));
+    let known = match ctx.store.get(&row).await? {
+        Some(item) => {
+            let placed: Placed = item.read()?;
+            Some(load(ctx, merchant, &placed.connection_id).await?)
+        }
+        None => None,
+    };
     if let Some(wanted) = wanted
         && known.as_ref().is_none_or(|(_, found)| found.id != *wanted)
     {
@@ -608,10 +664,26 @@ pub(super) async fn place(
             ),
         ));
     }
+    let mut along = Along::entry(
+        Happened::ConsentGiven,
+        "consent was given and waits for its confirmation",
+    );
     let (rev, before) = match known {
-        Some(found) => found,
-        None if full => return Err(too_many()),
-        None => (None, new_connection(ctx, merchant, manifest, &account)),
+        Some((rev, found)) => (Some(rev), found),
+        None => {
+            if is_full(&list(ctx, merchant).await?) {
+                return Err(too_many());
+            }
+            let new = new_connection(ctx, merchant, manifest, &account);
+            // Of two that come with one account at once the second finds the connection of the first.
+            let placed = Placed {
+                connection_id: new.id.clone(),
+            };
+            along
+                .writes
+                .push(Write::put(row, Condition::Absent, &placed)?);
+            (None, new)
+        }
     };
     let mut connection = before.clone();
     let confirmation = random(ctx);
@@ -622,22 +694,13 @@ pub(super) async fn place(
         account,
         given,
         &confirmation,
-        browser,
+        browser.cloned(),
     )
     .await?;
     connection.consent = Some(consent);
-    let along = Along::entry(
-        Happened::ConsentGiven,
-        "consent was given and waits for its confirmation",
-    );
     let before = rev.map(|rev| (rev, &before));
-    if !store(ctx, &mut connection, before, along).await? {
-        return Err(Error::new(
-            Code::Busy,
-            "this connection is being changed; go back to the shop and start again",
-        ));
-    }
-    Ok((connection, confirmation))
+    let stored = store(ctx, &mut connection, before, along).await?;
+    Ok(stored.then_some((connection, confirmation)))
 }
 
 fn new_connection(
@@ -860,7 +923,8 @@ pub(super) async fn bring_to_life(
         let (_, connection) = load(ctx, merchant, id).await?;
         let manifest = connection.manifest()?;
         ctx.config.enabled(manifest.category)?;
-        let (key, claimed) = claim(ctx, manifest, &connection.tenant_id, merchant).await?;
+        let (account, own) = (&connection.tenant_id, Some(id));
+        let (key, claimed) = claim(ctx, manifest, account, merchant, own).await?;
         let owner = Owner {
             merchant_id: merchant.clone(),
             connection_id: id.clone(),

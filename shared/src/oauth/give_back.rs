@@ -7,13 +7,13 @@ use super::connection::{
     Along, Connection, Consent, Decision, PATIENCE_LONG, Status, change_within, load,
 };
 use super::manage::PATIENCE;
-use super::setup::{self, Rejected, Setup, account, is_invalid_grant, token_error};
+use super::setup::{self, Setup, account, is_invalid_grant, token_error};
 use super::{hash, tokens};
 use crate::ctx::Ctx;
 use crate::error::{Code, Error, Result};
 use crate::net::Limits;
 use crate::providers::{
-    self, Account, Fault, Grant, Manifest, NO_ACCOUNT, Refresh, Revocation, json_answer, provider,
+    self, Account, Fault, Grant, Manifest, Refresh, Revocation, json_answer, provider,
 };
 use crate::store::keys;
 
@@ -74,9 +74,13 @@ fn ended(manifest: &Manifest) -> String {
     format!("{} had ended this access already", manifest.title)
 }
 
-/// Whether another connection lives on the same grant: one of the provider that may use the same
-/// application, if it does, and reaches the same account, whoever's it is.
+/// Whether another connection lives on the same account's access, whoever's it is: one of this provider,
+/// when this one never came to life, or one of the provider that may use the same application, if it
+/// does.
 async fn is_shared(ctx: &Ctx, setup: &Setup, connection: &Connection) -> Result<bool> {
+    if lives_elsewhere(ctx, setup.manifest(), connection).await? {
+        return Ok(true);
+    }
     let Some(other) = setup.manifest().shares_app_with.and_then(provider) else {
         return Ok(false);
     };
@@ -90,11 +94,19 @@ async fn is_shared(ctx: &Ctx, setup: &Setup, connection: &Connection) -> Result<
     if theirs.text("client_id") != setup.credentials.text("client_id") {
         return Ok(false);
     }
-    let key = keys::account(other.name, &hash(&connection.tenant_id));
+    lives_elsewhere(ctx, other, connection).await
+}
+
+/// Whether another connection at `manifest`'s provider holds the account of `connection`.
+async fn lives_elsewhere(ctx: &Ctx, manifest: &Manifest, connection: &Connection) -> Result<bool> {
+    let key = keys::account(manifest.name, &hash(&connection.tenant_id));
     let Some(item) = ctx.store.get(&key).await? else {
         return Ok(false);
     };
     let owner: Owner = item.read()?;
+    if owner.connection_id == connection.id {
+        return Ok(false);
+    }
     match load(ctx, &owner.merchant_id, &owner.connection_id).await {
         Ok((_, one)) => Ok(one.status != Status::Disconnected),
         Err(error) if error.code() == Code::NotFound => Ok(false),
@@ -176,6 +188,16 @@ async fn revoke(
         shared,
     };
     let Some(request) = setup.provider.revoke(&revocation) else {
+        let alone = Revocation {
+            shared: false,
+            ..revocation
+        };
+        if shared && setup.provider.revoke(&alone).is_some() {
+            return Ok(format!(
+                "{title} would end another connection of the same account along with it, so the \
+                 access was left as it is there, and our tokens of it were destroyed"
+            ));
+        }
         return Ok(format!(
             "{title} has no way to give access back, so it still stands there: {}",
             remedy(manifest)
@@ -199,10 +221,7 @@ async fn revoke(
     };
     let failed = |more: String| Err(Error::new(Code::UpstreamFailed, format!("{said}, {more}")));
     match account(ctx, setup, grant).await {
-        Err(Rejected::Theirs(Fault::Unauthorized)) => Ok(ended(manifest)),
-        Err(Rejected::Theirs(Fault::Refused { code, .. })) if code == NO_ACCOUNT => {
-            Ok(ended(manifest))
-        }
+        Err(rejected) if rejected.is_final() => Ok(ended(manifest)),
         Ok(_) => failed("and the access still stands there".to_owned()),
         Err(rejected) => failed(format!(
             "and whether the access still stands there is not known ({})",

@@ -1,44 +1,24 @@
 //! Connections of tokens or keys that a merchant brings along from elsewhere.
 //!
-//! A refresh token may work once. So what it gave is stored before anything else is asked, under the hash
-//! of the token that was brought: whatever fails afterwards, the same import goes on from there.
+//! What a refresh token gave, and what became of it, is kept by [`super::brought`].
 
+use super::brought::{self, Hold, Taken};
 use super::connect::{self, KEY_BYTES_MAX, one_word};
-use super::connection::{Connection, list};
+use super::connection::{self, Connection, Status, list};
+use super::hash;
 use super::setup::{Given, Rejected, Setup, account};
-use super::vault::{self, Sealed, WrappedKey};
-use super::{hash, tokens};
 use crate::ctx::Ctx;
 use crate::error::{Code, Error, FieldError, Result};
 use crate::model::ids::MerchantId;
 use crate::providers::{self, CodeFlow, Fault, Grant, Provider, Refresh};
-use crate::store::{Condition, Key, Write, keys};
-use chrono::{DateTime, TimeDelta, Utc};
 use secrecy::{ExposeSecret, SecretString};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 /// Longest token that a merchant may bring along, in bytes: some are signed documents with many claims.
 const TOKEN_BYTES_MAX: usize = 8 * 1024;
-/// How long what an import was given is kept for another try.
-const KEPT: TimeDelta = TimeDelta::days(1);
-/// By then a function that was at work on an import has ended.
-const AT_WORK: TimeDelta = TimeDelta::seconds(60);
-/// How often what was given is tried to be stored, with a pause between.
-const STORE_ROUNDS_MAX: u32 = 8;
-const STORE_PAUSE: Duration = Duration::from_millis(250);
-
-/// One import under way, by the refresh token that was brought.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct Brought {
-    key: WrappedKey,
-    /// What the provider gave; absent until it has answered.
-    sealed: Option<Sealed>,
-    access_expires_at: Option<DateTime<Utc>>,
-    scopes: Option<Vec<String>>,
-    begun_at: DateTime<Utc>,
-}
+/// How often an import goes on when others come with the same account.
+const ROUNDS_MAX: usize = 4;
 
 /// Tokens or keys that a merchant brings along from elsewhere.
 #[derive(Debug, Default, Deserialize)]
@@ -98,53 +78,80 @@ pub async fn import(
     ctx.config.enabled(manifest.category)?;
     let setup = Setup::of(ctx, provider).await?;
     import.check()?;
-    // Whatever can be refused is refused before the refresh token is used.
-    if connect::is_full(&list(ctx, merchant).await?) {
-        return Err(connect::too_many());
-    }
-    let mut brought = None;
-    let given = match &manifest.consent {
-        providers::Consent::Keys(fields) => Given::keys(fields, &import.keys)?,
-        providers::Consent::Code(flow) => {
-            let grant = import.grant(provider, flow)?;
-            match (&grant.refresh, flow.refresh != Refresh::None) {
-                (Some(_), true) => {
-                    let (key, given) = renewed(ctx, &setup, flow, merchant, grant).await?;
-                    brought = Some(key);
-                    given
+    let flow = match &manifest.consent {
+        providers::Consent::Keys(fields) => {
+            let given = Given::keys(fields, &import.keys)?;
+            return connect_with(ctx, &setup, merchant, given).await;
+        }
+        providers::Consent::Code(flow) => flow,
+    };
+    let grant = import.grant(provider, flow)?;
+    let token = match (&grant.refresh, flow.refresh != Refresh::None) {
+        (Some(token), true) => hash(token.expose_secret()),
+        (None, true) => {
+            let detail = "a refresh token is needed, or the connection would end soon";
+            return Err(missing("/tokens/refresh_token", detail));
+        }
+        (_, false) if grant.access.expose_secret().is_empty() => {
+            return Err(missing("/tokens/access_token", "an access token is needed"));
+        }
+        (_, false) => {
+            let given = Given {
+                grant,
+                access_expires_at: None,
+                scopes: None,
+            };
+            return connect_with(ctx, &setup, merchant, given).await;
+        }
+    };
+    let mut hold = loop {
+        match brought::take(ctx, merchant, &token).await? {
+            Taken::Held(hold) => break hold,
+            Taken::Became(id) => {
+                let (_, connection) = connection::load(ctx, merchant, &id).await?;
+                if connection.status != Status::Disconnected {
+                    return Ok(connection);
                 }
-                (None, true) => {
-                    let detail = "a refresh token is needed, or the connection would end soon";
-                    return Err(missing("/tokens/refresh_token", detail));
-                }
-                (_, false) if grant.access.expose_secret().is_empty() => {
-                    return Err(missing("/tokens/access_token", "an access token is needed"));
-                }
-                (_, false) => Given {
-                    grant,
-                    access_expires_at: None,
-                    scopes: None,
-                },
+                // Whether the tokens outlived it is for the provider to say.
+                brought::forget(ctx, merchant, &token).await?;
             }
         }
     };
-    let account = account(ctx, &setup, &given.grant)
+    let outcome = renewed(ctx, &setup, flow, merchant, grant, &mut hold).await;
+    let outcome = match outcome {
+        Ok(given) => connect_with(ctx, &setup, merchant, given).await,
+        Err(error) => Err(error),
+    };
+    let became = outcome.as_ref().ok().map(|connection| &connection.id);
+    hold.end(ctx, became).await;
+    outcome
+}
+
+/// Makes a live connection of what was given.
+async fn connect_with(
+    ctx: &Ctx,
+    setup: &Setup,
+    merchant: &MerchantId,
+    given: Given,
+) -> Result<Connection> {
+    let account = account(ctx, setup, &given.grant)
         .await
-        .map_err(|rejected| rejected.into_error(manifest))?;
-    let (connection, confirmation) =
-        connect::place(ctx, &setup, merchant, None, account, given, None).await?;
-    let confirmation_hash = hash(&confirmation);
-    let connection =
-        connect::bring_to_life(ctx, merchant, &connection.id, &confirmation_hash).await?;
-    if let Some(key) = brought {
-        // It goes away by itself as well.
-        let condition = Condition::Any;
-        if let Err(error) = ctx.store.write(Write::Delete { key, condition }).await {
-            let error = Error::from(error);
-            tracing::warn!(error = %error.chain(), "what an import was given is kept for a day");
+        .map_err(|rejected| rejected.into_error(setup.manifest()))?;
+    for _ in 0..ROUNDS_MAX {
+        let (account, given) = (account.clone(), given.clone());
+        let (connection, confirmation) =
+            connect::place(ctx, setup, merchant, None, account, given, None).await?;
+        let id = &connection.id;
+        match connect::bring_to_life(ctx, merchant, id, &hash(&confirmation)).await {
+            // Somebody came with the same account in between.
+            Err(error) if error.code() == Code::ValidationFailed => {
+                connect::step_aside(ctx).await;
+            }
+            outcome => return outcome,
         }
     }
-    Ok(connection)
+    let detail = "this account is being connected by others at this moment; send it again";
+    Err(Error::new(Code::Busy, detail))
 }
 
 fn missing(path: &str, detail: &str) -> Error {
@@ -183,104 +190,38 @@ impl Import {
 }
 
 /// Uses the refresh token of `grant`, or takes what it gave to an import before that did not end well.
-/// Returns the row that keeps what was given.
 async fn renewed(
     ctx: &Ctx,
     setup: &Setup,
     flow: &CodeFlow,
     merchant: &MerchantId,
     mut grant: Grant,
-) -> Result<(Key, Given)> {
-    let token = grant.refresh.as_ref();
-    let token = hash(token.map_or("", |token| token.expose_secret()));
-    let owner = format!("import/{token}");
-    let row = keys::import(merchant, &token);
-    let now = ctx.now();
-    let (mut kept, mut fresh) = (None, Condition::Absent);
-    if let Some(item) = ctx.store.get(&row).await? {
-        let held: Brought = item.read()?;
-        fresh = Condition::Rev(item.rev);
-        match vault::unwrap(ctx, &owner, &held.key).await {
-            Ok(key) => kept = Some((item.rev, held, key)),
-            // The root key that wrapped it was forgotten meanwhile, and what was given with it.
-            Err(error) => {
-                tracing::warn!(error = %error.chain(), "what an import was given is lost")
-            }
+    hold: &mut Hold,
+) -> Result<Given> {
+    if let Some(mut given) = hold.given()? {
+        given.grant.facts.extend(grant.facts);
+        let rejected = account(ctx, setup, &given.grant).await.err();
+        if !matches!(rejected, Some(Rejected::Theirs(Fault::Unauthorized))) {
+            return Ok(given);
         }
+        // It has ended meanwhile, and its own refresh token is as good as the first was.
+        grant = given.grant;
+    } else if hold.first
+        && !grant.access.expose_secret().is_empty()
+        // Whose account it is, an access token can tell before the refresh token is used; where it
+        // cannot, the renewed one does.
+        && let Ok(account) = account(ctx, setup, &grant).await
+    {
+        connect::claim(ctx, setup.manifest(), &account.id, merchant, None).await?;
     }
-    let mut held = None;
-    let (condition, key, wrapped) = match kept {
-        None => {
-            // Whose account it is, an access token can tell before the refresh token is used; where
-            // it cannot, the renewed one does.
-            if !grant.access.expose_secret().is_empty()
-                && let Ok(account) = account(ctx, setup, &grant).await
-            {
-                connect::claim(ctx, setup.manifest(), &account.id, merchant).await?;
-            }
-            let (key, wrapped) = vault::new_key(ctx, &owner).await?;
-            (fresh, key, wrapped)
-        }
-        Some((rev, before, key)) => {
-            if let Some(sealed) = &before.sealed {
-                let mut kept = tokens::open(&key, &owner, sealed)?;
-                kept.facts.extend(grant.facts);
-                let rejected = account(ctx, setup, &kept).await.err();
-                if !matches!(rejected, Some(Rejected::Theirs(Fault::Unauthorized))) {
-                    let given = Given {
-                        grant: kept,
-                        access_expires_at: before.access_expires_at,
-                        scopes: before.scopes,
-                    };
-                    return Ok((row, given));
-                }
-                // It has ended meanwhile, and its own refresh token is as good as the first was.
-                grant = kept;
-            } else if now - before.begun_at < AT_WORK {
-                return Err(Error::new(
-                    Code::Busy,
-                    "these tokens are being imported at this moment; send it again in a minute",
-                ));
-            }
-            held = before.sealed;
-            (Condition::Rev(rev), key, before.key)
-        }
-    };
-    let kept_until = (now + KEPT).timestamp();
-    // Whoever comes second finds the row changed. A pair that is kept stays until there is another.
-    let mut held = Brought {
-        key: wrapped,
-        sealed: held,
-        access_expires_at: None,
-        scopes: None,
-        begun_at: now,
-    };
-    let write = Write::put(row.clone(), condition, &held)?.expiring(kept_until);
-    ctx.store.write(write).await?;
-    let given = match setup.renew_foreign(ctx, flow, &grant).await {
-        Ok(given) => given,
-        Err(error) => {
-            if held.sealed.is_none() {
-                let (key, condition) = (row, Condition::Any);
-                ctx.store.write(Write::Delete { key, condition }).await?;
-            }
-            return Err(error);
-        }
-    };
-    held.sealed = Some(tokens::seal(ctx, &key, &owner, &given.grant)?);
-    held.access_expires_at = given.access_expires_at;
-    held.scopes.clone_from(&given.scopes);
-    let write = Write::put(row.clone(), Condition::Any, &held)?.expiring(kept_until);
-    for _ in 0..STORE_ROUNDS_MAX {
-        match ctx.store.write(write.clone()).await {
-            Ok(()) => break,
-            // Without this row the import can still succeed.
-            Err(error) => {
-                let error = Error::from(error);
-                tracing::warn!(error = %error.chain(), "what an import was given is not stored yet");
-                ctx.clock.sleep(STORE_PAUSE).await;
-            }
-        }
+    // Whatever can be refused is refused before the refresh token is used; whether it is for an account
+    // that is connected already shows only afterwards.
+    let all = list(ctx, merchant).await?;
+    let of_provider = |(_, one): &(u64, Connection)| one.provider == setup.manifest().name;
+    if connect::is_full(&all) && !all.iter().any(of_provider) {
+        return Err(connect::too_many());
     }
-    Ok((row, given))
+    let given = setup.renew_foreign(ctx, flow, &grant).await?;
+    hold.keep(ctx, &given).await?;
+    Ok(given)
 }

@@ -105,12 +105,16 @@ pub async fn check(ctx: &Ctx, merchant: &MerchantId, id: &ConnectionId) -> Resul
 
 /// Asks for the account, and once more with renewed tokens if those in use are refused.
 async fn asked(ctx: &Ctx, setup: &Setup, merchant: &MerchantId, id: &ConnectionId) -> Result<()> {
-    let (_, grant) = tokens::access_within(ctx, PATIENCE, setup, merchant, id, Need::Good).await?;
+    let (connection, grant) =
+        tokens::access_within(ctx, PATIENCE, setup, merchant, id, Need::Good).await?;
     let rejected = match account(ctx, setup, &grant).await {
         Ok(_) => return Ok(()),
         Err(rejected) => rejected,
     };
     if !matches!(rejected, Rejected::Theirs(Fault::Unauthorized)) {
+        if rejected.is_final() {
+            return Err(tokens::give_up(ctx, setup, &connection, &grant).await?);
+        }
         return Err(rejected.into_error(setup.manifest()));
     }
     let need = Need::Other(&grant.access);

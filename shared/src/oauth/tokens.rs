@@ -17,14 +17,14 @@ use super::connection::{
     Along, Connection, Decision, Happened, Lease, PATIENCE_LONG, Status, Tokens, Trouble, change,
     change_within, load, store,
 };
-use super::setup::{Given, Rejected, Setup, TokenError, account, is_invalid_grant, token_error};
+use super::setup::{Given, Setup, TokenError, account, is_invalid_grant, token_error};
 use super::vault::{self, DataKey, Sealed};
 use crate::ctx::Ctx;
 use crate::error::{Code, Error, Result};
 use crate::model::event::EventType;
 use crate::model::ids::{ConnectionId, MerchantId};
 use crate::net::Limits;
-use crate::providers::{CodeFlow, Fault, Grant, Manifest, Refresh};
+use crate::providers::{CodeFlow, Grant, Manifest, Refresh};
 use chrono::{DateTime, TimeDelta, Utc};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
@@ -500,9 +500,32 @@ fn end(ctx: &Ctx, current: &mut Connection, detail: &str) -> Along {
     Along::entry(Happened::ReauthRequired, detail).event(EventType::ConnectionReauthRequired)
 }
 
-/// What follows the refusal of a token that cannot be renewed. One refusal may be an accident of the
-/// provider's, so the account is asked for once more before anybody is called to connect again.
-async fn give_up(
+/// Whether the account still belongs to the grant, where it can leave one that lives on. A renewal says
+/// nothing of that.
+///
+/// # Errors
+/// [`Code::ConnectionReauthRequired`] when it does not, which is noted.
+pub async fn still_reaches(
+    ctx: &Ctx,
+    setup: &Setup,
+    connection: &Connection,
+    grant: &Grant,
+) -> Result<()> {
+    let flow = setup.manifest().code_flow();
+    if !flow.is_some_and(|flow| flow.account_can_leave) {
+        return Ok(());
+    }
+    match account(ctx, setup, grant).await {
+        Err(rejected) if rejected.is_final() => Err(give_up(ctx, setup, connection, grant).await?),
+        // Whatever else it is shows at the next call that carries something.
+        _ => Ok(()),
+    }
+}
+
+/// What follows the refusal of a token that cannot be renewed, or of an account that a grant no longer
+/// reaches. One refusal may be an accident of the provider's, so the account is asked for once more
+/// before anybody is called to connect again. Returns what to tell.
+pub async fn give_up(
     ctx: &Ctx,
     setup: &Setup,
     connection: &Connection,
@@ -518,7 +541,7 @@ async fn give_up(
                 ),
             ));
         }
-        Err(Rejected::Theirs(Fault::Unauthorized)) => {}
+        Err(rejected) if rejected.is_final() => {}
         Err(rejected) => return Ok(rejected.into_error(setup.manifest())),
     }
     let (merchant, id) = (&connection.merchant_id, &connection.id);

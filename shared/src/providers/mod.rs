@@ -141,6 +141,8 @@ pub struct CodeFlow {
     pub issuer: Option<&'static str>,
     pub access: AccessLife,
     pub refresh: Refresh,
+    /// Whether an account can be taken out of a grant that lives on.
+    pub account_can_leave: bool,
 }
 
 /// How the client proves itself to the token endpoint.

@@ -82,6 +82,14 @@ pub fn connect_proof(secret_hash: &str) -> Key {
     alone(Table::Connections, format!("proof/{secret_hash}"))
 }
 
+/// Which connection of a merchant is for one account, so that there is one.
+pub fn placed(merchant: &MerchantId, provider: &str, account_hash: &str) -> Key {
+    alone(
+        Table::Connections,
+        format!("{merchant}/account/{provider}/{account_hash}"),
+    )
+}
+
 /// What an import was given for a refresh token that may work once.
 pub fn import(merchant: &MerchantId, token_hash: &str) -> Key {
     alone(

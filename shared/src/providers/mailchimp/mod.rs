@@ -42,6 +42,7 @@ pub static MANIFEST: Manifest = Manifest {
         client_auth: ClientAuth::Form,
         authorize_extra: &[],
         callback_parameters: &[],
+        account_can_leave: false,
         answer_members: &[],
         issuer: None,
         access: AccessLife::Endless,

@@ -49,6 +49,7 @@ pub static MANIFEST: Manifest = Manifest {
         client_auth: ClientAuth::Basic,
         authorize_extra: &[],
         callback_parameters: &[],
+        account_can_leave: false,
         answer_members: &[],
         issuer: None,
         access: AccessLife::Answered(TimeDelta::hours(8)),

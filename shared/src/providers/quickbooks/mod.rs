@@ -102,6 +102,7 @@ pub static MANIFEST: Manifest = Manifest {
         client_auth: ClientAuth::Basic,
         authorize_extra: &[],
         callback_parameters: &["realmId"],
+        account_can_leave: false,
         answer_members: &[],
         issuer: Some("https://oauth.platform.intuit.com/op/v1"),
         access: AccessLife::Answered(TimeDelta::hours(1)),
@@ -254,6 +255,10 @@ impl Provider for QuickBooks {
     }
 
     fn revoke(&self, revocation: &Revocation) -> Option<Request> {
+        // Intuit takes the whole connection of the company to the application away.
+        if revocation.shared {
+            return None;
+        }
         let grant = revocation.grant;
         let token = grant.refresh.as_ref().unwrap_or(&grant.access);
         let authorization = Authorization::Basic {

@@ -46,6 +46,7 @@ pub static MANIFEST: Manifest = Manifest {
         client_auth: ClientAuth::Form,
         authorize_extra: &[],
         callback_parameters: &[],
+        account_can_leave: false,
         answer_members: &["instance_url"],
         issuer: None,
         // No answer says it; two hours are the default of an organisation's session.

@@ -37,6 +37,7 @@ pub(super) const fn code_flow(scopes: &'static [&'static str]) -> Consent {
         client_auth: ClientAuth::Json,
         authorize_extra: &[("session", "false")],
         callback_parameters: &[],
+        account_can_leave: false,
         answer_members: &[],
         issuer: None,
         access: AccessLife::Answered(TimeDelta::days(30)),

@@ -42,6 +42,7 @@ pub static MANIFEST: Manifest = Manifest {
         client_auth: ClientAuth::Bearer,
         authorize_extra: &[],
         callback_parameters: &[],
+        account_can_leave: false,
         answer_members: &[],
         issuer: None,
         access: AccessLife::Endless,
@@ -94,6 +95,10 @@ impl Provider for Stripe {
     }
 
     fn revoke(&self, revocation: &Revocation) -> Option<Request> {
+        // Stripe takes the whole account away from the platform.
+        if revocation.shared {
+            return None;
+        }
         let key = revocation.credentials.get("client_secret")?.clone();
         let request = Request::new(Method::Post, revocation.site.revoke.clone());
         let request = request.authorized(Authorization::Bearer(key));

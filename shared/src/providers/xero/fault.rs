@@ -2,7 +2,7 @@
 //! one element of an answer that is otherwise a success, plain text, and HTML.
 
 use crate::model::http::Response;
-use crate::providers::Fault;
+use crate::providers::{Fault, NO_ACCOUNT};
 use serde_json::Value;
 
 fn later(detail: impl Into<String>) -> Fault {
@@ -34,7 +34,7 @@ pub fn read(answer: &Response) -> Fault {
         ),
         401 => Fault::Unauthorized,
         403 => refused(
-            "xero_disconnected",
+            NO_ACCOUNT,
             "Xero no longer lets Crossdock work in this organisation; connect it again",
         ),
         // It is the one word of Xero on a request of this shape; anything else stands between us.
@@ -183,7 +183,7 @@ mod tests {
         let scope = r#"{"title":"Unauthorized","status":401,"detail":"AuthorizationUnsuccessful"}"#;
         assert_eq!(code(read(&answer(401, scope))), "xero_scope");
         let tenant = r#"{"Title":"Forbidden","Status":403,"Detail":"AuthenticationUnsuccessful"}"#;
-        assert_eq!(code(read(&answer(403, tenant))), "xero_disconnected");
+        assert_eq!(code(read(&answer(403, tenant))), NO_ACCOUNT);
         let gone = "The resource you're looking for cannot be found";
         assert_eq!(code(read(&answer(404, gone))), "xero_not_found");
         let unknown = r#"{"ErrorNumber":14,"Type":"PostDataInvalidException","Message":"x"}"#;

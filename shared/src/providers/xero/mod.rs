@@ -112,6 +112,7 @@ pub static MANIFEST: Manifest = Manifest {
         // One organisation for each consent, so that a connection is one organisation.
         authorize_extra: &[("acr_values", "bulk_connect:false")],
         callback_parameters: &[],
+        account_can_leave: true,
         answer_members: &[],
         issuer: Some("https://identity.xero.com"),
         access: AccessLife::Answered(TimeDelta::minutes(30)),
@@ -206,6 +207,10 @@ impl Provider for Xero {
     }
 
     fn revoke(&self, revocation: &Revocation) -> Option<Request> {
+        // Xero takes the organisation away from the application, whoever consented.
+        if revocation.shared {
+            return None;
+        }
         let reference = revocation.account.reference.as_ref()?;
         let mut url = revocation.site.revoke.clone();
         url.path_segments_mut().ok()?.push(reference);
