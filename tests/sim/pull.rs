@@ -3,7 +3,7 @@
 
 use crate::run::{Books, Job, Run, alone, merchant};
 use crate::shop::{Shop, Size};
-use crate::world::{Chances, Dice, PUBLIC_URL, PULL_QUEUE, Planned, Stand, Trouble};
+use crate::world::{Chances, PUBLIC_URL, PULL_QUEUE, Planned, Stand, Trouble};
 use crate::world::{WEBHOOK_VERIFIER, World};
 use axum::http;
 use crossdock::engine::hooks;
