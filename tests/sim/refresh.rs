@@ -194,6 +194,14 @@ fn members_that_an_answer_leaves_out_have_a_meaning() {
     let ends = connection.tokens.unwrap().access_expires_at;
     assert_eq!(ends, Some(one.ctx.now() + LIFE), "as the manifest says");
     one.lives();
+    let of_no_use =
+        json!({ "access_token": "a\r\nb: c", "token_type": "bearer", "expires_in": 3600 });
+    let reply = Canned::Reply(200, "application/json", of_no_use.to_string());
+    one.canned(&[reply]);
+    let (connection, _) = one.renew(3).unwrap();
+    let ends = connection.tokens.unwrap().access_expires_at;
+    assert_eq!(ends, Some(one.ctx.now()), "no header can hold it");
+    one.lives();
 }
 
 #[test]

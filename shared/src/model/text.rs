@@ -29,7 +29,8 @@ fn check(
     also: fn(char) -> bool,
 ) {
     let length = text.chars().count();
-    if text.trim().chars().count() < min || length > max {
+    let seen = text.chars().filter(|c| !is_blank(*c)).count();
+    if seen < min || length > max {
         let detail = format!("between {min} and {max} characters are needed, {length} came");
         faults.push(FieldError::new(path, "wrong_length", detail));
     }
@@ -43,6 +44,12 @@ fn check(
         );
         faults.push(FieldError::new(path, "invalid_characters", detail));
     }
+}
+
+/// Whether nothing is to be seen of `c`: blanks, and what has no width.
+fn is_blank(c: char) -> bool {
+    let no_width = matches!(c, '\u{ad}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2060}'..='\u{2064}' | '\u{feff}');
+    c.is_whitespace() || no_width
 }
 
 /// A name that is shown beside others: nothing in it may turn what stands around it, or break its line.
@@ -115,10 +122,10 @@ mod tests {
         check_line(&mut faults, "/x", "a\tb", 1, 9);
         assert!(faults[0].detail.starts_with("U+0009"), "{faults:?}");
         assert!(codes(|faults| check_line(faults, "/x", "Zoë 日本 😀", 1, 9)).is_empty());
-        assert_eq!(
-            codes(|faults| check_line(faults, "/x", "  ", 1, 9)),
-            ["wrong_length"]
-        );
+        for nothing in ["", "  ", "\u{200b}\u{200b}", "\u{feff}", "\u{3000}\u{ad}"] {
+            let told = codes(|faults| check_line(faults, "/x", nothing, 1, 9));
+            assert_eq!(told, ["wrong_length"], "{nothing:?}");
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! A provider as it is set up here: the platform's credentials, the provider's addresses, and the calls
 //! that fetch tokens and ask whose they are, carried between the words of RFC 6749 and a provider's own.
 
+use super::connect::one_word;
 use crate::ctx::Ctx;
 use crate::error::{Code, Error, Result};
 use crate::model::http::{Authorization, Method, Request};
@@ -264,7 +265,10 @@ impl Given {
         let life = answer
             .expires_in()
             .and_then(|life| TimeDelta::from_std(life).ok());
+        let access = answer.access_token().secret().as_str();
         let life = match flow.access {
+            // What no header can hold is of no use, but the refresh token beside it may be.
+            AccessLife::Answered(_) if !one_word(access, usize::MAX) => Some(TimeDelta::zero()),
             AccessLife::Answered(default) => Some(life.unwrap_or(default)),
             AccessLife::Endless => None,
         };
@@ -274,7 +278,7 @@ impl Given {
         });
         Given {
             grant: Grant {
-                access: SecretString::from(answer.access_token().secret().as_str()),
+                access: SecretString::from(access),
                 refresh: refresh.or_else(|| old.and_then(|old| old.refresh.clone())),
                 keys: BTreeMap::new(),
                 facts,

@@ -180,7 +180,7 @@ impl Row {
                 used.retain(|slice, _| (first..=last).contains(slice));
             }
             row.seats.retain(|_, (_, until)| {
-                (ask.now..ask.now + SEAT_REST + AHEAD + LATE).contains(&(*until + SEAT_REST))
+                (ask.now..=ask.now + SEAT_REST + AHEAD + LATE).contains(&(*until + SEAT_REST))
             });
         }
         for at in ask.back {
@@ -325,7 +325,13 @@ impl Row {
         if had > seats {
             let pace = scope.pace.map_or(0, |pace| pace.num_milliseconds());
             let left = self.seats.entry(format!("{}{LEFT}", ask.who)).or_default();
-            *left = (left.0.max(had - seats), ask.now + pace - SEAT_REST);
+            // What it left just before is not free yet either.
+            let before = if left.1 + SEAT_REST > ask.now {
+                left.0
+            } else {
+                0
+            };
+            *left = (before + had - seats, ask.now + pace - SEAT_REST);
         }
     }
 

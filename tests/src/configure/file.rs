@@ -108,6 +108,8 @@ impl Values {
 /// # Errors
 /// One line for each fault. None of them holds a value.
 pub fn read(text: &str) -> Result<Vec<Entry>, Vec<String>> {
+    // Some editors begin a file with a byte order mark.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut faults = substitutions(text);
     let mut values = BTreeMap::new();
     let names: BTreeSet<String> = known().collect();
@@ -264,6 +266,8 @@ mod tests {
     #[test]
     fn every_provider_is_read_as_its_functions_read_it() {
         let entries = read(&text(&whole())).expect("a good file");
+        let marked = read(&format!("\u{feff}{}", text(&whole()))).expect("a good file");
+        assert_eq!(entries.len(), marked.len());
         assert_eq!(entries.len(), PROVIDERS.len());
         for Entry { provider, given } in entries {
             let manifest = provider.manifest();
