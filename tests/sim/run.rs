@@ -516,10 +516,8 @@ impl Run {
                     }
                 }
             }
-            (Job::Pull(notice), Done::Pulled(again)) => {
-                if again || troubled && self.per_mille(80) {
-                    self.pull_later(&notice);
-                }
+            (Job::Pull(notice), Done::Pulled(again)) if again || troubled && self.per_mille(80) => {
+                self.pull_later(&notice);
             }
             _ => {}
         }
