@@ -4,6 +4,8 @@
 use crate::hooks::key;
 use crate::providers::PROVIDERS;
 use crate::world::{Shop, World, event, order, sale, wait};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use reqwest::Method;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -168,7 +170,8 @@ async fn heard(world: &World, shop: &Shop, connection: &str, id: &str, count: us
         let lines = world.receiver("deliveries", None).await.body;
         let bodies = lines.lines().filter_map(|line| {
             let delivery: Value = serde_json::from_str(line).expect("a delivery");
-            serde_json::from_str::<Value>(delivery["body"].as_str()?).ok()
+            let body = STANDARD.decode(delivery["body"].as_str()?).ok()?;
+            serde_json::from_slice::<Value>(&body).ok()
         });
         let ours = |body: &Value| {
             let data = &body["data"];

@@ -576,10 +576,8 @@ impl Run {
                     }
                 }
             }
-            (Job::Pull(notice), Done::Pulled(again)) => {
-                if again || troubled && self.per_mille(80) {
-                    self.pull_later(&notice);
-                }
+            (Job::Pull(notice), Done::Pulled(again)) if again || troubled && self.per_mille(80) => {
+                self.pull_later(&notice);
             }
             _ => {}
         }

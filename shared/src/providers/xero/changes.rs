@@ -150,7 +150,7 @@ impl Changes for XeroChanges {
         ];
         // Whether a change of this very second is told differs from kind to kind, so one second less.
         let since = (since - TimeDelta::seconds(1)).format("%Y-%m-%dT%H:%M:%S");
-        request(Method::Get, tenant, path, &query).header("if-modified-since", &since.to_string())
+        request(Method::Get, tenant, path, &query).header("if-modified-since", since.to_string())
     }
 
     fn read_changes(
