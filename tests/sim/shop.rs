@@ -54,8 +54,6 @@ pub struct Shop {
     invoices: bool,
     /// What is paid does not change any more.
     fixed: bool,
-    /// Orders are paid at once and never in parts.
-    at_once: bool,
     pub events: Vec<Value>,
     pub expected: Expected,
 }
@@ -355,7 +353,7 @@ impl Shop {
         let same = largest == smallest && history.iter().all(|one| one.fields == history[0].fields);
         let parts = if self.fixed && !same {
             Vec::new()
-        } else if !self.at_once && dice.per_mille(300) {
+        } else if dice.per_mille(300) {
             vec![paid / 3, paid - paid / 3]
         } else {
             vec![paid]
