@@ -44,6 +44,9 @@ async fn of_one(world: Arc<World>, provider: &'static Provider, secret: String) 
     connected_twice(&world, &shop, &id).await;
     side_by_side(&world, provider).await;
     repaired(&world, &shop, &id, &secret).await;
+    if provider.name == "salesforce" {
+        replaced(&world, &shop, &id).await;
+    }
     id
 }
 
@@ -161,6 +164,32 @@ async fn mistyped(world: &World, provider: &'static Provider) {
     let (id, confirmation) = world.brought_back(&back);
     let live = world.confirm(&shop, &id, &confirmation).await;
     live.expect(200);
+}
+
+/// Where each consent leaves a grant of its own, a consent that replaces another, one that is refused
+/// and a disconnect leave none behind.
+async fn replaced(world: &World, shop: &Shop, id: &str) {
+    let alive = async || {
+        let grants = world.at(shop.provider, "grants", None).await;
+        let grants = grants.as_array().expect("a list").iter();
+        let of_account = grants.filter(|grant| grant["account"] == shop.account.id.as_str());
+        of_account.filter(|grant| grant["revoked"] == false).count()
+    };
+    for _ in 0..2 {
+        let (_, confirmation) = world.pending(shop).await;
+        world.confirm(shop, id, &confirmation).await.expect(200);
+        assert_eq!(alive().await, 1, "what was replaced is given back");
+    }
+    let thief = Shop {
+        merchant: world.shop("connect-thief").await.merchant,
+        ..shop.clone()
+    };
+    let visit = world.visit(&thief).await;
+    let refused = world.bring(&visit.callback, Some(&visit.cookie)).await;
+    refused.expect(409);
+    assert_eq!(alive().await, 1, "what was refused is given back");
+    world.disconnect(shop, id).await;
+    assert_eq!(alive().await, 0);
 }
 
 /// Connecting the same account again renews the connection, and the old access works until then.

@@ -480,8 +480,10 @@ async fn strangers(api: &Api<'_>) {
         before,
         "a stranger changed something"
     );
-    // The same requests reach what they name when its owner sends them.
-    for id in &tried {
+    // The same requests reach what they name when its owner sends them. A reconciliation is made by a
+    // run over the books, and is found in the test of those.
+    let of_run = |id: &&String| api.operation(id).path.contains("reconciliations/{");
+    for id in tried.iter().filter(|id| !of_run(id)) {
         let reply = api.call(id, &owner).await;
         assert_ne!(reply.status, 404, "{id}: {}", reply.body);
     }

@@ -14,6 +14,7 @@ use super::connection::{
     Along, Browser, CONNECTIONS_MAX, Connection, Consent, Decision, Happened, Settings, Status,
     Tokens, change, list, load, store,
 };
+use super::give_back::{account_of, give_back_unused};
 use super::setup::{self, Given, Setup, account};
 use super::tokens;
 use super::{hash, redirect_uri, tenant, vault};
@@ -363,8 +364,15 @@ pub async fn finish(ctx: &Ctx, callback: Callback) -> Result<Url> {
     };
     let merchant = &link.merchant_id;
     let browser = Some(browser);
-    let (connection, confirmation) =
-        place(ctx, &setup, merchant, wanted, account, given, browser).await?;
+    let unused = (given.grant.clone(), account.clone());
+    let placed = place(ctx, &setup, merchant, wanted, account, given, browser).await;
+    let (connection, confirmation) = match placed {
+        Ok(placed) => placed,
+        Err(error) => {
+            give_back_unused(ctx, &setup, &unused.0, &unused.1).await;
+            return Err(error);
+        }
+    };
     let mut url = link.return_url;
     url.query_pairs_mut()
         .append_pair("connection_id", connection.id.as_str())
@@ -930,6 +938,7 @@ pub(super) async fn bring_to_life(
             merchant_id: merchant.clone(),
             connection_id: id.clone(),
         };
+        let mut replaced = None;
         let changed = change(ctx, merchant, id, |current| {
             let confirmed = current.confirmed.as_deref();
             if confirmed.is_some_and(|confirmed| is_same(confirmed, confirmation_hash)) {
@@ -942,6 +951,7 @@ pub(super) async fn bring_to_life(
                 return Ok(Decision::Leave(false));
             };
             let again = current.tokens.is_some() || current.status != Status::Pending;
+            replaced = current.tokens.is_some().then(|| current.clone());
             adopt(ctx, current, manifest, consent);
             let mut along = connected(current, manifest, again);
             let write = Write::put(key.clone(), claimed, &owner)?;
@@ -949,12 +959,30 @@ pub(super) async fn bring_to_life(
             Ok(Decision::Store(along, true))
         });
         match changed.await {
-            Ok((connection, true)) => return Ok(connection),
+            Ok((connection, true)) => {
+                if let Some(before) = replaced {
+                    give_back_replaced(ctx, &before).await;
+                }
+                return Ok(connection);
+            }
             Ok((_, false)) => return Err(unknown_confirmation()),
             // Perhaps it was the account's row that somebody else was writing.
             Err(error) if error.code() == Code::Busy && rounds < CLAIM_ROUNDS_MAX => rounds += 1,
             Err(error) => return Err(error),
         }
+    }
+}
+
+/// Gives back what `before` held, now that another consent has taken its place.
+async fn give_back_replaced(ctx: &Ctx, before: &Connection) {
+    let given_back = async {
+        let setup = Setup::of(ctx, before.provider()?).await?;
+        let grant = tokens::grant(ctx, before).await?;
+        give_back_unused(ctx, &setup, &grant, &account_of(before)).await;
+        Ok::<(), Error>(())
+    };
+    if let Err(error) = given_back.await {
+        tracing::warn!(connection_id = %before.id, error = %error.chain(), "not given back");
     }
 }
 

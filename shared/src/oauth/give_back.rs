@@ -51,12 +51,7 @@ pub(super) async fn give_back(ctx: &Ctx, connection: &Connection) -> Result<Stri
         });
     }
     if connection.tokens.is_some() {
-        let account = Account {
-            id: connection.tenant_id.clone(),
-            name: connection.tenant_name.clone(),
-            api: connection.api.clone(),
-            reference: connection.reference.clone(),
-        };
+        let account = account_of(connection);
         let grant = in_use(ctx, &setup, connection).await?;
         let said = revoke(ctx, &setup, &grant, &account, shared).await?;
         // Where one takes the other along, the first has said all.
@@ -227,5 +222,41 @@ async fn revoke(
             "and whether the access still stands there is not known ({})",
             rejected.into_error(manifest).detail()
         )),
+    }
+}
+
+/// Gives back a grant that nothing here uses any more, where each consent leaves one of its own: one that
+/// another consent replaced, or that was refused here. Nobody waits for it, so what fails is only told to
+/// the log; the merchant sees such grants in the provider's list of connected apps.
+pub(super) async fn give_back_unused(
+    ctx: &Ctx,
+    setup: &Setup,
+    grant: &Grant,
+    account_held: &Account,
+) {
+    let flow = setup.manifest().code_flow();
+    if !flow.is_some_and(|flow| flow.grants_add_up) {
+        return;
+    }
+    // Others may live on the same account.
+    let shared = true;
+    match revoke(ctx, setup, grant, account_held, shared).await {
+        Ok(words) => tracing::info!(provider = setup.manifest().name, "unused: {words}"),
+        Err(error) => {
+            tracing::warn!(
+                provider = setup.manifest().name, error = %error.chain(),
+                "a grant that is not used stays at the provider"
+            );
+        }
+    }
+}
+
+/// The account of `connection`, as giving back needs it.
+pub(super) fn account_of(connection: &Connection) -> Account {
+    Account {
+        id: connection.tenant_id.clone(),
+        name: connection.tenant_name.clone(),
+        api: connection.api.clone(),
+        reference: connection.reference.clone(),
     }
 }

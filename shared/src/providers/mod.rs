@@ -145,6 +145,8 @@ pub struct CodeFlow {
     pub refresh: Refresh,
     /// Whether an account can be taken out of a grant that lives on.
     pub account_can_leave: bool,
+    /// Whether each consent leaves a grant of its own over there, which lives until it is given back.
+    pub grants_add_up: bool,
 }
 
 /// How the client proves itself to the token endpoint.

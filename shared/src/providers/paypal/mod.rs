@@ -50,6 +50,7 @@ pub static MANIFEST: Manifest = Manifest {
         authorize_extra: &[],
         callback_parameters: &[],
         account_can_leave: false,
+        grants_add_up: false,
         answer_members: &[],
         issuer: None,
         access: AccessLife::Answered(TimeDelta::hours(8)),

@@ -109,6 +109,7 @@ pub static MANIFEST: Manifest = Manifest {
         authorize_extra: &[],
         callback_parameters: &["realmId"],
         account_can_leave: false,
+        grants_add_up: false,
         answer_members: &[],
         issuer: Some("https://oauth.platform.intuit.com/op/v1"),
         access: AccessLife::Answered(TimeDelta::hours(1)),

@@ -47,6 +47,8 @@ pub static MANIFEST: Manifest = Manifest {
         authorize_extra: &[],
         callback_parameters: &[],
         account_can_leave: false,
+        // A user has at most five for one application; the sixth ends the oldest without a word.
+        grants_add_up: true,
         answer_members: &["instance_url"],
         issuer: None,
         // No answer says it; two hours are the default of an organisation's session.

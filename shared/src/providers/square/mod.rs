@@ -38,6 +38,7 @@ pub(super) const fn code_flow(scopes: &'static [&'static str]) -> Consent {
         authorize_extra: &[("session", "false")],
         callback_parameters: &[],
         account_can_leave: false,
+        grants_add_up: false,
         answer_members: &[],
         issuer: None,
         access: AccessLife::Answered(TimeDelta::days(30)),

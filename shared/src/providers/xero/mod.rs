@@ -117,6 +117,7 @@ pub static MANIFEST: Manifest = Manifest {
         authorize_extra: &[("acr_values", "bulk_connect:false")],
         callback_parameters: &[],
         account_can_leave: true,
+        grants_add_up: false,
         answer_members: &[],
         issuer: Some("https://identity.xero.com"),
         access: AccessLife::Answered(TimeDelta::minutes(30)),
