@@ -624,9 +624,9 @@ fn a_clock_that_jumps_costs_a_refusal_or_two() {
         tally.skews[2] = TimeDelta::seconds(-skew);
     }
     town.run(360, |_| false);
-    let (rate, refused) = town.told("with two clocks that jump three times", 60, 360);
-    assert!(town.refused() <= 4 * jumps.len(), "{}", town.refused());
-    assert!(refused < 0.01, "{refused}");
+    let (rate, _) = town.told("with two clocks that jump three times", 60, 360);
+    // One for each jump of a process.
+    assert!(town.refused() <= 2 * jumps.len(), "{}", town.refused());
     assert!(rate >= 0.2, "{rate}");
 }
 
