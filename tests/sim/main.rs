@@ -21,6 +21,7 @@ mod imports;
 mod ledger;
 mod limits;
 mod links;
+mod payments;
 mod pull;
 mod refresh;
 mod retail;

@@ -159,10 +159,10 @@ impl Call<'_> {
         about: &str,
         decision: &str,
     ) -> Result<Response> {
-        let missing = || Error::not_found(format!("a decision {decision}"));
-        let decision: Decision = serde_json::from_value(json!(decision)).map_err(|_| missing())?;
         let body: PlainRequest = self.request.read()?;
         let connection = self.held(category, id, &body.merchant_id).await?;
+        let missing = || Error::not_found(format!("a decision {decision}"));
+        let decision: Decision = serde_json::from_value(json!(decision)).map_err(|_| missing())?;
         let decided = reconcile::decide(self.ctx, &connection, name, about, decision).await?;
         Response::json(200, &difference(&decided))
     }

@@ -12,6 +12,7 @@ use super::pull;
 use super::session::{Session, Stop};
 use super::two_ways::Meeting;
 use crate::error::{Code, Error, Result};
+use crate::model::ids::RecordId;
 use crate::model::money::Money;
 use crate::providers::Fault;
 use crate::providers::accounting::{Document, Written};
@@ -28,7 +29,7 @@ use flate2::read::DeflateDecoder;
 use flate2::write::DeflateEncoder;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write as _};
 
 /// Most bytes of a call with several documents. Xero asks for less than 3.5 MB.
@@ -88,6 +89,8 @@ pub(super) struct Writing<'a, 'p> {
     pieces: &'p [Piece<'p>],
     rows: Vec<Row<'a>>,
     results: Vec<Option<Result<(), Stop>>>,
+    /// What the provider refused, as long as nothing else of its order was written afterwards.
+    refused: BTreeSet<usize>,
 }
 
 impl<'a, 'p> Writing<'a, 'p> {
@@ -104,6 +107,7 @@ impl<'a, 'p> Writing<'a, 'p> {
             pieces,
             rows,
             results: pieces.iter().map(|_| None).collect(),
+            refused: BTreeSet::new(),
         };
         for _ in 0..ROUNDS_MAX {
             if writing.results.iter().all(Option::is_some) {
@@ -417,7 +421,11 @@ impl<'a, 'p> Writing<'a, 'p> {
             }
             Err(stop) => return Err(stop),
         };
+        let mut written = BTreeSet::new();
         for (item, outcome) in call.items.iter().zip(outcomes) {
+            if outcome.is_ok() {
+                written.extend(item.order_id.clone());
+            }
             let here = |index: &&usize| self.pieces[**index].name.row.id == item.id;
             match indexes.iter().find(here).copied() {
                 Some(index) => {
@@ -428,7 +436,25 @@ impl<'a, 'p> Writing<'a, 'p> {
                 None => self.settle_elsewhere(id, call, item, outcome).await?,
             }
         }
+        self.try_beside(&written);
         Ok(())
+    }
+
+    /// Lets what was refused be tried once more when something else of its order was written: payments
+    /// of one order share what is open of its invoice, and where one takes less there is room for another.
+    /// Each success allows one more try, so this ends.
+    fn try_beside(&mut self, written: &BTreeSet<RecordId>) {
+        let pieces = self.pieces;
+        let of_these = |index: &usize| {
+            let order = pieces[*index].name.order_id.as_ref();
+            order.is_some_and(|order| written.contains(order))
+        };
+        let (again, still) = self.refused.iter().copied().partition(of_these);
+        self.refused = still;
+        let again: BTreeSet<usize> = again;
+        for index in again {
+            self.results[index] = None;
+        }
     }
 
     /// Writes down what became of one document of a call.
@@ -480,6 +506,7 @@ impl<'a, 'p> Writing<'a, 'p> {
                     Some(remote) => (self.adopted(index, remote), None),
                     None => {
                         let problem = Problem { code, detail };
+                        self.refused.insert(index);
                         (refused.park(problem, rev, ctx.now()), Some(Ok(())))
                     }
                 }
