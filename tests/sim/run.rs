@@ -355,7 +355,13 @@ async fn add_liabilities(world: &World, books: Books) {
             }
         }
         _ => {
-            world.control("POST", "realms", &indebted(local::standins::quickbooks::DEFAULT_REALM)).await;
+            world
+                .control(
+                    "POST",
+                    "realms",
+                    &indebted(local::standins::quickbooks::DEFAULT_REALM),
+                )
+                .await;
         }
     }
 }

@@ -107,10 +107,31 @@ impl<'a> Budget<'a> {
                     condition,
                     row,
                 };
-                return Err(self.send_away(key, scope, full).await?);
+                return Err(self.send_away(key, scope, "", full).await?);
             }
         }
         Ok(())
+    }
+
+    /// How many of `count` things go in one call that can carry `most`: one, where calls with several
+    /// are counted apart and are used up, and as many others are allowed in place of one of them.
+    pub async fn together(&self, count: usize, most: usize) -> Result<usize> {
+        for (key, scope) in self.scopes() {
+            let Some((path, alone_max)) = scope.several() else {
+                continue;
+            };
+            if !(2..=alone_max).contains(&count) {
+                continue;
+            }
+            let (_, row) = self.load(key).await?;
+            let scarce = self.held(key, |held, now| {
+                row.is_scarce(scope, &self.ask(held, path, held.time(now)))
+            });
+            if scarce {
+                return Ok(1);
+            }
+        }
+        Ok(most)
     }
 
     async fn take_of(
@@ -142,7 +163,7 @@ impl<'a> Budget<'a> {
                     let until = full.until;
                     let wait = self.held(key, |held, now| until - held.time(now));
                     if wait > *patience {
-                        return Err(self.send_away(key, scope, full).await?);
+                        return Err(self.send_away(key, scope, path, full).await?);
                     }
                     *patience -= wait.max(1);
                     self.sleep(wait.max(1)).await;
@@ -190,7 +211,7 @@ impl<'a> Budget<'a> {
     }
 
     /// Makes the error for a message that has to come again later, each batch after the one before.
-    async fn send_away(&self, key: &Key, scope: &Scope, full: Full) -> Result<Error> {
+    async fn send_away(&self, key: &Key, scope: &Scope, path: &str, full: Full) -> Result<Error> {
         if self.background {
             // It keeps no turn, and thus nobody waiting behind it.
             let wait = self.held(key, |held, now| full.until - held.time(now));
@@ -200,7 +221,7 @@ impl<'a> Budget<'a> {
         let (mut condition, mut row) = (full.condition, full.row);
         for _ in 0..RACE_ROUNDS_MAX {
             let (next, away) = self.held(key, |held, now| {
-                row.send_away(scope, held.time(now), full.until)
+                row.send_away(scope, path, held.time(now), full.until)
             });
             // Further than a message can be sent: then all go the same way, and nothing is written.
             if next == row || self.store(key, condition, &next).await? {

@@ -82,12 +82,14 @@ async fn round(
     failures: &mut Failures,
 ) -> Result<Missing, Stop> {
     let (find_max, create_max) = (session.provider.find_max(), session.provider.create_max());
+    let mut most = create_max;
     let (mut absent, mut rest) = (Missing::new(), Missing::new());
     while !missing.is_empty() {
         let chunk: Missing = missing.drain(..find_max.min(missing.len())).collect();
         absent.extend(adopt(session, kind, chunk, references).await?);
         while absent.len() >= create_max || (missing.is_empty() && !absent.is_empty()) {
-            let chunk: Missing = absent.drain(..create_max.min(absent.len())).collect();
+            most = session.together(absent.len(), most).await?;
+            let chunk: Missing = absent.drain(..most.min(absent.len())).collect();
             rest.extend(create(session, chunk, references, failures).await?);
         }
     }
@@ -158,9 +160,19 @@ async fn create(
     // A new id each time: a provider repeats refusals too, and a lost answer is found by name.
     let request_id = session.ctx.uuid().simple().to_string();
     let request = provider.create(&session.tenant, &request_id, &wanted);
-    let (outcomes, _) = session
+    let outcome = session
         .call(request, |answer| provider.read_created(&wanted, answer))
-        .await?;
+        .await;
+    let outcomes = match outcome {
+        Ok((outcomes, _)) => outcomes,
+        // What is said of a call with one is said of that one.
+        Err(Stop::Theirs(fault @ (Fault::Refused { .. } | Fault::NameTaken)))
+            if wanted.len() == 1 =>
+        {
+            vec![Err(fault)]
+        }
+        Err(stop) => return Err(stop),
+    };
     let (mut created, mut rest) = (Vec::new(), Vec::new());
     for ((dependency, position), outcome) in ready.iter().cloned().zip(outcomes) {
         match outcome {

@@ -137,6 +137,11 @@ impl<'a> Session<'a> {
         self.away.get().map_or(Ok(()), |error| Err(error.again()))
     }
 
+    /// How many of `count` things go in one call that can carry `most`, as the calls are that are left.
+    pub async fn together(&self, count: usize, most: usize) -> Result<usize> {
+        self.budget.together(count, most).await
+    }
+
     fn send_away(&self, error: Error) -> Error {
         if error.retry_after().is_none() {
             return error;

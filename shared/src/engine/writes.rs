@@ -154,8 +154,17 @@ impl<'a, 'p> Writing<'a, 'p> {
                 self.stop(&indexes, &stop);
             }
         }
+        let most = self.session.provider.write_max();
         for ((_, form), wanted) in writes {
-            for chunk in self.chunks(wanted) {
+            let most = match self.session.together(wanted.len(), most).await {
+                Ok(most) => most,
+                Err(error) => {
+                    let indexes: Vec<usize> = wanted.iter().map(|(index, _)| *index).collect();
+                    self.stop(&indexes, &error.into());
+                    continue;
+                }
+            };
+            for chunk in self.chunks(wanted, most) {
                 let indexes: Vec<usize> = chunk.iter().map(|(index, _)| *index).collect();
                 if let Err(stop) = self.write(form, chunk).await {
                     self.stop(&indexes, &stop);
@@ -209,9 +218,8 @@ impl<'a, 'p> Writing<'a, 'p> {
         }
     }
 
-    /// Splits documents of one form into calls.
-    fn chunks(&self, wanted: Vec<Wanted>) -> Vec<Vec<Wanted>> {
-        let most = self.session.provider.write_max();
+    /// Splits documents of one form into calls of at most `most`.
+    fn chunks(&self, wanted: Vec<Wanted>, most: usize) -> Vec<Vec<Wanted>> {
         let mut chunks: Vec<Vec<_>> = Vec::new();
         let (mut alone, mut bytes) = (true, 0);
         for (index, remote) in wanted {

@@ -41,7 +41,8 @@ const SLICES: i64 = 120;
 const LIVE_SHARE: u32 = 4;
 /// Calls for which those who are sent away together are counted: somewhat fewer than there are messages
 /// in a batch, because some batches are smaller, and too few at hand would be calls that nobody makes.
-const TURN_CALLS: i64 = 7;
+/// Of calls that carry several things, one is counted.
+const TURN_CALLS: u32 = 7;
 /// The longest way to send a message, as SQS allows.
 pub const AWAY_MAX: Millis = 900_000;
 /// The longest for a process whose clock may be wrong.
@@ -60,7 +61,7 @@ const SURE: Millis = 15_000;
 pub struct Window {
     pub calls: u32,
     pub span: TimeDelta,
-    /// Only calls whose path ends so count.
+    /// Only calls whose path ends so count: those that carry several things.
     pub only: Option<&'static str>,
     /// The header in which the provider tells how many are left.
     pub left: Option<&'static str>,
@@ -98,6 +99,19 @@ impl Scope {
     pub fn is_special(&self, path: &str) -> bool {
         let mut own = self.windows.iter().filter(|window| window.only.is_some());
         own.any(|window| window.counts(path))
+    }
+
+    /// The end of the path of calls that carry several things, where these have a window of their own,
+    /// and how many other calls are allowed for each of them.
+    pub fn several(&self) -> Option<(&'static str, usize)> {
+        let (path, several) = self
+            .windows
+            .iter()
+            .find_map(|window| Some((window.only?, window)))?;
+        let others = self.windows.iter().filter(|window| window.only.is_none());
+        let others = others.filter(|window| window.span == several.span);
+        let calls = others.map(|window| window.calls / several.calls.max(1));
+        Some((path, usize::try_from(calls.min()?).unwrap_or(usize::MAX)))
     }
 }
 
@@ -328,6 +342,21 @@ impl Row {
         Ok((row, Taken { calls, seats }))
     }
 
+    /// Whether calls like this one are about used up, and others are not. Each process that may be at it
+    /// finds one, so that none waits for what another has just taken.
+    pub fn is_scarce(&self, scope: &Scope, ask: &Ask) -> bool {
+        let mut row = self.shaped(scope, ask);
+        let other = Ask {
+            path: "",
+            ..ask.clone()
+        };
+        let others = row.fits(scope, &other, ask.now);
+        for _ in 1..PROCESSES_MAX {
+            row.count(scope, ask.path, ask.now);
+        }
+        others && !row.fits(scope, ask, ask.now)
+    }
+
     /// Keeps the seats free for as long as the pace lasts that a process has no more use for: its last
     /// calls were made on them.
     fn leave_seats(&mut self, scope: &Scope, ask: &Ask, seats: u32) {
@@ -368,10 +397,17 @@ impl Row {
         }
     }
 
-    /// Sends a batch of messages away: the new row and how many milliseconds they stay away. Each batch
-    /// comes back after the one before, as far apart as the provider takes calls, so that what cannot
-    /// be done at once is not asked for over and over.
-    pub fn send_away(&self, scope: &Scope, now: Millis, until: Millis) -> (Row, Millis) {
+    /// Sends a batch of messages away that could not make a call to `path` before `until`: the new row
+    /// and how many milliseconds they stay away. Each batch comes back after the one before, as far
+    /// apart as the provider takes such calls, so that what cannot be done at once is not asked for over
+    /// and over.
+    pub fn send_away(
+        &self,
+        scope: &Scope,
+        path: &str,
+        now: Millis,
+        until: Millis,
+    ) -> (Row, Millis) {
         // Whose clock differs from those who make the calls would give out turns that are no turns.
         let newest = scope
             .windows
@@ -386,11 +422,19 @@ impl Row {
             let away = (until - now).clamp(AWAY_MIN, AWAY_UNSURE_MAX);
             return (self.clone(), away);
         }
-        let each = scope.windows.iter().filter(|window| window.only.is_none());
-        let each =
-            each.map(|window| window.span.num_milliseconds() / i64::from(window.calls.max(1)));
+        let special = scope.is_special(path);
+        let windows = scope.windows.iter();
+        let windows = windows.filter(|window| window.only.is_some() == special);
+        let each = windows.map(|window| {
+            let turns = if special {
+                window.calls
+            } else {
+                window.calls / TURN_CALLS
+            };
+            window.span.num_milliseconds() / i64::from(turns.max(1))
+        });
         // The shortest window is the one at whose rate work goes on; a day's is waited for in `until`.
-        let step = each.min().unwrap_or(0) * TURN_CALLS;
+        let step = each.min().unwrap_or(0);
         let first = until.max(now + AWAY_MIN);
         let known = (now..=now + AWAY_MAX).contains(&self.turn);
         let turn = if known {

@@ -372,18 +372,22 @@ impl Accounting for QuickBooks {
     }
 
     fn create(&self, tenant: &Tenant, request_id: &str, wanted: &[(&Dependency, &str)]) -> Request {
-        let items = wanted
-            .iter()
-            .enumerate()
-            .map(|(index, (dependency, name))| {
-                let mut body = dependency.body.clone();
-                body[name_field(dependency.kind)] = json!(name);
-                json!({
-                    "bId": index.to_string(),
-                    "operation": "create",
-                    entity(dependency.kind): body,
-                })
-            });
+        let whole = |(dependency, name): &(&Dependency, &str)| {
+            let mut body = dependency.body.clone();
+            body[name_field(dependency.kind)] = json!(name);
+            body
+        };
+        if let [one] = wanted {
+            let path = entity(one.0.kind).to_lowercase();
+            return post(tenant, &path, &[("requestid", request_id)], &whole(one));
+        }
+        let items = wanted.iter().enumerate().map(|(index, one)| {
+            json!({
+                "bId": index.to_string(),
+                "operation": "create",
+                entity(one.0.kind): whole(one),
+            })
+        });
         let body = json!({ "BatchItemRequest": items.collect::<Vec<_>>() });
         post(tenant, "batch", &[("requestid", request_id)], &body)
     }
@@ -394,6 +398,11 @@ impl Accounting for QuickBooks {
         response: &Response,
     ) -> Result<Vec<Result<Remote, Fault>>, Fault> {
         let body = answer(response)?;
+        if let [(dependency, _)] = wanted {
+            return Ok(vec![Ok(
+                remote(&body[entity(dependency.kind)]).ok_or_else(incomplete)?
+            )]);
+        }
         let items = body["BatchItemResponse"]
             .as_array()
             .ok_or_else(incomplete)?;

@@ -284,12 +284,39 @@ fn those_who_are_sent_away_come_back_one_after_another() {
     let mut row = Row::default();
     let mut times = Vec::new();
     for _ in 0..1000 {
-        let (next, away) = row.send_away(scope, now, now + 5000);
+        let (next, away) = row.send_away(scope, "", now, now + 5000);
         times.push(away);
         row = next;
     }
-    assert_eq!(times[..3], [5000, 5840, 6680]);
+    assert_eq!(times[..3], [5000, 5845, 6690]);
     assert!(times.iter().all(|away| (1000..=AWAY_MAX).contains(away)));
+    // Whoever wants one of the few calls with several comes back at their rate.
+    let row = Row::default();
+    let (row, _) = row.send_away(scope, "/batch", now, now + 5000);
+    let (_, away) = row.send_away(scope, "/batch", now, now + 5000);
+    assert_eq!(away, 6500);
+}
+
+#[test]
+fn calls_with_several_are_scarce_when_only_they_are_used_up() {
+    let scope = PACED;
+    let (path, alone) = scope.several().unwrap();
+    assert_eq!((path, alone), ("/batch", 12));
+    assert!(LIMITS.connection.several().is_none());
+    let now = 1_780_000_000_000;
+    let held = worker(1, now, &mut Dice(1)).held;
+    let mut row = Row::default();
+    for _ in 0..=40 - PROCESSES_MAX {
+        assert!(!row.is_scarce(scope, &held.ask(path, now)));
+        row = row.shaped(scope, &held.ask(path, now));
+        row.count(scope, path, now);
+    }
+    assert!(row.is_scarce(scope, &held.ask(path, now)));
+    for _ in 0..500 {
+        row.count(scope, PLAIN, now);
+    }
+    assert!(!row.is_scarce(scope, &held.ask(path, now)));
+    assert!(!row.is_scarce(scope, &held.ask(path, now + 61_000)));
 }
 
 #[test]
