@@ -13,7 +13,7 @@ use crossdock::model::ids::ConnectionId;
 use crossdock::model::notice::{HookNotice, StoredEvent};
 use crossdock::oauth::connection::{Connection, Entry, Happened, Settings};
 use crossdock::oauth::manage;
-use crossdock::store::{Store, Table, keys};
+use crossdock::store::{Condition, Store, Table, Write, keys};
 use crossdock::sync::changed::Changed;
 use crossdock::sync::conflict::{Conflicts, Winner};
 use crossdock::sync::push::{Form, Link, LinkState};
@@ -929,6 +929,64 @@ fn the_schedule_comes_to_each_live_connection_once_in_its_time() {
     assert_eq!(round(&run), 1);
     let off = run.world.ctx_with(&[("ENABLE_ACCOUNTING_SYNC", "false")]);
     assert_eq!(alone(pull::plan(&off)).unwrap(), 0);
+}
+
+/// Before there was a schedule, nothing was written when a connection went live.
+#[test]
+fn a_connection_of_before_there_was_a_schedule_is_found() {
+    let run = sold(Books::Receipts, 5);
+    let rows = |run: &Run| {
+        let group = |slot| keys::pulled(slot);
+        let list = |slot| run.world.memory.list(&group(slot), None, 10).now_or_never();
+        let each = (0..connection_slots()).flat_map(|slot| list(slot).unwrap().unwrap().items);
+        each.collect::<Vec<_>>()
+    };
+    let forget = |run: &Run| {
+        for item in rows(run) {
+            let (key, condition) = (item.key, Condition::Any);
+            let gone = run.world.memory.write(Write::Delete { key, condition });
+            gone.now_or_never().unwrap().unwrap();
+        }
+    };
+    forget(&run);
+    // A table with much else in it is walked in several pages.
+    for number in 0..1000 {
+        let key = keys::due_connection(number, &merchant(), &id(&run));
+        let other = Write::put(key, Condition::Any, &json!({})).unwrap();
+        run.world
+            .memory
+            .write(other)
+            .now_or_never()
+            .unwrap()
+            .unwrap();
+    }
+    let mut minutes = 0;
+    while rows(&run).is_empty() {
+        alone(pull::plan(&run.ctx)).unwrap();
+        minutes += 1;
+        assert!(minutes <= 10, "it is not found");
+    }
+    let mut woken = 0;
+    for _ in 0..connection_slots() {
+        run.world.advance(Duration::from_secs(60));
+        alone(pull::plan(&run.ctx)).unwrap();
+        woken += pulls(&run).len();
+    }
+    assert_eq!(woken, 1);
+    // Once all were looked at, the walk is over.
+    forget(&run);
+    alone(pull::plan(&run.ctx)).unwrap();
+    assert_eq!(rows(&run), []);
+    // One that is paused is none of these.
+    let key = keys::pulled_walk();
+    let condition = Condition::Any;
+    alone(manage::pause(&run.ctx, &merchant(), &id(&run))).unwrap();
+    let gone = run.world.memory.write(Write::Delete { key, condition });
+    gone.now_or_never().unwrap().unwrap();
+    for _ in 0..10 {
+        alone(pull::plan(&run.ctx)).unwrap();
+    }
+    assert_eq!(rows(&run), []);
 }
 
 fn connection_slots() -> u8 {

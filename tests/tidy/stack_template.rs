@@ -408,8 +408,17 @@ const FUNCTIONS: &[Function] = &[
             "QUEUE_PULL_URL",
             "ENABLE_ACCOUNTING_SYNC",
         ],
-        // The connections of one slot.
-        tables: &[("Connections", &["Query"])],
+        // The connections of one slot; those that have none yet, once over all.
+        tables: &[(
+            "Connections",
+            &[
+                "GetItem",
+                "Query",
+                "Scan",
+                "UpdateItem",
+                "ConditionCheckItem",
+            ],
+        )],
         source: Source::Queue("PullPlan"),
     },
     Function {

@@ -18,7 +18,7 @@ use crate::providers::accounting::{DependencyKind, accounting, marked};
 use crate::providers::changes::{Changes, Next, Page};
 use crate::providers::{Category, Fault};
 use crate::queue::Message;
-use crate::store::{Condition, Item, Key, Write, WriteError, keys, list_all};
+use crate::store::{Condition, Item, Key, Table, Write, WriteError, keys, list_all};
 use crate::sync::changed::{Changed, Operation};
 use crate::sync::conflict::Seen;
 use crate::sync::push::Link;
@@ -42,6 +42,8 @@ const NOTES_MAX: usize = 500;
 /// How long a thing with our mark is looked at again while the ledger does not know it: longer than a
 /// push stays open. A copy that somebody made there carries the mark too.
 const NOTE_LIFE: TimeDelta = TimeDelta::days(2);
+/// Rows of one page of the walk that finds connections of before there was a schedule.
+const FIND_ROWS_MAX: usize = 200;
 /// Rows of one page of the schedule.
 const PLAN_ROWS_MAX: usize = 500;
 /// Webhooks come in swarms; the first wakes the connection after this, and those behind it find all
@@ -97,11 +99,53 @@ pub struct Pull {
     pub ahead: i64,
 }
 
+/// How far the walk over all connections has come.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Walk {
+    after: Option<String>,
+    done: bool,
+}
+
+/// Gives rows in the schedule to connections that were live before there was one, and of which nothing
+/// else would say so until their status changes. A page of them at a time, and once over all.
+async fn find(ctx: &Ctx) -> Result<()> {
+    let key = keys::pulled_walk();
+    let (condition, walk) = match ctx.store.get(&key).await? {
+        Some(item) => (Condition::Rev(item.rev), item.read()?),
+        None => (Condition::Absent, Walk::default()),
+    };
+    if walk.done {
+        return Ok(());
+    }
+    let after = walk.after.as_deref();
+    let page = ctx
+        .store
+        .scan(Table::Connections, after, FIND_ROWS_MAX)
+        .await?;
+    for item in page
+        .items
+        .iter()
+        .filter(|item| keys::is_connection(&item.key))
+    {
+        connection::schedule_pulls(ctx, item).await?;
+    }
+    let walk = Walk {
+        done: page.next.is_none(),
+        after: page.next,
+    };
+    let write = Write::put(key, condition, &walk)?;
+    Ok(ctx.store.write(write).await?)
+}
+
 /// Hands out the connections whose slot it is, and returns how many those were. A minute that is left
 /// out is no loss: the cursor of each connection knows where it stands.
 pub async fn plan(ctx: &Ctx) -> Result<usize> {
     if ctx.config.enabled(Category::Accounting).is_err() {
         return Ok(0);
+    }
+    // What is not found now is found in the next minute.
+    if let Err(error) = find(ctx).await {
+        tracing::warn!(error = %error.chain(), "connections are looked for again");
     }
     let slot = minute_of(ctx.now()).rem_euclid(i64::from(PULL_SLOTS));
     let group = keys::pulled(u8::try_from(slot).map_err(Error::internal)?);

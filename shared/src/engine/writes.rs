@@ -513,8 +513,8 @@ impl<'a, 'p> Writing<'a, 'p> {
                 match found {
                     Some(remote) => (self.adopted(index, remote), None),
                     None => {
-                        let problem = Problem { code, detail };
                         self.refused.insert(index);
+                        let problem = Problem { code, detail };
                         (refused.park(problem, rev, ctx.now()), Some(Ok(())))
                     }
                 }

@@ -11,7 +11,7 @@ use crate::model::order_record::Sequence;
 use crate::providers::accounting::accounting;
 use crate::providers::accounts::{Choices, Guest, Role};
 use crate::providers::{Category, Manifest, Provider, provider};
-use crate::store::{Condition, Write, WriteError, keys, list_all};
+use crate::store::{Condition, Item, Write, WriteError, keys, list_all};
 use crate::sync::conflict::Conflicts;
 use crate::sync::push::Form;
 use chrono::{DateTime, TimeDelta, Utc};
@@ -426,6 +426,23 @@ impl Pulled {
         let sum = bytes.fold(0_u32, |sum, byte| sum.wrapping_mul(31) + u32::from(byte));
         u8::try_from(sum % u32::from(PULL_SLOTS)).unwrap_or(0)
     }
+}
+
+/// Gives the connection in `item` its row in the schedule of pulls, if it is one of which changes are
+/// read. Fails, for now, if the connection was changed since it was read.
+pub async fn schedule_pulls(ctx: &Ctx, item: &Item) -> Result<()> {
+    let connection: Connection = item.read()?;
+    let Some(pulled) = connection.pulled() else {
+        return Ok(());
+    };
+    let slot = Pulled::slot(&connection.id);
+    let row = keys::pulled_connection(slot, &connection.merchant_id, &connection.id);
+    let unchanged = Write::Check {
+        key: item.key.clone(),
+        condition: Condition::Rev(item.rev),
+    };
+    let writes = vec![unchanged, Write::put(row, Condition::Any, &pulled)?];
+    Ok(ctx.store.transact(writes).await?)
 }
 
 /// The minute in which `at` falls, counted from 1970.

@@ -229,6 +229,11 @@ pub fn pulled_connection(slot: u8, merchant: &MerchantId, connection: &Connectio
     member(pulled(slot), format!("{merchant}/{connection}"))
 }
 
+/// How far the walk has come that gives rows in that schedule to connections of before there was one.
+pub fn pulled_walk() -> Key {
+    alone(Table::Connections, "pulled".to_owned())
+}
+
 /// The budget of calls to one connection's account. It stands apart from the connection's ledger, which
 /// is walked.
 pub fn budget(merchant: &MerchantId, connection: &ConnectionId) -> Key {
