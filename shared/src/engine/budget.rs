@@ -113,25 +113,21 @@ impl<'a> Budget<'a> {
         Ok(())
     }
 
-    /// How many of `count` things go in one call that can carry `most`: one, where calls with several
-    /// are counted apart and are used up, and as many others are allowed in place of one of them.
-    pub async fn together(&self, count: usize, most: usize) -> Result<usize> {
+    /// Whether `count` things should go one by one although one call could carry them.
+    pub async fn is_better_alone(&self, count: u32) -> Result<bool> {
         for (key, scope) in self.scopes() {
-            let Some((path, alone_max)) = scope.several() else {
+            let Some(path) = scope.several() else {
                 continue;
             };
-            if !(2..=alone_max).contains(&count) {
-                continue;
-            }
             let (_, row) = self.load(key).await?;
-            let scarce = self.held(key, |held, now| {
-                row.is_scarce(scope, &self.ask(held, path, held.time(now)))
+            let alone = self.held(key, |held, now| {
+                row.is_better_alone(scope, &self.ask(held, path, held.time(now)), count)
             });
-            if scarce {
-                return Ok(1);
+            if alone {
+                return Ok(true);
             }
         }
-        Ok(most)
+        Ok(false)
     }
 
     async fn take_of(

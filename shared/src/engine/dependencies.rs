@@ -82,13 +82,12 @@ async fn round(
     failures: &mut Failures,
 ) -> Result<Missing, Stop> {
     let (find_max, create_max) = (session.provider.find_max(), session.provider.create_max());
-    let mut most = create_max;
     let (mut absent, mut rest) = (Missing::new(), Missing::new());
     while !missing.is_empty() {
         let chunk: Missing = missing.drain(..find_max.min(missing.len())).collect();
         absent.extend(adopt(session, kind, chunk, references).await?);
         while absent.len() >= create_max || (missing.is_empty() && !absent.is_empty()) {
-            most = session.together(absent.len(), most).await?;
+            let most = session.together(absent.len(), create_max).await;
             let chunk: Missing = absent.drain(..most.min(absent.len())).collect();
             rest.extend(create(session, chunk, references, failures).await?);
         }

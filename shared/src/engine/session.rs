@@ -137,9 +137,21 @@ impl<'a> Session<'a> {
         self.away.get().map_or(Ok(()), |error| Err(error.again()))
     }
 
-    /// How many of `count` things go in one call that can carry `most`, as the calls are that are left.
-    pub async fn together(&self, count: usize, most: usize) -> Result<usize> {
-        self.budget.together(count, most).await
+    /// How many of `count` things go in the next call, which can carry `most`: one, where a few are left
+    /// and calls with several are used up that the provider counts apart.
+    pub async fn together(&self, count: usize, most: usize) -> usize {
+        let few = u32::try_from(count).unwrap_or(u32::MAX);
+        if few < 2 || most < 2 {
+            return most;
+        }
+        match self.budget.is_better_alone(few).await {
+            Ok(true) => 1,
+            Ok(false) => most,
+            Err(error) => {
+                tracing::warn!(error = %error.chain(), "it is not known which calls are left");
+                most
+            }
+        }
     }
 
     fn send_away(&self, error: Error) -> Error {

@@ -154,17 +154,9 @@ impl<'a, 'p> Writing<'a, 'p> {
                 self.stop(&indexes, &stop);
             }
         }
-        let most = self.session.provider.write_max();
-        for ((_, form), wanted) in writes {
-            let most = match self.session.together(wanted.len(), most).await {
-                Ok(most) => most,
-                Err(error) => {
-                    let indexes: Vec<usize> = wanted.iter().map(|(index, _)| *index).collect();
-                    self.stop(&indexes, &error.into());
-                    continue;
-                }
-            };
-            for chunk in self.chunks(wanted, most) {
+        for ((_, form), mut wanted) in writes {
+            while !wanted.is_empty() {
+                let chunk = self.chunk(&mut wanted).await;
                 let indexes: Vec<usize> = chunk.iter().map(|(index, _)| *index).collect();
                 if let Err(stop) = self.write(form, chunk).await {
                     self.stop(&indexes, &stop);
@@ -218,32 +210,24 @@ impl<'a, 'p> Writing<'a, 'p> {
         }
     }
 
-    /// Splits documents of one form into calls of at most `most`.
-    fn chunks(&self, wanted: Vec<Wanted>, most: usize) -> Vec<Vec<Wanted>> {
-        let mut chunks: Vec<Vec<_>> = Vec::new();
-        let (mut alone, mut bytes) = (true, 0);
-        for (index, remote) in wanted {
-            let size = self.pieces[index].body.to_string().len();
+    /// Takes the documents of the next call off `wanted`, which are of one form.
+    async fn chunk(&self, wanted: &mut Vec<Wanted>) -> Vec<Wanted> {
+        let most = self.session.provider.write_max();
+        let most = self.session.together(wanted.len(), most).await;
+        let (mut count, mut bytes) = (0, 0);
+        for (index, _) in wanted.iter() {
             // What was refused once takes nothing else along.
-            let refused = self.rows[index].link.refusals > 0;
-            match chunks.last_mut() {
-                Some(last)
-                    if !alone
-                        && !refused
-                        && last.len() < most
-                        && bytes + size <= CALL_BYTES_MAX =>
-                {
-                    last.push((index, remote));
-                    bytes += size;
-                }
-                _ => {
-                    chunks.push(vec![(index, remote)]);
-                    bytes = size;
-                }
+            let refused = self.rows[*index].link.refusals > 0;
+            bytes += self.pieces[*index].body.to_string().len();
+            if count == most || count > 0 && (refused || bytes > CALL_BYTES_MAX) {
+                break;
             }
-            alone = refused;
+            count += 1;
+            if refused {
+                break;
+            }
         }
-        chunks
+        wanted.drain(..count).collect()
     }
 
     /// Makes one call: intents, seal, call.

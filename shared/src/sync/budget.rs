@@ -101,17 +101,9 @@ impl Scope {
         own.any(|window| window.counts(path))
     }
 
-    /// The end of the path of calls that carry several things, where these have a window of their own,
-    /// and how many other calls are allowed for each of them.
-    pub fn several(&self) -> Option<(&'static str, usize)> {
-        let (path, several) = self
-            .windows
-            .iter()
-            .find_map(|window| Some((window.only?, window)))?;
-        let others = self.windows.iter().filter(|window| window.only.is_none());
-        let others = others.filter(|window| window.span == several.span);
-        let calls = others.map(|window| window.calls / several.calls.max(1));
-        Some((path, usize::try_from(calls.min()?).unwrap_or(usize::MAX)))
+    /// The end of the path of calls that carry several things, where these have a window of their own.
+    pub fn several(&self) -> Option<&'static str> {
+        self.windows.iter().find_map(|window| window.only)
     }
 }
 
@@ -342,19 +334,32 @@ impl Row {
         Ok((row, Taken { calls, seats }))
     }
 
-    /// Whether calls like this one are about used up, and others are not. Each process that may be at it
-    /// finds one, so that none waits for what another has just taken.
-    pub fn is_scarce(&self, scope: &Scope, ask: &Ask) -> bool {
+    /// Whether `count` things should go one by one although one call could carry them: calls with several
+    /// are counted apart, fewer are left than so few things are worth, and other calls are left. As the
+    /// window fills up, what is left of it is kept for those with more to carry; and each process that
+    /// may be at it finds one, so that none waits for what another has just taken.
+    pub fn is_better_alone(&self, scope: &Scope, ask: &Ask, count: u32) -> bool {
+        let Some(several) = scope.windows.iter().find(|window| window.only.is_some()) else {
+            return false;
+        };
         let mut row = self.shaped(scope, ask);
+        let others = scope.windows.iter().filter(|window| window.only.is_none());
+        let others = others.filter(|window| window.span == several.span);
+        // So many single calls are allowed for each of those.
+        let price = others.map(|window| window.calls / several.calls.max(1));
+        let price = price.min().unwrap_or(0);
         let other = Ask {
             path: "",
             ..ask.clone()
         };
-        let others = row.fits(scope, &other, ask.now);
-        for _ in 1..PROCESSES_MAX {
+        if count > price || !row.fits(scope, &other, ask.now) {
+            return false;
+        }
+        let keep = several.calls * (price - count) / price.max(1);
+        for _ in 0..(keep as usize).max(PROCESSES_MAX - 1) {
             row.count(scope, ask.path, ask.now);
         }
-        others && !row.fits(scope, ask, ask.now)
+        !row.fits(scope, ask, ask.now)
     }
 
     /// Keeps the seats free for as long as the pace lasts that a process has no more use for: its last

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 /// How many orders are sent one event at a time before the rest goes in batches.
 const SINGLE_ORDERS: usize = 10;
 /// How long the books and the receiver may stand still before what is missing is taken as lost.
-const STANDSTILL_MAX: Duration = Duration::from_secs(60);
+const STANDSTILL_MAX: Duration = Duration::from_secs(90);
 const POLL_PAUSE: Duration = Duration::from_secs(1);
 const SECRET_BYTES: usize = 32;
 /// How often a batch is sent while an item of it asks to be sent again, and the pause between.

@@ -37,8 +37,8 @@ const BATCH_MAX: usize = 30;
 
 /// <https://help.developer.intuit.com/s/article/Rate-limits-and-throttling>: for each company 500 calls
 /// and 40 batches in a minute, 10 calls in a second. No limit of the application is told. Ten seats of
-/// one call in a second are ten calls in any second, however the seconds are counted; a tenth more is
-/// for calls that take longer to arrive than the one before.
+/// one call in a second are ten calls in any second, however the seconds are counted; at a fifth more
+/// they make the 500 calls of a minute, and a call may be that much later to arrive than the one before.
 const LIMITS: Limits = Limits {
     connection: Scope {
         windows: &[
@@ -56,7 +56,7 @@ const LIMITS: Limits = Limits {
             },
         ],
         seats: Some(10),
-        pace: Some(TimeDelta::milliseconds(1100)),
+        pace: Some(TimeDelta::milliseconds(1200)),
     },
     app: Scope::FREE,
     // No Retry-After is promised; the page says to wait for a minute.

@@ -298,25 +298,28 @@ fn those_who_are_sent_away_come_back_one_after_another() {
 }
 
 #[test]
-fn calls_with_several_are_scarce_when_only_they_are_used_up() {
+fn the_fewer_the_sooner_they_go_one_by_one() {
     let scope = PACED;
-    let (path, alone) = scope.several().unwrap();
-    assert_eq!((path, alone), ("/batch", 12));
     assert!(LIMITS.connection.several().is_none());
+    let path = scope.several().unwrap();
     let now = 1_780_000_000_000;
     let held = worker(1, now, &mut Dice(1)).held;
-    let mut row = Row::default();
-    for _ in 0..=40 - PROCESSES_MAX {
-        assert!(!row.is_scarce(scope, &held.ask(path, now)));
-        row = row.shaped(scope, &held.ask(path, now));
-        row.count(scope, path, now);
-    }
-    assert!(row.is_scarce(scope, &held.ask(path, now)));
-    for _ in 0..500 {
-        row.count(scope, PLAIN, now);
-    }
-    assert!(!row.is_scarce(scope, &held.ask(path, now)));
-    assert!(!row.is_scarce(scope, &held.ask(path, now + 61_000)));
+    let ask = &held.ask(path, now);
+    let used = |batches, others| {
+        let mut row = Row::default().shaped(scope, ask);
+        (0..batches).for_each(|_| row.count(scope, path, now));
+        (0..others).for_each(|_| row.count(scope, PLAIN, now));
+        row
+    };
+    // Five hundred calls and forty batches are allowed: twelve for one.
+    let left =
+        |count| (0..=40).find(|batches| used(*batches, 0).is_better_alone(scope, ask, count));
+    let left: Vec<Option<usize>> = [2, 6, 11, 12, 13].map(left).into();
+    assert_eq!(left, [Some(7), Some(20), Some(36), Some(36), None]);
+    // Without other calls there is nothing to be gained.
+    assert!(!used(40, 460).is_better_alone(scope, ask, 2));
+    let later = &held.ask(path, now + 61_000);
+    assert!(!used(40, 0).is_better_alone(scope, later, 2));
 }
 
 #[test]
