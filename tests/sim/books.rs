@@ -58,15 +58,7 @@ pub fn work(run: &mut Run, dies_at: Option<u64>) -> u64 {
             run.only_task(&mut polls, dies_at.as_slice());
             continue;
         }
-        let body = {
-            let mut state = run.world.state();
-            let place = state
-                .sent
-                .iter()
-                .position(|(url, _)| url == RECONCILE_QUEUE);
-            place.map(|place| state.sent.remove(place).1)
-        };
-        if let Some(body) = body {
+        if let Some(body) = to_compare(run) {
             compare(run, &body, &mut polls, dies_at);
             continue;
         }
@@ -76,6 +68,14 @@ pub fn work(run: &mut Run, dies_at: Option<u64>) -> u64 {
         run.world.advance(Duration::from_secs(1));
     }
     panic!("it does not come to rest");
+}
+
+/// The next message of a reconciliation.
+fn to_compare(run: &Run) -> Option<String> {
+    let mut state = run.world.state();
+    let mut sent = state.sent.iter();
+    let place = sent.position(|(url, _)| url == RECONCILE_QUEUE)?;
+    Some(state.sent.remove(place).1)
 }
 
 /// One message of a reconciliation; it comes again when its worker dies or fails.
@@ -229,6 +229,38 @@ fn decide(run: &Run, at: &Reconciliation, one: &Difference, decision: Decision) 
     let connection = run.connection();
     let decided = reconcile::decide(&run.ctx, &connection, &at.id, &one.id, decision);
     alone(decided).unwrap()
+}
+
+/// Xero shows payments one by one, and leaves what works in the background 45 calls a minute.
+#[test]
+fn a_day_with_more_to_look_at_than_there_are_calls_comes_to_its_end() {
+    const PAYMENTS: usize = 100;
+    let mut run = Run::of(SEED, Books::Xero, |_| Shop::backlog(PAYMENTS, 3));
+    for events in std::mem::take(&mut run.unsent).chunks(100) {
+        run.whole(Job::Accept(events.to_vec()));
+    }
+    run.drain();
+    let paid = documents(&run, Books::Xero);
+    assert_eq!(paid.len(), PAYMENTS);
+    for id in paid {
+        let path = format!("entities/Payments/{id}");
+        alone(run.world.control("DELETE", &path, ""));
+    }
+    let before = run.world.state().net_calls;
+    let connection = run.connection();
+    let begun = reconcile::start(&run.ctx, &connection, day(1), day(1), Cause::Request);
+    let begun = alone(begun).unwrap();
+    for _ in 0..5 {
+        if let Some(body) = to_compare(&run) {
+            compare(&run, &body, &mut 0, None);
+        }
+    }
+    let found = alone(reconcile::get(&run.ctx, &connection, &begun.id)).unwrap();
+    assert_eq!(found.state, reconcile::State::Done, "{found:?}");
+    let missing = found.found[&Class::Missing];
+    assert_eq!(missing, PAYMENTS as u64, "{found:?}");
+    let calls = run.world.state().net_calls - before;
+    assert!(calls < PAYMENTS as u64 + 40, "{calls} calls");
 }
 
 const ALL: [Books; 3] = [Books::Receipts, Books::Invoices, Books::Xero];

@@ -93,8 +93,15 @@ fn pulled(run: &Run) {
         let Some(next) = open.pop() else {
             return;
         };
-        alone(pull::run(&run.ctx, &next)).unwrap();
-        run.world.advance(Duration::from_secs(2));
+        match alone(pull::run(&run.ctx, &next)) {
+            Ok(()) => run.world.advance(Duration::from_secs(2)),
+            // What is sent away comes again when its time has come.
+            Err(error) => {
+                let wait = error.retry_after().expect("what failed for good");
+                run.world.advance(wait + Duration::from_secs(1));
+                open.push(next);
+            }
+        }
         open.extend(pulls(run));
     }
     panic!("it does not end");

@@ -33,6 +33,8 @@ pub const DAYS_MAX: i64 = 400;
 const SCHEDULE_DAYS: u64 = 35;
 /// How long what was found is kept.
 const FINDINGS_LIFE: TimeDelta = TimeDelta::days(400);
+/// How long what was seen of single documents is kept: longer than a reconciliation of one day lasts.
+const LOOKED_LIFE: TimeDelta = TimeDelta::days(7);
 /// Records of a day that are read at once, and rows of a day at once.
 const CHUNK_RECORDS_MAX: usize = 200;
 const PAGE_ROWS_MAX: usize = 1000;
@@ -102,6 +104,12 @@ pub struct Reconciliation {
     pub found: BTreeMap<Class, u64>,
     pub started_at: DateTime<Utc>,
     pub updated_at: DateTime<Utc>,
+}
+
+/// One document as it was read by itself; nothing if it is no longer in the books.
+#[derive(Serialize, Deserialize)]
+struct Looked {
+    theirs: Option<Theirs>,
 }
 
 /// Which reconciliation is the last one.
@@ -449,6 +457,7 @@ async fn day(
     let mut judge = Judge {
         session: &session,
         settings: &settings,
+        id: &reconciliation.id,
         day,
         compared: Compared {
             sums,
@@ -532,6 +541,8 @@ fn progress(link: Option<&Link>, rev: u64) -> Progress {
 struct Judge<'a> {
     session: &'a Session<'a>,
     settings: &'a serde_json::Value,
+    /// The reconciliation's.
+    id: &'a str,
     day: NaiveDate,
     compared: Compared,
 }
@@ -597,15 +608,30 @@ impl Judge<'_> {
         self.session.provider.manifest().title
     }
 
+    /// Reads one document by itself, once in this reconciliation as long as its version is known as it
+    /// was. A day may want more of these than calls are left, and is then begun anew when there are
+    /// more: without what was seen before it would come no further than the first time.
     async fn look(
         &self,
         form: crate::sync::push::Form,
         remote: &crate::sync::push::Remote,
     ) -> Result<Option<Theirs>, Stop> {
+        let (ctx, connection) = (self.session.ctx, self.session.connection);
+        let (merchant, id) = (&connection.merchant_id, &connection.id);
+        let key = keys::looked(merchant, id, self.id, &remote.id, &remote.version);
+        if let Some(item) = ctx.store.get(&key).await? {
+            return Ok(item.read::<Looked>()?.theirs);
+        }
         let provider = self.session.provider;
         let request = provider.read(&self.session.tenant, form, remote);
         let read = |answer: &_| provider.read_one(form, answer, self.settings);
-        Ok(self.session.call(request, read).await?.0)
+        let (theirs, _) = self.session.call(request, read).await?;
+        let looked = Looked { theirs };
+        let write = Write::put(key, Condition::Any, &looked)?;
+        let gone = (ctx.now() + LOOKED_LIFE).timestamp();
+        let written = ctx.store.write(write.expiring(gone)).await;
+        written.map_err(Error::from)?;
+        Ok(looked.theirs)
     }
 
     /// What the ledger says of a row now.

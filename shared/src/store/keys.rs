@@ -361,6 +361,21 @@ pub fn finding(group: &Group, place: &str) -> Key {
     member(group.clone(), place.to_owned())
 }
 
+/// What a reconciliation saw when it read one document by itself, by its id and version.
+pub fn looked(
+    merchant: &MerchantId,
+    connection: &ConnectionId,
+    id: &str,
+    remote: &str,
+    version: &str,
+) -> Key {
+    let group = Group {
+        table: Table::Ledger,
+        pk: format!("{merchant}/looked/{connection}/{id}"),
+    };
+    member(group, format!("{remote}/{version}"))
+}
+
 /// A difference that somebody looked at and lets stand, by what it is about.
 pub fn accepted(merchant: &MerchantId, connection: &ConnectionId, difference: &str) -> Key {
     let group = Group {

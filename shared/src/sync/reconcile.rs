@@ -37,7 +37,7 @@ pub struct Ours {
 }
 
 /// A document that the books show.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Theirs {
     pub form: Form,
     pub remote: Remote,
