@@ -12,6 +12,8 @@ struct Mutation {
     file: String,
     find: String,
     broken: String,
+    #[serde(default)]
+    seen_by: Option<String>,
 }
 
 #[test]
@@ -27,6 +29,13 @@ fn every_break_can_still_be_made() {
                 "{}: its text stands {found} times in {}",
                 one.name, one.file
             ));
+        }
+        if let Some(test) = &one.seen_by {
+            let (module, name) = test.rsplit_once("::").unwrap_or(("main", test));
+            let text = read(&format!("tests/sim/{module}.rs"));
+            if !text.contains(&format!("\nfn {name}()")) {
+                wrong.push(format!("{}: there is no test {test}", one.name));
+            }
         }
         if !names.insert(&one.name) || one.breaks.is_empty() || one.broken.is_empty() {
             wrong.push(format!("{}: twice, or without words", one.name));
