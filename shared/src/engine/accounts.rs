@@ -34,7 +34,7 @@ pub async fn read(ctx: &Ctx, connection: &Connection) -> Result<Accounts> {
         ));
     }
     let company = provider.manifest().title;
-    let session = Session::new(ctx, provider, connection, false).await?;
+    let session = Session::new(ctx, provider, connection, 1, false).await?;
     let settings = session.read_settings().await.map_err(|stop| match stop {
         Stop::Ours(error) => error,
         stop => match stop.into_error() {

@@ -30,6 +30,7 @@ const HELD_MAX: usize = 1000;
 pub(super) struct Budget<'a> {
     ctx: &'a Ctx,
     manifest: &'static Manifest,
+    messages: usize,
     connection: Key,
     app: Key,
     /// Whether what is done gives way to everything else.
@@ -44,15 +45,18 @@ struct Full {
 }
 
 impl<'a> Budget<'a> {
+    /// The budgets of `connection` for a function that has so many messages for it.
     pub fn new(
         ctx: &'a Ctx,
         manifest: &'static Manifest,
         connection: &Connection,
+        messages: usize,
         background: bool,
     ) -> Budget<'a> {
         Budget {
             ctx,
             manifest,
+            messages,
             connection: keys::budget(&connection.merchant_id, &connection.id),
             app: keys::app_budget(manifest.name),
             background,
@@ -217,7 +221,7 @@ impl<'a> Budget<'a> {
         let (mut condition, mut row) = (full.condition, full.row);
         for _ in 0..RACE_ROUNDS_MAX {
             let (next, away) = self.held(key, |held, now| {
-                row.send_away(scope, path, held.time(now), full.until)
+                row.send_away(scope, path, self.messages, held.time(now), full.until)
             });
             // Further than a message can be sent: then all go the same way, and nothing is written.
             if next == row || self.store(key, condition, &next).await? {

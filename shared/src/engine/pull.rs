@@ -234,7 +234,7 @@ pub async fn run(ctx: &Ctx, notice: &PullNotice) -> Result<()> {
     if connection.status != Status::Live || ctx.config.enabled(connection.category).is_err() {
         return Ok(());
     }
-    let session = match Session::new(ctx, provider, &connection, false).await {
+    let session = match Session::new(ctx, provider, &connection, 1, false).await {
         Err(error) if error.code() == Code::ConnectionReauthRequired => return Ok(()),
         session => session?,
     };

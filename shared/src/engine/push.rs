@@ -234,7 +234,7 @@ async fn push_connection(
     wanted: &[Target],
     background: bool,
 ) -> Result<Vec<(Target, Error)>> {
-    let session = Session::new(ctx, provider, connection, background).await?;
+    let session = Session::new(ctx, provider, connection, wanted.len(), background).await?;
     let works = collect(ctx, wanted).await?;
     let names: Vec<RowName> = works.iter().map(|work| work.name.clone()).collect();
     let rows = Row::load_many(ctx, connection, &names).await?;

@@ -432,7 +432,7 @@ async fn day(
     connection: &Connection,
     reconciliation: &Reconciliation,
 ) -> Result<Compared, Stop> {
-    let session = Session::new(ctx, provider, connection, true).await?;
+    let session = Session::new(ctx, provider, connection, 1, true).await?;
     let settings = session.settings().await?;
     let day = reconciliation.day;
     let mut theirs = Vec::new();

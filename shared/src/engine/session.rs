@@ -81,12 +81,13 @@ impl From<Fault> for Stop {
 }
 
 impl<'a> Session<'a> {
-    /// Fails at once, with the time to come again, when there are no calls left to make. What works in
-    /// the `background` leaves a part of them to everything else.
+    /// A session for so many messages. Fails at once, with the time to come again, when there are no
+    /// calls left to make. What works in the `background` leaves a part of them to everything else.
     pub async fn new(
         ctx: &'a Ctx,
         provider: &'static dyn Accounting,
         connection: &'a Connection,
+        messages: usize,
         background: bool,
     ) -> Result<Session<'a>> {
         let setup = Setup::of(ctx, provider).await?;
@@ -95,7 +96,7 @@ impl<'a> Session<'a> {
             api: api.clone(),
             id: connection.tenant_id.clone(),
         };
-        let budget = Budget::new(ctx, provider.manifest(), connection, background);
+        let budget = Budget::new(ctx, provider.manifest(), connection, messages, background);
         budget.open().await?;
         Ok(Session {
             ctx,

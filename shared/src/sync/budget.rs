@@ -43,6 +43,8 @@ const LIVE_SHARE: u32 = 4;
 /// in a batch, because some batches are smaller, and too few at hand would be calls that nobody makes.
 /// Of calls that carry several things, one is counted.
 const TURN_CALLS: u32 = 7;
+/// Messages that come back together: about as many as go in one call where calls carry several things.
+const TURN_SIZE: usize = 30;
 /// The longest way to send a message, as SQS allows.
 pub const AWAY_MAX: Millis = 900_000;
 /// The longest for a process whose clock may be wrong.
@@ -146,8 +148,9 @@ pub struct Row {
     seats: BTreeMap<String, (u32, Millis)>,
     /// Until when, and for how long in all, the provider has asked for silence.
     paused: (Millis, Millis),
-    /// When the messages that were sent away last come back.
+    /// When the messages that were sent away last come back, and how many they are.
     turn: Millis,
+    turn_size: usize,
 }
 
 /// What one process wants.
@@ -402,14 +405,15 @@ impl Row {
         }
     }
 
-    /// Sends a batch of messages away that could not make a call to `path` before `until`: the new row
-    /// and how many milliseconds they stay away. Each batch comes back after the one before, as far
-    /// apart as the provider takes such calls, so that what cannot be done at once is not asked for over
-    /// and over.
+    /// Sends `count` messages away that could not make a call to `path` before `until`: the new row and
+    /// how many milliseconds they stay away. As many as one call can carry come back together, and then
+    /// others, as far apart as the provider takes such calls, so that what cannot be done at once is not
+    /// asked for over and over.
     pub fn send_away(
         &self,
         scope: &Scope,
         path: &str,
+        count: usize,
         now: Millis,
         until: Millis,
     ) -> (Row, Millis) {
@@ -442,14 +446,22 @@ impl Row {
         let step = each.min().unwrap_or(0);
         let first = until.max(now + AWAY_MIN);
         let known = (now..=now + AWAY_MAX).contains(&self.turn);
-        let turn = if known {
+        let turn = if known && self.turn >= first && self.turn_size + count <= TURN_SIZE {
+            self.turn
+        } else if known {
             (self.turn + step).max(first)
         } else {
             first
         };
         if turn - now <= AWAY_MAX {
+            let turn_size = if turn == self.turn {
+                self.turn_size + count
+            } else {
+                count
+            };
             let row = Row {
                 turn,
+                turn_size,
                 ..self.clone()
             };
             return (row, turn - now);

@@ -284,7 +284,7 @@ fn those_who_are_sent_away_come_back_one_after_another() {
     let mut row = Row::default();
     let mut times = Vec::new();
     for _ in 0..1000 {
-        let (next, away) = row.send_away(scope, "", now, now + 5000);
+        let (next, away) = row.send_away(scope, "", TURN_SIZE, now, now + 5000);
         times.push(away);
         row = next;
     }
@@ -292,9 +292,14 @@ fn those_who_are_sent_away_come_back_one_after_another() {
     assert!(times.iter().all(|away| (1000..=AWAY_MAX).contains(away)));
     // Whoever wants one of the few calls with several comes back at their rate.
     let row = Row::default();
-    let (row, _) = row.send_away(scope, "/batch", now, now + 5000);
-    let (_, away) = row.send_away(scope, "/batch", now, now + 5000);
+    let (row, _) = row.send_away(scope, "/batch", TURN_SIZE - 1, now, now + 5000);
+    let (_, away) = row.send_away(scope, "/batch", 2, now, now + 5000);
     assert_eq!(away, 6500);
+    // What one call can carry comes back together, unless it has to stay away for longer.
+    let (_, away) = row.send_away(scope, "/batch", 1, now + 1000, now + 5000);
+    assert_eq!(away, 4000);
+    let (_, away) = row.send_away(scope, "/batch", 1, now + 1000, now + 9000);
+    assert_eq!(away, 8000);
 }
 
 #[test]
