@@ -23,9 +23,27 @@ help: ## list the targets
 demo: up ## tell the whole story on the local stack; DATA=<file.csv.gz> LIMIT=<n> for real invoices
 	@$(LOCAL) demo $(if $(DATA),--data "$(DATA)") $(if $(LIMIT),--limit "$(LIMIT)")
 
+.PHONY: books
+books: setup ## real invoices of DATA=<file.csv.gz> in both books, to the penny, then EDITS=<n> changes and reconciliation
+	@CROSSDOCK_BOOKS="$(abspath $(DATA))" LIMIT="$(LIMIT)" EDITS="$(EDITS)" cargo test --workspace --test sim -- --nocapture --exact retail::a_real_shop_in_both_books
+
 .PHONY: test
 test: setup ## run every test
 	@tests/run.sh
+
+# A seed is one story of a shop, whose books, workers and misfortunes it decides.
+.PHONY: sim
+sim: ## simulate until stopped; SEEDS=<how many>, FROM=<the first>; SEED=<one> tells its story
+	@CROSSDOCK_SEED=$(or $(SEED),$(FROM),1) CROSSDOCK_RUNS=$(if $(SEED),1,$(or $(SEEDS),0)) \
+	    cargo test --workspace --test sim -- --exact seeds::whatever_happens_the_books_are_right --nocapture
+
+.PHONY: bench
+bench: ## measure the engine's processor time for each record, in release code (builds for long)
+	@cargo bench --workspace --bench push
+
+.PHONY: mutants
+mutants: setup ## break the engine on purpose, in a copy, and see the simulation catch it; ONLY=<name>
+	@.local/venv-tools/bin/python tests/mutations/run.py $(ONLY)
 
 .PHONY: up
 up: setup ## start the local stack, or repair it; prints every URL and the platform key

@@ -79,8 +79,16 @@ pub const VARIABLES: &[Variable] = &[
         meaning: "URL of the queue of webhooks that providers sent",
     },
     Variable {
+        name: "QUEUE_PULL_URL",
+        meaning: "URL of the queue of connections of which changes are to be read",
+    },
+    Variable {
         name: "QUEUE_VAULT_ROTATE_URL",
         meaning: "URL of the queue of the vault's root key rotation",
+    },
+    Variable {
+        name: "QUEUE_RECONCILE_URL",
+        meaning: "URL of the queue of days to be reconciled",
     },
     Variable {
         name: "ENABLE_ACCOUNTING_SYNC",
@@ -189,6 +197,14 @@ impl Config {
 
     pub fn hooks_queue(&self) -> Result<&str> {
         self.need("QUEUE_HOOKS_URL")
+    }
+
+    pub fn pull_queue(&self) -> Result<&str> {
+        self.need("QUEUE_PULL_URL")
+    }
+
+    pub fn reconcile_queue(&self) -> Result<&str> {
+        self.need("QUEUE_RECONCILE_URL")
     }
 
     pub fn vault_queue(&self) -> Result<&str> {

@@ -96,7 +96,7 @@ fn inline(text: &str) -> String {
 }
 
 /// Everything around a body that is markup already.
-fn page(title: &str, width: &str, body: &str) -> String {
+pub fn page(title: &str, width: &str, body: &str) -> String {
     format!(
         "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\">\
          <meta name=\"viewport\" content=\"width=device-width\"><title>{title}</title>\
@@ -108,7 +108,7 @@ fn page(title: &str, width: &str, body: &str) -> String {
 }
 
 /// Text that cannot become markup.
-fn escape(text: &str) -> String {
+pub fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
         match c {

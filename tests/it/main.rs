@@ -20,6 +20,7 @@ mod kill;
 mod logs;
 mod manage;
 mod providers;
+mod pull;
 mod records;
 mod refresh;
 mod rotation;
@@ -40,7 +41,7 @@ type Test = fn(Arc<World>) -> BoxFuture<'static, ()>;
 
 /// In this order: secrets change before any connection needs them, the books of a killed run are read
 /// last but one, and the logs of all at the end.
-const TESTS: [(&str, Test); 16] = [
+const TESTS: [(&str, Test); 17] = [
     ("store", |world| Box::pin(store::test(world))),
     ("configure", |world| Box::pin(configure::test(world))),
     ("bad_input", |world| Box::pin(bad_input::test(world))),
@@ -53,6 +54,7 @@ const TESTS: [(&str, Test); 16] = [
     ("xero", |world| Box::pin(xero::test(world))),
     ("webhooks", |world| Box::pin(webhooks::test(world))),
     ("hooks", |world| Box::pin(hooks::test(world))),
+    ("pull", |world| Box::pin(pull::test(world))),
     ("rotation", |world| Box::pin(rotation::test(world))),
     ("refresh", |world| Box::pin(refresh::test(world))),
     ("kill", |world| Box::pin(kill::test(world))),

@@ -829,6 +829,8 @@ async fn settings(api: &Api<'_>) {
         ("orders_as", json!("cash_book")),
         // A form, but none of an order.
         ("orders_as", json!("payment")),
+        ("guest_customer", json!("")),
+        ("guest_customer", json!("a\u{202e}b")),
         ("colour", json!("red")),
     ] {
         let reply = set(json!({ member: wrong })).await;
@@ -840,7 +842,10 @@ async fn settings(api: &Api<'_>) {
     }
     assert_eq!(
         api.show(&values).await["settings"],
-        json!({ "label": null, "records_from": null, "orders_as": null })
+        json!({
+            "label": null, "records_from": null, "orders_as": null, "accounts": {},
+            "guest_customer": null,
+        })
     );
 
     // The orders of these tests are placed in February.

@@ -32,7 +32,7 @@ pub async fn test(world: Arc<World>) {
         merchant: shop.merchant.clone(),
         ..other
     };
-    world.connect(&beside).await;
+    let in_quickbooks = world.connect(&beside).await;
 
     let sales: Vec<Sale> = (0..ORDERS)
         .map(|number| {
@@ -135,6 +135,46 @@ pub async fn test(world: Arc<World>) {
         (if told { Vec::new() } else { vec![row] }, 0)
     })
     .await;
+
+    // What stands there already is not sent again, and both books are what the shop says.
+    for (connection, refused) in [(connection.to_string(), 1), (in_quickbooks.to_string(), 0)] {
+        let done = over(&world, &shop, &connection, "backfill").await;
+        assert_eq!(
+            (&done["sent"], &done["failed"]),
+            (&json!(0), &json!(refused)),
+            "{done}"
+        );
+        let found = over(&world, &shop, &connection, "reconcile").await;
+        assert_eq!(found["found"]["missing"], json!(refused), "{found}");
+        for class in ["doubled", "changed_there", "changed_here"] {
+            assert_eq!(found["found"][class], json!(0), "{found}");
+        }
+        let documents = &found["documents"];
+        let ours = documents["ours"].as_u64().expect("a number");
+        assert_eq!(documents["theirs"], json!(ours - refused), "{found}");
+    }
+}
+
+/// Asks for one of the two over the days of this test, and waits until it is over.
+async fn over(world: &World, shop: &Shop, connection: &str, what: &str) -> Value {
+    let base = format!("/api/v1/integrations/accounting/{connection}");
+    let window = json!({ "merchant_id": shop.merchant, "from": "2026-02-01", "to": "2026-02-02" });
+    let begun = world.post(&format!("{base}/{what}"), &window).await;
+    let begun = begun.expect(202).json();
+    let place = match what {
+        "backfill" => "backfill".to_owned(),
+        _ => format!("reconciliations/{}", begun["id"].as_str().expect("an id")),
+    };
+    let address = format!("{base}/{place}?merchant_id={}", shop.merchant);
+    wait(what, async || {
+        let now = world.get(&address).await.expect(200).json();
+        match now["state"] == "done" {
+            true => (Vec::new(), 0),
+            false => (vec![now.to_string()], 0),
+        }
+    })
+    .await;
+    world.get(&address).await.expect(200).json()
 }
 
 /// What Xero holds of one kind. A payment has the currency of what it settles.

@@ -241,6 +241,7 @@ pub async fn connection(ctx: &Ctx, name: &str, number: usize) -> Connection {
         next_refresh_at: Some(now),
         trouble: None,
         settings: Settings::default(),
+        guests: Vec::new(),
         sequence: Sequence::default(),
         created_at: now,
         updated_at: now,

@@ -4,7 +4,7 @@
 //! Time is the test's own. A call takes from 150 to 350 ms, an operation of the store 5, and starting a
 //! function on a batch 40.
 
-use crate::run::{alone, merchant, set_up, set_up_as};
+use crate::run::{alone, indebted, merchant, set_up, set_up_as};
 use crate::shop::{MERCHANT, Shop};
 use crate::world::{Message, PLATFORM_KEY, SYNC_QUEUE, World};
 use async_trait::async_trait;
@@ -368,7 +368,9 @@ impl Town {
         let world = World::new(seed);
         let ctx = world.ctx();
         alone(set_up(&world, &ctx));
-        alone(world.control("POST", "realms", &json!({"realm": QUIET_REALM}).to_string()));
+        for realm in [DEFAULT_REALM, QUIET_REALM] {
+            alone(world.control("POST", "realms", &indebted(realm)));
+        }
         let quiet: MerchantId = QUIET.parse().unwrap();
         alone(set_up_as(&world, &ctx, &quiet, QUIET_REALM));
         let (item, notice) = paid(&world, &ctx, &merchant());

@@ -1,7 +1,5 @@
 //! The production code against a world in which everything fails that can: a seed decides who goes
 //! on, who dies, and what is lost, so that a run that fails can be repeated.
-//!
-//! `CROSSDOCK_SEED` runs from another seed on, and `CROSSDOCK_RUNS` runs more or fewer of them.
 
 #![expect(
     clippy::unwrap_used,
@@ -9,8 +7,12 @@
     reason = "what is missing here is a failed test, and a failed test tells its story"
 )]
 
+mod accounts;
+mod bad_input;
+mod books;
 mod calls;
 mod cell;
+mod crashes;
 mod disconnect;
 mod explore;
 mod health;
@@ -19,21 +21,22 @@ mod imports;
 mod ledger;
 mod limits;
 mod links;
+mod payments;
+mod pull;
 mod refresh;
+mod retail;
 mod rotation;
 mod run;
 mod schedule;
+mod seeds;
 mod shop;
 mod switch;
 mod world;
 
-use run::{Books, Run};
+use run::Run;
 use shop::Shop;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use world::{Planned, Trouble};
-
-const SEED: u64 = 1;
-const RUNS: u64 = 150;
 
 #[expect(
     clippy::disallowed_methods,
@@ -56,66 +59,12 @@ fn judge(name: &str, run: &mut Run, act: impl FnOnce(&mut Run)) {
     }
 }
 
-#[test]
-fn whatever_happens_the_books_are_right() {
-    let (first, runs) = (
-        number("CROSSDOCK_SEED", SEED),
-        number("CROSSDOCK_RUNS", RUNS),
-    );
-    println!("CROSSDOCK_SEED={first} CROSSDOCK_RUNS={runs}");
-    for seed in first..first + runs {
-        let mut run = Run::new(seed, Shop::random);
-        judge(
-            &format!("CROSSDOCK_SEED={seed} CROSSDOCK_RUNS=1"),
-            &mut run,
-            Run::random,
-        );
-    }
-}
-
-/// The same for books of another form.
-fn whatever_happens_in(books: Books, shop: impl Fn(&mut world::Dice) -> Shop) {
-    let (first, runs) = (
-        number("CROSSDOCK_SEED", SEED),
-        number("CROSSDOCK_RUNS", RUNS),
-    );
-    println!("CROSSDOCK_SEED={first} CROSSDOCK_RUNS={runs}");
-    for seed in first..first + runs {
-        let mut run = Run::of(seed, books, &shop);
-        let name = format!("{books:?}: CROSSDOCK_SEED={seed} CROSSDOCK_RUNS=1");
-        judge(&name, &mut run, Run::random);
-    }
-}
-
-#[test]
-fn invoices_and_payments_are_right_whatever_happens() {
-    whatever_happens_in(Books::Invoices, Shop::of_invoices);
-}
-
-#[test]
-fn the_books_in_xero_are_right_whatever_happens() {
-    whatever_happens_in(Books::Xero, Shop::of_fixed_invoices);
-}
-
-#[test]
-fn the_same_seed_is_the_same_run() {
-    let story = || {
-        let mut run = Run::new(7, Shop::random);
-        run.random();
-        run.story()
-    };
-    assert!(
-        story() == story(),
-        "something reads a clock or a random number of its own"
-    );
-}
-
 /// The seed of the one order below; any would do.
 const ONE: u64 = 42;
 
 #[test]
 fn a_crash_at_any_step_is_made_good() {
-    let steps = Run::new(ONE, Shop::one_order).scripted(None, true);
+    let steps = Run::new(ONE, Shop::one_order).scripted(&[], true);
     for eager in [true, false] {
         for step in 1..=steps {
             let mut run = Run::new(ONE, Shop::one_order);
@@ -123,7 +72,7 @@ fn a_crash_at_any_step_is_made_good() {
                 &format!("death at step {step} of {steps}, eager: {eager}"),
                 &mut run,
                 |run| {
-                    run.scripted(Some(step), eager);
+                    run.scripted(&[step], eager);
                     run.drain();
                 },
             );
@@ -180,7 +129,7 @@ fn a_failed_call_at_any_point_is_made_good() {
     let counted = {
         let mut run = Run::new(ONE, Shop::one_order);
         reset(&run);
-        run.scripted(None, true);
+        run.scripted(&[], true);
         let state = run.world.state();
         (state.store_calls, state.net_calls)
     };
@@ -209,7 +158,7 @@ fn a_failed_call_at_any_point_is_made_good() {
             let name =
                 format!("{trouble:?} at call {at} of {calls}, store: {in_store}, eager: {eager}");
             judge(&name, &mut run, |run| {
-                run.scripted(None, eager);
+                run.scripted(&[], eager);
                 run.drain();
             });
         }

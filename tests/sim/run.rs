@@ -1,12 +1,16 @@
 //! One run: a connected merchant, workers that take turns, and the books at the end.
 
-use crate::shop::{Expected, MERCHANT, Shop, Sum, exponent};
-use crate::world::{Chances, Dice, Message, PLATFORM_KEY, PUBLIC_URL, RETURN_URL, Stand, World};
+use crate::shop::{Expected, GIFT_CARDS, MERCHANT, Shop, Sum, TIPS, exponent};
+use crate::world::{
+    Chances, Dice, Message, PLATFORM_KEY, PUBLIC_URL, PULL_QUEUE, RETURN_URL, Stand, World,
+};
 use axum::http;
 use chrono::{DateTime, TimeDelta, Utc};
 use crossdock::api::auth::Merchant;
 use crossdock::api::{self, events};
 use crossdock::ctx::Ctx;
+use crossdock::engine::again::{self, Wanted};
+use crossdock::engine::pull::{self, PullNotice};
 use crossdock::engine::{outbox, push, resync};
 use crossdock::error::Code;
 use crossdock::model::event::RecordKind;
@@ -16,13 +20,14 @@ use crossdock::oauth::connection::{self, Status};
 use crossdock::oauth::{connect, manage, tenant};
 use crossdock::providers::provider;
 use crossdock::store::{Condition, Store, Table, Write, keys};
-use crossdock::sync::push::{Form, Link, LinkState, Open};
+use crossdock::sync::push::{Form, Link, LinkState, Open, RowKind};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use rust_decimal::Decimal;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 use url::Url;
@@ -35,6 +40,10 @@ const QUIET_POLLS_MAX: usize = 200_000;
 const WORKERS_MAX: usize = 6;
 /// Rounds of pushing a backlog, each after a minute in which the provider takes more calls.
 const CARRY_ROUNDS_MAX: usize = 20;
+/// Processes of which the clocks are wrong, each by itself.
+const PROCESSES: usize = 3;
+/// How often a merchant has what is parked sent again until it is all there.
+const RETRIES_MAX: usize = 5;
 /// How long a function may run: its time-out in the template.
 const FUNCTION_LIFE: TimeDelta = TimeDelta::minutes(2);
 /// After how long a message that failed comes again.
@@ -143,7 +152,7 @@ async fn register_as(world: &World, ctx: &Ctx, merchant: &MerchantId) {
         // Where sales are taxed as the shop's are.
         let organisation = json!({
             "tenant": TENANT, "country": "US", "base_currency": "USD",
-            "currencies": ["EUR", "JPY"],
+            "currencies": ["EUR", "GBP", "JPY"],
         });
         let body = organisation.to_string();
         world.control("POST", "organisations", &body).await;
@@ -262,7 +271,7 @@ async fn push_batch(ctx: Arc<Ctx>, world: World, notices: Vec<Notice>) -> Vec<No
     again
 }
 
-fn outbox_rows(world: &World) -> Vec<Notice> {
+pub fn outbox_rows(world: &World) -> Vec<Notice> {
     let page = world
         .memory
         .scan(Table::Outbox, None, 10_000)
@@ -278,6 +287,8 @@ pub enum Job {
     /// Somebody asks for everything to be read again.
     Resync,
     Push(Vec<Notice>),
+    /// What changed over there is read.
+    Pull(PullNotice),
 }
 
 enum Done {
@@ -285,6 +296,8 @@ enum Done {
     Relayed,
     Asked,
     Pushed(Vec<Notice>),
+    /// Whether it has to come again.
+    Pulled(bool),
 }
 
 struct Task {
@@ -307,6 +320,9 @@ pub enum Books {
 pub struct Run {
     pub world: World,
     pub ctx: Arc<Ctx>,
+    /// The processes that work, with what their clocks are off by in milliseconds. None where `ctx` does
+    /// it all.
+    processes: Vec<(Arc<Ctx>, Arc<AtomicI64>)>,
     connection: ConnectionId,
     books: Books,
     shop: Shop,
@@ -317,6 +333,37 @@ pub struct Run {
     accepted: BTreeSet<String>,
     tasks: Vec<Task>,
     started: usize,
+}
+
+/// A company in QuickBooks with accounts for what a shop owes, of which it has none on its first day.
+pub fn indebted(realm: &str) -> String {
+    let accounts = [TIPS, GIFT_CARDS]
+        .map(|name| json!({ "Name": name, "AccountType": "Other Current Liability" }));
+    json!({ "realm": realm, "accounts": accounts }).to_string()
+}
+
+/// Accounts for what a shop owes.
+async fn add_liabilities(world: &World, books: Books) {
+    match books {
+        Books::Xero => {
+            for (code, name, pays) in [("850", TIPS, false), ("851", GIFT_CARDS, true)] {
+                let account = json!({
+                    "Code": code, "Name": name, "Type": "CURRLIAB", "EnablePaymentsToAccount": pays,
+                });
+                let body = account.to_string();
+                world.control("POST", "entities/Accounts", &body).await;
+            }
+        }
+        _ => {
+            world
+                .control(
+                    "POST",
+                    "realms",
+                    &indebted(local::standins::quickbooks::DEFAULT_REALM),
+                )
+                .await;
+        }
+    }
 }
 
 impl Run {
@@ -331,6 +378,7 @@ impl Run {
         };
         let ctx = Arc::new(world.ctx());
         let connection = alone(set_up(&world, &ctx));
+        alone(add_liabilities(&world, books));
         if books == Books::Invoices {
             let settings = connection::Settings {
                 orders_as: Some(Form::Invoice),
@@ -344,6 +392,7 @@ impl Run {
             old_rows: false,
             world,
             ctx,
+            processes: Vec::new(),
             connection,
             books,
             shop,
@@ -353,16 +402,44 @@ impl Run {
         }
     }
 
-    fn below(&self, end: usize) -> usize {
+    /// From here on the work is that of several processes whose clocks are wrong.
+    pub fn employ(&mut self) {
+        let process = || {
+            let off = Arc::default();
+            (Arc::new(self.world.process(Arc::clone(&off))), off)
+        };
+        self.processes = (0..PROCESSES).map(|_| process()).collect();
+        (0..PROCESSES).for_each(|index| self.set_clock(index));
+    }
+
+    /// The clock of a process jumps. What Xero remembers is counted in minutes, with one for clocks that
+    /// differ; nothing else hangs on them.
+    fn set_clock(&self, process: usize) {
+        let most = match self.books {
+            Books::Xero => 25_000,
+            Books::Receipts | Books::Invoices => 600_000,
+        };
+        let off = self.below(2 * most) as i64 - most as i64;
+        let (_, clock) = &self.processes[process];
+        clock.store(off, Ordering::Relaxed);
+        self.world
+            .note(|| format!("the clock of process {process} is off by {off} ms"));
+    }
+
+    pub fn below(&self, end: usize) -> usize {
         self.world.state().dice.below(end)
     }
 
-    fn per_mille(&self, chance: u64) -> bool {
+    pub fn per_mille(&self, chance: u64) -> bool {
         self.world.state().dice.per_mille(chance)
     }
 
     pub fn start(&mut self, job: Job) {
-        let (ctx, world) = (self.ctx.clone(), self.world.clone());
+        let ctx = match self.processes.len() {
+            0 => self.ctx.clone(),
+            all => self.processes[self.below(all)].0.clone(),
+        };
+        let world = self.world.clone();
         self.started += 1;
         let id = self.started;
         let future: BoxFuture<'static, Done> = match &job {
@@ -421,6 +498,18 @@ impl Run {
                 });
                 async move { Done::Pushed(push_batch(ctx, world, notices).await) }.boxed()
             }
+            Job::Pull(notice) => {
+                let notice = notice.clone();
+                world.note(|| format!("#{id} pull"));
+                async move {
+                    let read = pull::run(&ctx, &notice).await;
+                    if let Err(error) = &read {
+                        world.note(|| format!("pull failed: {}", error.chain()));
+                    }
+                    Done::Pulled(read.is_err())
+                }
+                .boxed()
+            }
         };
         let started_at = self.world.state().now;
         self.tasks.push(Task {
@@ -450,7 +539,23 @@ impl Run {
             Job::Accept(indexes) => self.unsent.extend(indexes),
             Job::Relay | Job::Resync => {}
             Job::Push(notices) => self.back_to_queue(notices, VISIBILITY),
+            Job::Pull(notice) => self.pull_later(&notice),
         }
+    }
+
+    /// Sends a message that somebody reads sooner or later.
+    pub fn pull_later(&self, notice: &PullNotice) {
+        let body = serde_json::to_string(notice).unwrap();
+        self.world.state().sent.push((PULL_QUEUE.to_owned(), body));
+    }
+
+    /// One message about changes over there, if there is any.
+    fn receive_pull(&self) -> Option<PullNotice> {
+        let mut state = self.world.state();
+        let ours = |(url, _): &(String, String)| url == PULL_QUEUE;
+        let position = state.sent.iter().position(ours)?;
+        let (_, body) = state.sent.swap_remove(position);
+        Some(serde_json::from_str(&body).unwrap())
     }
 
     fn finish(&mut self, task: Task, done: Done, troubled: bool) {
@@ -480,6 +585,9 @@ impl Run {
                         self.back_to_queue(vec![notice], delay);
                     }
                 }
+            }
+            (Job::Pull(notice), Done::Pulled(again)) if again || troubled && self.per_mille(80) => {
+                self.pull_later(&notice);
             }
             _ => {}
         }
@@ -526,7 +634,12 @@ impl Run {
                 self.start(Job::Accept(indexes));
             }
             1..7 if !outbox_rows(&self.world).is_empty() => self.start(Job::Relay),
-            7.. => {
+            7 | 8 => {
+                if let Some(notice) = self.receive_pull() {
+                    self.start(Job::Pull(notice));
+                }
+            }
+            9.. => {
                 let batch = self.receive();
                 if !batch.is_empty() {
                     self.start(Job::Push(batch));
@@ -538,20 +651,19 @@ impl Run {
 
     fn idle(&self) -> bool {
         let state = self.world.state();
-        self.tasks.is_empty() && self.unsent.is_empty() && state.queue.is_empty()
+        let pulls = state.sent.iter().any(|(url, _)| url == PULL_QUEUE);
+        self.tasks.is_empty() && self.unsent.is_empty() && state.queue.is_empty() && !pulls
     }
 
     /// One turn of one worker, chosen by chance.
-    fn turn(&mut self, crashes: u64, troubled: bool) {
+    pub fn turn(&mut self, crashes: u64, troubled: bool) {
         if self.tasks.len() < WORKERS_MAX && (self.tasks.is_empty() || self.per_mille(100)) {
             self.hire();
         }
         if self.per_mille(5) {
             alone(self.world.deliver_late());
         }
-        if self.books == Books::Xero {
-            self.age(troubled);
-        }
+        self.age(troubled);
         let pause = if self.tasks.is_empty() || self.per_mille(2) {
             20_000
         } else {
@@ -644,13 +756,15 @@ impl Run {
         let (chances, crashes) = {
             let mut state = self.world.state();
             let dice = &mut state.dice;
+            // Where everything fails, little happens; where little fails, one failure has its effect.
+            let calm = *dice.pick(&[1, 2, 4, 8]);
             let chances = Chances {
-                store: dice.next() % 60,
-                net: dice.next() % 300,
-                bus: dice.next() % 250,
+                store: dice.next() % 60 / calm,
+                net: dice.next() % 300 / calm,
+                bus: dice.next() % 250 / calm,
             };
             state.chances = chances;
-            (chances, state.dice.next() % 25)
+            (chances, state.dice.next() % 25 / calm)
         };
         self.world
             .note(|| format!("{chances:?}, crashes: {crashes}, meddling: {meddling}"));
@@ -665,9 +779,54 @@ impl Run {
             if self.per_mille(3) {
                 self.start(Job::Resync);
             }
+            if self.per_mille(3) && !self.processes.is_empty() {
+                self.set_clock(self.below(PROCESSES));
+            }
         }
         self.drain();
         self.finish_resync();
+        self.retry_parked();
+    }
+
+    /// The records of which the ledger must have rows once all was accepted.
+    pub fn sold(&self) -> Vec<(RowKind, Vec<String>)> {
+        let expected = &self.shop.expected;
+        let ids = |sums: &BTreeMap<String, Sum>| sums.keys().cloned().collect();
+        vec![
+            (RowKind::Order, ids(&expected.sales)),
+            (RowKind::Refund, ids(&expected.refunds)),
+        ]
+    }
+
+    /// What is parked in the end, and with what code.
+    fn parked(&self) -> BTreeSet<String> {
+        let group = keys::ledger(&merchant(), &self.connection);
+        let page = self.world.memory.list(&group, None, 10_000);
+        let mut codes = BTreeSet::new();
+        for item in page.now_or_never().unwrap().unwrap().items {
+            if item.doc["state"] == "parked" {
+                codes.insert(item.doc["problem"]["code"].as_str().unwrap().to_owned());
+            }
+        }
+        codes
+    }
+
+    /// The merchant reads what is wrong, which was a gateway's doing, and has it sent again.
+    pub fn retry_parked(&mut self) {
+        for _ in 0..RETRIES_MAX {
+            let codes = self.parked();
+            if codes.is_empty() {
+                return;
+            }
+            let connection = self.connection();
+            for code in codes {
+                self.world
+                    .note(|| format!("what is parked for {code} is sent again"));
+                let wanted = Wanted::Code(code, None);
+                alone(again::retry(&self.ctx, &connection, wanted)).unwrap();
+            }
+            self.drain();
+        }
     }
 
     /// Whoever asked for a resync and heard of a failure asks again; then it comes to its end.
@@ -676,12 +835,17 @@ impl Run {
         if let Ok(last) = alone(resync::last(&self.ctx, &connection))
             && last.state == resync::State::Running
         {
-            self.world.advance(Duration::from_secs(60));
+            // By then it stands still also for the one clock that was ahead of all.
+            self.world.advance(Duration::from_secs(1300));
             self.whole(Job::Resync);
             self.drain();
             let last = alone(resync::last(&self.ctx, &connection)).unwrap();
             assert_eq!(last.state, resync::State::Done, "{last:?}");
         }
+    }
+
+    pub fn shop(&mut self) -> &mut Shop {
+        &mut self.shop
     }
 
     pub fn connection(&self) -> connection::Connection {
@@ -698,6 +862,9 @@ impl Run {
             state.store_plan = None;
             state.net_plan = None;
         }
+        for (_, clock) in &self.processes {
+            clock.store(0, Ordering::Relaxed);
+        }
         for _ in 0..QUIET_POLLS_MAX {
             let late = self.world.state().late.len();
             if self.idle() && outbox_rows(&self.world).is_empty() && late == 0 {
@@ -712,36 +879,44 @@ impl Run {
         panic!("it does not come to rest");
     }
 
-    /// Runs the events in their order with one worker, which dies at poll `dies_at`. `eager` takes up
-    /// at once what was interrupted; otherwise it waits until the rest has happened. Returns how many
-    /// polls it took.
-    pub fn scripted(&mut self, dies_at: Option<u64>, eager: bool) -> u64 {
+    /// Runs the events in their order with one worker, which dies at each of the polls `deaths`. `eager`
+    /// takes up at once what was interrupted; otherwise it waits until the rest has happened. Returns
+    /// how many polls it took.
+    pub fn scripted(&mut self, deaths: &[u64], eager: bool) -> u64 {
         let mut polls = 0;
         for index in 0..self.shop.events.len() {
             self.unsent.retain(|other| *other != index);
             self.start(Job::Accept(vec![index]));
-            self.only_task(&mut polls, dies_at);
-            if eager && let Some(index) = self.unsent.pop_if(|last| *last == index) {
+            self.only_task(&mut polls, deaths);
+            while eager && let Some(index) = self.unsent.pop_if(|last| *last == index) {
                 self.start(Job::Accept(vec![index]));
-                self.only_task(&mut polls, dies_at);
+                self.only_task(&mut polls, deaths);
             }
             // The first payment makes the order pushable; then each change is pushed by itself.
-            let rows = outbox_rows(&self.world);
-            if index == 0 || rows.is_empty() {
+            if index == 0 {
                 continue;
             }
-            let (ctx, notices) = (self.ctx.clone(), rows.clone());
-            let future = async move {
-                let _ = outbox::publish(&ctx, &notices).await;
-                Done::Relayed
-            };
-            self.tasks.push(Task {
-                id: 0,
-                job: Job::Relay,
-                future: future.boxed(),
-                started_at: self.world.state().now,
-            });
-            self.only_task(&mut polls, dies_at);
+            loop {
+                let rows = outbox_rows(&self.world);
+                if rows.is_empty() {
+                    break;
+                }
+                let ctx = self.ctx.clone();
+                let future = async move {
+                    let _ = outbox::publish(&ctx, &rows).await;
+                    Done::Relayed
+                };
+                self.tasks.push(Task {
+                    id: 0,
+                    job: Job::Relay,
+                    future: future.boxed(),
+                    started_at: self.world.state().now,
+                });
+                self.only_task(&mut polls, deaths);
+                if !eager {
+                    break;
+                }
+            }
             loop {
                 let notices: Vec<Notice> = {
                     let mut state = self.world.state();
@@ -758,7 +933,7 @@ impl Run {
                     break;
                 }
                 self.start(Job::Push(notices));
-                self.only_task(&mut polls, dies_at);
+                self.only_task(&mut polls, deaths);
                 if !eager {
                     break;
                 }
@@ -917,7 +1092,7 @@ impl Run {
 
     pub fn whole(&mut self, job: Job) {
         self.start(job);
-        self.only_task(&mut 0, None);
+        self.only_task(&mut 0, &[]);
     }
 
     pub fn publish_all(&mut self) {
@@ -925,6 +1100,41 @@ impl Run {
         for result in alone(outbox::publish(&self.ctx, &rows)) {
             result.unwrap();
         }
+    }
+
+    /// The same where calls fail: what stays behind is relayed again.
+    pub fn relay(&mut self) {
+        let rows = outbox_rows(&self.world);
+        let _ = alone(outbox::publish(&self.ctx, &rows));
+    }
+
+    /// Sends one event alone; an error says why it was refused.
+    pub fn offer(&mut self, index: usize) -> Result<(), String> {
+        let request = api::Request {
+            method: "POST".to_owned(),
+            path: "/api/v1/events".to_owned(),
+            bearer: Some(PLATFORM_KEY.into()),
+            body: self.shop.events[index].to_string().into_bytes(),
+            ..api::Request::default()
+        };
+        alone(events::handle(&self.ctx, &request))
+            .map(drop)
+            .map_err(|error| format!("{} {:?}", error.chain(), error.fields()))
+    }
+
+    /// The shop says one thing more, until it is accepted.
+    pub fn tell(&mut self, event: Value) {
+        self.shop.events.push(event);
+        self.whole(Job::Accept(vec![self.shop.events.len() - 1]));
+        while let Some(index) = self.unsent.pop() {
+            self.whole(Job::Accept(vec![index]));
+        }
+    }
+
+    /// Nothing fails any more, and what was on its way has arrived.
+    pub fn calm(&mut self) {
+        self.world.state().chances = Chances::default();
+        while alone(self.world.deliver_late()) {}
     }
 
     pub fn receive_all(&mut self) -> Vec<Notice> {
@@ -960,10 +1170,11 @@ impl Run {
         assert!(self.begin(job, 100_000), "it does not end");
     }
 
-    fn only_task(&mut self, polls: &mut u64, dies_at: Option<u64>) {
+    pub fn only_task(&mut self, polls: &mut u64, deaths: &[u64]) {
         loop {
             *polls += 1;
-            if Some(*polls) == dies_at {
+            assert!(*polls < QUIET_POLLS_MAX as u64, "it does not end");
+            if deaths.contains(polls) {
                 self.crash(0);
                 return;
             }
@@ -1017,6 +1228,7 @@ impl Run {
             Books::Xero => check_xero_lists(&of("Contacts"), &of("Items"), expected)?,
             _ => check_lists(&of("Customer"), &of("Item"), expected)?,
         }
+        self.check_owed()?;
         self.check_ledger(&shown)?;
         self.check_open()?;
         for event in &self.shop.events {
@@ -1037,7 +1249,8 @@ impl Run {
     /// What points to rows of the ledger points to those that are open, to all of them, and says what
     /// they say. This holds at every moment, since both are written at once.
     pub fn check_open(&self) -> Result<(), String> {
-        if self.old_rows {
+        let changed = std::mem::take(&mut self.world.state().ledger_changed);
+        if self.old_rows || !changed {
             return Ok(());
         }
         let (merchant, id) = (merchant(), &self.connection);
@@ -1082,6 +1295,30 @@ impl Run {
             })?;
         }
         Ok(())
+    }
+
+    /// What the books say is owed is what the shop owes.
+    fn check_owed(&self) -> Result<(), String> {
+        let all = |entity: &str| -> Vec<Value> {
+            let all = alone(self.world.control("GET", &format!("entities/{entity}"), ""));
+            all.as_array().unwrap().clone()
+        };
+        let expected = self.shop.expected.owed.iter();
+        let expected = expected.filter(|(_, amount)| **amount != 0);
+        let expected: BTreeMap<(String, String), Decimal> = expected
+            .map(|((account, currency), amount)| {
+                let key = ((*account).to_owned(), (*currency).to_owned());
+                (key, Decimal::new(*amount, exponent(currency)))
+            })
+            .collect();
+        let mut owed = match self.books {
+            Books::Xero => owed_in_xero(&all),
+            _ => owed_in_quickbooks(&all),
+        };
+        owed.retain(|_, amount| !amount.is_zero());
+        ensure(owed == expected, || {
+            format!("owed are {expected:?}, and the books say {owed:?}")
+        })
     }
 
     fn check_ledger(&self, shown: &BTreeMap<&str, (&Kind, Vec<Value>)>) -> Result<(), String> {
@@ -1141,6 +1378,72 @@ impl Run {
 
 fn ensure(holds: bool, otherwise: impl FnOnce() -> String) -> Result<(), String> {
     if holds { Ok(()) } else { Err(otherwise()) }
+}
+
+type Owed = BTreeMap<(String, String), Decimal>;
+
+fn number(value: &Value) -> Decimal {
+    value.to_string().parse().unwrap()
+}
+
+/// What lines of QuickBooks' documents put on accounts of what is owed: a line goes to the account of its
+/// item.
+fn owed_in_quickbooks(all: &dyn Fn(&str) -> Vec<Value>) -> Owed {
+    let mut owed = Owed::new();
+    let items = all("Item");
+    for (entity, sign) in [("SalesReceipt", 1), ("Invoice", 1), ("RefundReceipt", -1)] {
+        for document in all(entity) {
+            for line in document["Line"].as_array().unwrap() {
+                let id = &line["SalesItemLineDetail"]["ItemRef"]["value"];
+                let item = items.iter().find(|item| item["Id"] == *id);
+                let account = item.and_then(|item| item["IncomeAccountRef"]["name"].as_str());
+                let Some(account @ (TIPS | GIFT_CARDS)) = account else {
+                    continue;
+                };
+                let key = (account.to_owned(), currency(&document).to_owned());
+                *owed.entry(key).or_default() += number(&line["Amount"]) * Decimal::from(sign);
+            }
+        }
+    }
+    owed
+}
+
+/// The same in Xero, where payments lessen what is owed as well.
+fn owed_in_xero(all: &dyn Fn(&str) -> Vec<Value>) -> Owed {
+    let mut owed = Owed::new();
+    let accounts = all("Accounts");
+    let named = |field: &str, value: &Value| {
+        let found = accounts.iter().find(|one| one[field] == *value)?;
+        let name = found["Name"].as_str()?;
+        matches!(name, TIPS | GIFT_CARDS).then(|| name.to_owned())
+    };
+    let mut currencies = BTreeMap::new();
+    for (entity, id, sign) in [
+        ("Invoices", "InvoiceID", 1),
+        ("CreditNotes", "CreditNoteID", -1),
+    ] {
+        for document in all(entity) {
+            let money = document["CurrencyCode"].as_str().unwrap().to_owned();
+            for line in document["LineItems"].as_array().unwrap() {
+                if let Some(name) = named("Code", &line["AccountCode"]) {
+                    let amount = number(&line["LineAmount"]) * Decimal::from(sign);
+                    *owed.entry((name, money.clone())).or_default() += amount;
+                }
+            }
+            currencies.insert(document[id].as_str().unwrap().to_owned(), (money, sign));
+        }
+    }
+    for payment in all("Payments") {
+        let Some(name) = named("AccountID", &payment["Account"]["AccountID"]) else {
+            continue;
+        };
+        let of = |object: &str, id: &str| payment[object][id].as_str().map(str::to_owned);
+        let settled = of("Invoice", "InvoiceID").or_else(|| of("CreditNote", "CreditNoteID"));
+        let (money, sign) = currencies[&settled.unwrap()].clone();
+        let amount = number(&payment["Amount"]) * Decimal::from(sign);
+        *owed.entry((name, money)).or_default() -= amount;
+    }
+    owed
 }
 
 fn currency(entity: &Value) -> &str {

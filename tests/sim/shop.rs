@@ -1,5 +1,6 @@
 //! A shop that sells: the events that it sends, and what the books must show once all have arrived.
 
+use crate::run::Books;
 use crate::world::Dice;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,6 +22,30 @@ pub struct Expected {
     pub skus: BTreeSet<String>,
     /// The marks of customers with their currencies.
     pub customers: BTreeSet<(String, &'static str)>,
+    /// What is owed to those who were tipped and to those who hold gift cards, by account and currency.
+    pub owed: BTreeMap<(&'static str, &'static str), i64>,
+}
+
+/// The names of the accounts of what is owed.
+pub const TIPS: &str = "Tips";
+pub const GIFT_CARDS: &str = "Gift cards";
+/// How much a shop sells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Size {
+    Small,
+    Middle,
+    Large,
+}
+
+impl Size {
+    /// Most orders, and most versions of each.
+    const fn most(self) -> (usize, usize) {
+        match self {
+            Size::Small => (1, 3),
+            Size::Middle => (2, 4),
+            Size::Large => (4, 7),
+        }
+    }
 }
 
 #[derive(Default)]
@@ -70,6 +95,8 @@ struct Content {
     fields: Value,
     total: i64,
     skus: BTreeSet<String>,
+    tip: i64,
+    gift_cards: i64,
 }
 
 fn content(dice: &mut Dice, currency: &'static str) -> Content {
@@ -86,7 +113,21 @@ fn content(dice: &mut Dice, currency: &'static str) -> Content {
             "unit_price": major(currency, price), "total": money((currency, quantity * price)),
         }));
     }
+    let (mut tip, mut gift_cards) = (0, 0);
+    if dice.per_mille(150) {
+        gift_cards = 1000 + dice.below(4000) as i64;
+        total += gift_cards;
+        lines.push(json!({
+            "sku": "CARD", "name": "Gift card", "quantity": "1", "gift_card": true,
+            "unit_price": major(currency, gift_cards), "total": money((currency, gift_cards)),
+        }));
+    }
     let mut fields = json!({ "lines": lines });
+    if dice.per_mille(200) {
+        tip = 1 + dice.below(700) as i64;
+        total += tip;
+        fields["tip"] = money((currency, tip));
+    }
     if dice.per_mille(300) {
         let amount = 1 + dice.below(400) as i64;
         total -= amount;
@@ -108,41 +149,27 @@ fn content(dice: &mut Dice, currency: &'static str) -> Content {
         fields,
         total,
         skus,
+        tip,
+        gift_cards,
     }
 }
 
 impl Shop {
-    /// The same for books that hold invoices.
-    pub fn of_invoices(dice: &mut Dice) -> Shop {
-        let shop = Shop {
-            invoices: true,
+    /// A shop that sells what `books` can hold: Xero keeps a paid invoice as it is, so what changes there
+    /// is not paid for.
+    pub fn sized(dice: &mut Dice, size: Size, books: Books) -> Shop {
+        let mut shop = Shop {
+            invoices: books != Books::Receipts,
+            fixed: books == Books::Xero,
             ..Shop::default()
         };
-        shop.filled(dice)
-    }
-
-    /// The same for books that keep a paid invoice as it is: what changes there is not paid for.
-    pub fn of_fixed_invoices(dice: &mut Dice) -> Shop {
-        let shop = Shop {
-            invoices: true,
-            fixed: true,
-            ..Shop::default()
-        };
-        shop.filled(dice)
-    }
-
-    pub fn random(dice: &mut Dice) -> Shop {
-        Shop::default().filled(dice)
-    }
-
-    fn filled(self, dice: &mut Dice) -> Shop {
-        let mut shop = self;
-        for n in 0..1 + dice.below(4) {
+        let (orders, versions) = size.most();
+        for n in 0..1 + dice.below(orders) {
             let currency = *dice.pick(&["USD", "USD", "EUR", "JPY"]);
             let customer = dice.per_mille(750).then(|| *dice.pick(&CUSTOMERS));
             // Few contents for many versions, so that a change is often taken back again.
             let contents = [content(dice, currency), content(dice, currency)];
-            let versions = 1 + dice.below(7);
+            let versions = 1 + dice.below(versions);
             let changes = !shop.fixed || dice.per_mille(400);
             let history: Vec<Content> = (0..versions)
                 .map(|_| match changes {
@@ -172,14 +199,20 @@ impl Shop {
 
     /// Paid orders of a customer each, of one kind of goods each.
     pub fn backlog(orders: usize, skus: usize) -> Shop {
+        Shop::backlog_of(orders, skus, 1)
+    }
+
+    /// The same with so many orders of each customer.
+    pub fn backlog_of(orders: usize, skus: usize, orders_each: usize) -> Shop {
         let mut shop = Shop::default();
         for number in 0..orders {
             let (id, sku) = (format!("{number:05}"), format!("SKU-{}", number % skus));
+            let who = format!("{:05}", number / orders_each);
             let total = ("USD", 1000 + number as i64);
             let data = json!({
                 "id": id, "version": 1, "number": id, "currency": "USD",
                 "placed_at": "2026-01-01T09:00:00Z",
-                "customer": { "id": format!("c-{id}"), "name": format!("Customer {id}") },
+                "customer": { "id": format!("c-{who}"), "name": format!("Customer {who}") },
                 "lines": [{
                     "sku": sku, "name": sku, "quantity": "1",
                     "unit_price": major("USD", total.1), "total": money(total),
@@ -196,7 +229,7 @@ impl Shop {
             shop.events.push(paid);
             let expected = &mut shop.expected;
             expected.payments.insert(format!("{id}/p"), total);
-            let mark = format!("Crossdock customer c-{id}");
+            let mark = format!("Crossdock customer c-{who}");
             expected.customers.insert((mark, "USD"));
             expected.skus.insert(sku);
             expected.sales.insert(id, total);
@@ -224,6 +257,45 @@ impl Shop {
         let order = ["-v1", "-p0", "-v2", "-v3", "-r0"].map(|part| at(&shop, part));
         shop.events = order.map(|index| shop.events[index].clone()).to_vec();
         shop
+    }
+
+    /// One order that changes before it is paid, and goes back in part.
+    pub fn changed_and_paid(dice: &mut Dice) -> Shop {
+        let mut shop = Shop::default();
+        let first = content(dice, "EUR");
+        let mut second = first.clone();
+        second.fields["lines"][0]["name"] = json!("Another name");
+        let history = [first, second];
+        shop.order(dice, "1001", "EUR", Some(CUSTOMERS[0]), &history, true, 1);
+        let when = |event: &Value| {
+            let id = event["id"].as_str().unwrap();
+            ["-v", "-done", "-p", "-r"]
+                .iter()
+                .position(|part| id.contains(part))
+        };
+        shop.events.sort_by_key(when);
+        shop
+    }
+
+    /// One order that is paid in a currency.
+    pub fn in_currency(dice: &mut Dice, currency: &'static str) -> Shop {
+        let mut shop = Shop::default();
+        let history = [content(dice, currency)];
+        shop.order(
+            dice,
+            "1001",
+            currency,
+            Some(CUSTOMERS[0]),
+            &history,
+            true,
+            0,
+        );
+        shop
+    }
+
+    /// One order that is paid, and nothing else.
+    pub fn one_payment(dice: &mut Dice) -> Shop {
+        Shop::in_currency(dice, "EUR")
     }
 
     /// One order that is paid and then never heard of again, so that nothing makes good later what was
@@ -287,16 +359,24 @@ impl Shop {
             vec![paid]
         };
         let refunds = if parts.is_empty() { 0 } else { refunds };
+        let mut redeemed = 0;
         for (index, amount) in parts.into_iter().enumerate() {
+            let method = *dice.pick(&["card", "card", "card", "gift_card"]);
             let data = json!({
                 "id": format!("p-{id}-{index}"), "order_id": id, "outcome": "succeeded",
-                "amount": money((currency, amount)), "method": "card",
+                "amount": money((currency, amount)), "method": method,
                 "processed_at": "2026-01-01T09:05:00Z",
             });
             self.events
                 .push(event("payment.processed", format!("{id}-p{index}"), data));
             let payment = format!("{id}/p-{id}-{index}");
-            self.expected.payments.insert(payment, (currency, amount));
+            if method == "gift_card" {
+                redeemed += amount;
+            }
+            // QuickBooks shows gift cards on the document that they pay.
+            if self.fixed || method != "gift_card" {
+                self.expected.payments.insert(payment, (currency, amount));
+            }
         }
         self.events.extend(versions);
         let booked = paid_in_full || self.invoices;
@@ -305,9 +385,13 @@ impl Shop {
                 self.expected.skus.insert("REFUND".to_owned());
             }
             let last = history.last().unwrap();
+            let redeemed = redeemed.min(last.total);
+            let shown = if self.fixed { 0 } else { redeemed };
             self.expected
                 .sales
-                .insert(id.to_owned(), (currency, last.total));
+                .insert(id.to_owned(), (currency, last.total - shown));
+            self.owe(TIPS, (currency, last.tip));
+            self.owe(GIFT_CARDS, (currency, last.gift_cards - redeemed));
             self.expected.skus.extend(last.skus.iter().cloned());
             let mark = customer.map_or_else(
                 || "Crossdock guests".to_owned(),
@@ -317,23 +401,43 @@ impl Shop {
         }
         for index in 0..refunds {
             let amount = (currency, 1 + dice.below((paid / 3) as usize) as i64);
-            self.refund(format!("r-{id}-{index}"), Some(id), amount);
+            let method = dice.per_mille(200).then_some("gift_card");
+            self.refund_by(format!("r-{id}-{index}"), Some(id), amount, method);
             // A refund is booked with its order, and this order is not.
             if !booked {
                 self.expected.refunds.remove(&format!("r-{id}-{index}"));
+            } else if method.is_some() {
+                self.owe(GIFT_CARDS, amount);
             }
         }
     }
 
+    fn owe(&mut self, account: &'static str, (currency, amount): Sum) {
+        *self.expected.owed.entry((account, currency)).or_default() += amount;
+    }
+
     fn refund(&mut self, id: String, order: Option<&str>, amount: Sum) {
+        self.refund_by(id, order, amount, None);
+    }
+
+    fn refund_by(
+        &mut self,
+        id: String,
+        order: Option<&str>,
+        amount: Sum,
+        method: Option<&'static str>,
+    ) {
         let index = id.rsplit('-').next().unwrap();
         let of = order.unwrap_or("none");
         let name = format!("{of}-r{index}");
         let data = json!({
-            "id": id, "order_id": order, "amount": money(amount),
+            "id": id, "order_id": order, "amount": money(amount), "method": method,
             "refunded_at": "2026-01-02T09:00:00Z",
         });
         self.events.push(event("order.refunded", name, data));
-        self.expected.refunds.insert(id, amount);
+        // QuickBooks shows on the receipt that no money goes out.
+        let money = method.is_none() || self.fixed;
+        let shown = if money { amount } else { (amount.0, 0) };
+        self.expected.refunds.insert(id, shown);
     }
 }

@@ -22,8 +22,10 @@ use local::standins::oauth::{self, Vendor};
 use local::standins::quickbooks::{self, Quickbooks};
 use local::standins::{Clock as Standing, Lost};
 use secrecy::{ExposeSecret, SecretString};
+use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -35,6 +37,8 @@ pub const SYNC_QUEUE: &str = "sync_quickbooks";
 /// How often others may go on while somebody sleeps.
 const SLEEP_TURNS: usize = 4;
 pub const HOOKS_QUEUE: &str = "hooks";
+pub const PULL_QUEUE: &str = "pull";
+pub const RECONCILE_QUEUE: &str = "reconcile";
 pub const WEBHOOK_VERIFIER: &str = "the-verifier";
 /// How long a request is on its way at most, where the provider's memory is short: Xero remembers an
 /// answer for six minutes, and the engine counts on a minute for the way.
@@ -90,7 +94,15 @@ pub enum Trouble {
     Late,
     /// Every access token ends before its time.
     TokensExpire,
+    /// A page of some gateway with this status, before or after the effect.
+    PageBefore(u16),
+    PageAfter(u16),
 }
+
+/// What gateways answer in place of the provider. Some say that nothing happened and are right; the
+/// others may come when all of it has happened.
+const PAGES_BEFORE: [u16; 9] = [400, 403, 404, 408, 409, 413, 500, 502, 504];
+const PAGES_AFTER: [u16; 5] = [200, 408, 500, 502, 504];
 
 /// The provider's stand-in.
 #[derive(Clone)]
@@ -133,6 +145,204 @@ pub struct Chances {
     pub bus: u64,
 }
 
+/// What is wrong with an answer that comes with a status of success. All has happened by then, but what
+/// is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bad {
+    OtherShape,
+    Truncated,
+    Empty,
+    Html,
+    /// The provider's refusal of the whole, where a success is said to be.
+    FaultInside,
+    /// Its refusal of each element.
+    ElementFaults,
+    /// Elements are missing, or answer for others than were asked for.
+    OtherElements,
+    /// Ids that nobody ever saw.
+    UnknownId,
+    /// Amounts that do not add up.
+    OtherTotal,
+    /// Numbers as text.
+    Quoted,
+    /// Every day in it is far ahead.
+    FarFuture,
+    /// Names of a thousand characters that are pictures.
+    LongNames,
+}
+
+impl Bad {
+    pub const ALL: [Bad; 12] = [
+        Bad::OtherShape,
+        Bad::Truncated,
+        Bad::Empty,
+        Bad::Html,
+        Bad::FaultInside,
+        Bad::ElementFaults,
+        Bad::OtherElements,
+        Bad::UnknownId,
+        Bad::OtherTotal,
+        Bad::Quoted,
+        Bad::FarFuture,
+        Bad::LongNames,
+    ];
+
+    /// Makes `answer` bad.
+    fn spoil(self, answer: &mut Response) {
+        let words = |answer: &mut Response, body: &str| answer.body = body.as_bytes().to_vec();
+        match self {
+            Bad::OtherShape => words(answer, "[\"another\",{\"shape\":[]}]"),
+            Bad::Truncated => answer.body.truncate(answer.body.len() * 2 / 3),
+            Bad::Empty => answer.body.clear(),
+            Bad::Html => *answer = page(200),
+            _ => {
+                let Ok(mut body) = serde_json::from_slice::<Value>(&answer.body) else {
+                    return;
+                };
+                self.walk(&mut body);
+                answer.body = body.to_string().into_bytes();
+                if self == Bad::FarFuture {
+                    let date = "Sat, 31 Dec 2199 23:00:00 GMT".to_owned();
+                    answer.headers.push(("date".to_owned(), date));
+                }
+            }
+        }
+    }
+
+    fn walk(self, value: &mut Value) {
+        if let (Bad::Quoted, Value::Number(number)) = (self, &*value) {
+            *value = Value::String(number.to_string());
+        }
+        match value {
+            Value::Array(all) => {
+                if self == Bad::OtherElements {
+                    all.pop();
+                }
+                all.iter_mut().for_each(|one| self.walk(one));
+            }
+            Value::Object(members) => {
+                for (name, member) in members.iter_mut() {
+                    self.change(name, member);
+                    self.walk(member);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn change(self, name: &str, member: &mut Value) {
+        let ids = [
+            "Id",
+            "InvoiceID",
+            "CreditNoteID",
+            "PaymentID",
+            "ContactID",
+            "ItemID",
+        ];
+        let totals = ["TotalAmt", "Total", "Amount"];
+        let names = [
+            "DisplayName",
+            "Name",
+            "Code",
+            "CompanyName",
+            "DocNumber",
+            "InvoiceNumber",
+        ];
+        match (self, &*member) {
+            (Bad::UnknownId, Value::String(id)) if ids.contains(&name) => {
+                let unknown = match id.contains('-') {
+                    true => "00000000-0000-4000-8000-00000000dead",
+                    false => "987654321",
+                };
+                *member = Value::from(unknown);
+            }
+            (Bad::OtherElements, Value::String(_)) if name == "bId" => *member = Value::from("999"),
+            (Bad::OtherTotal, Value::Number(total)) if totals.contains(&name) => {
+                *member = json!(total.as_f64().unwrap_or_default() + 1.0);
+            }
+            (Bad::LongNames, Value::String(_)) if names.contains(&name) => {
+                *member = Value::from("\u{1f600}".repeat(1000));
+            }
+            (Bad::FarFuture, Value::String(text)) => {
+                let far = match text.as_bytes() {
+                    [b'/', b'D', b'a', b't', b'e', b'(', ..] => "/Date(7258114800000+0000)/",
+                    [_, _, _, _, b'-', _, _, b'-', _, _] => "2199-12-31",
+                    [_, _, _, _, b'-', _, _, b'-', _, _, b'T', ..] => "2199-12-31T23:00:00Z",
+                    _ => return,
+                };
+                *member = Value::from(far);
+            }
+            _ => {}
+        }
+    }
+
+    /// The refusal that comes under a status of success in place of the effect.
+    fn refusal(self, request: &http::Request<Vec<u8>>) -> Option<Response> {
+        const WORDS: &str = "something is wrong with this";
+        let error = json!({ "Message": WORDS, "Detail": WORDS, "code": "6000", "element": "" });
+        let fault = json!({ "Error": [error], "type": "ValidationFault" });
+        let errors = json!([{ "Message": WORDS }]);
+        let body = match self {
+            // QuickBooks' and Xero's in one: each is looked for by the one it belongs to.
+            Bad::FaultInside => json!({
+                "Fault": fault, "ErrorNumber": 10, "Type": "ValidationException",
+                "Message": "A validation exception occurred",
+                "Elements": [{ "ValidationErrors": errors }],
+            }),
+            Bad::ElementFaults => {
+                let asked: Value = serde_json::from_slice(request.body()).ok()?;
+                let (name, all) = asked.as_object()?.iter().find(|(_, all)| all.is_array())?;
+                let refused = all.as_array()?.iter().map(|one| match one.get("bId") {
+                    Some(id) => json!({ "bId": id, "Fault": fault }),
+                    None => {
+                        let mut one = one.clone();
+                        one["StatusAttributeString"] = json!("ERROR");
+                        one["ValidationErrors"] = errors.clone();
+                        one
+                    }
+                });
+                json!({ name.replace("Request", "Response"): refused.collect::<Vec<_>>() })
+            }
+            _ => return None,
+        };
+        Some(answered(200, "application/json", &body.to_string()))
+    }
+}
+
+/// Spoils the next so many answers to calls of this name.
+#[derive(Debug, Clone)]
+pub struct Tamper {
+    pub call: String,
+    pub bad: Bad,
+    pub times: u64,
+}
+
+/// What a request is for, without the ids in it.
+fn call_name(request: &http::Request<Vec<u8>>) -> String {
+    let is_word = |part: &&str| {
+        let first = part.bytes().next().unwrap_or(b'0');
+        first.is_ascii_alphabetic() && !part.contains('-') && *part != "v3" && *part != "company"
+    };
+    let path: Vec<&str> = request.uri().path().split('/').filter(is_word).collect();
+    let body = String::from_utf8_lossy(request.body());
+    let things = [
+        "Customer",
+        "Item",
+        "Account",
+        "SalesReceipt",
+        "RefundReceipt",
+        "Invoice",
+    ];
+    let of = |mark: fn(&str) -> String| things.iter().find(|thing| body.contains(&mark(thing)));
+    let thing = match path.last() {
+        Some(&"query") => of(|thing| format!(" from {thing} ")),
+        Some(&"batch") => of(|thing| format!("\"{thing}\":")),
+        _ => None,
+    };
+    let what = thing.copied().unwrap_or_default();
+    format!("{} {} {what}", request.method(), path.join("/"))
+}
+
 /// One fault at one call, for runs that try them all.
 #[derive(Debug, Clone, Copy)]
 pub struct Planned {
@@ -153,8 +363,13 @@ pub struct State {
     pub net_calls: u64,
     /// How many rows of the ledger each write of it wrote.
     pub ledger_writes: Vec<usize>,
+    /// Whether anything was written to the ledger since somebody looked at all of it.
+    pub ledger_changed: bool,
     pub store_plan: Option<Planned>,
     pub net_plan: Option<Planned>,
+    pub tamper: Option<Tamper>,
+    /// The names of the calls to the provider so far.
+    pub calls: BTreeSet<String>,
     /// When they were sent, too.
     pub late: Vec<(DateTime<Utc>, http::Request<Vec<u8>>)>,
     pub queue: Vec<Message>,
@@ -164,6 +379,8 @@ pub struct State {
     pub on_bus: BTreeSet<String>,
     /// What happened, to be shown when a run fails.
     pub trace: Vec<String>,
+    /// Whether that is kept: to write it costs more than all the rest.
+    pub traced: bool,
 }
 
 #[derive(Clone)]
@@ -227,13 +444,17 @@ impl World {
                 store_calls: 0,
                 net_calls: 0,
                 ledger_writes: Vec::new(),
+                ledger_changed: true,
                 store_plan: None,
                 net_plan: None,
+                tamper: None,
+                calls: BTreeSet::new(),
                 late: Vec::new(),
                 queue: Vec::new(),
                 sent: Vec::new(),
                 on_bus: BTreeSet::new(),
                 trace: Vec::new(),
+                traced: true,
             })),
             vendor,
             memory: Arc::default(),
@@ -251,6 +472,9 @@ impl World {
 
     pub fn note(&self, line: impl FnOnce() -> String) {
         let mut state = self.state();
+        if !state.traced {
+            return;
+        }
         let at = state.now.format("%H:%M:%S%.3f");
         let line = format!("{at} {}", line());
         state.trace.push(line);
@@ -271,6 +495,8 @@ impl World {
             ("QUEUE_SYNC_XERO_URL", SYNC_QUEUE),
             ("QUEUE_REFRESH_URL", "refresh"),
             ("QUEUE_HOOKS_URL", HOOKS_QUEUE),
+            ("QUEUE_PULL_URL", PULL_QUEUE),
+            ("QUEUE_RECONCILE_URL", RECONCILE_QUEUE),
             ("SECRET_PLATFORM", "platform"),
             ("SECRET_VAULT", "vault"),
             ("SECRET_PROVIDER_PREFIX", "provider-"),
@@ -285,6 +511,15 @@ impl World {
             queue: world.clone(),
             bus: world,
             budgets: Default::default(),
+        }
+    }
+
+    /// The same for a process whose clock is off by so many milliseconds, as long as they say so.
+    pub fn process(&self, off: Arc<AtomicI64>) -> Ctx {
+        let world = self.clone();
+        Ctx {
+            clock: Arc::new(Wrong { world, off }),
+            ..self.ctx()
         }
     }
 
@@ -338,8 +573,26 @@ impl World {
             Trouble::HalfBody,
             Trouble::Late,
             Trouble::TokensExpire,
+            Trouble::PageBefore(*state.dice.pick(&PAGES_BEFORE)),
+            Trouble::PageAfter(*state.dice.pick(&PAGES_AFTER)),
         ];
         Some(*state.dice.pick(&kinds))
+    }
+
+    /// What is to be wrong with the answer to `request`.
+    fn badness(&self, request: &http::Request<Vec<u8>>) -> Option<Bad> {
+        let mut state = self.state();
+        if !state.traced {
+            return None;
+        }
+        let name = call_name(request);
+        let tamper = state.tamper.as_mut().filter(|tamper| tamper.call == name);
+        let bad = tamper.filter(|tamper| tamper.times > 0).map(|tamper| {
+            tamper.times -= 1;
+            tamper.bad
+        });
+        state.calls.insert(name);
+        bad
     }
 
     async fn read<T>(&self, read: impl Future<Output = Result<T>> + Send) -> Result<T> {
@@ -351,6 +604,24 @@ impl World {
         let found = read.await;
         turn().await;
         found
+    }
+
+    /// A refusal for the number of calls, which may tell when to come again.
+    fn throttled(&self) -> Response {
+        let mut answer = match self.vendor {
+            Stand::Xero(_) => answered(429, "text/plain", ""),
+            Stand::Quickbooks(_) => {
+                let body = "<IntuitResponse><Fault type=\"SERVICE\"><Error code=\"3001\"><Message>\
+                            ThrottleExceeded</Message></Error></Fault></IntuitResponse>";
+                answered(429, "text/xml", body)
+            }
+        };
+        let mut state = self.state();
+        if state.dice.per_mille(500) {
+            let wait = state.dice.below(90).to_string();
+            answer.headers.push(("retry-after".to_owned(), wait));
+        }
+        answer
     }
 
     /// A control call to the stand-in, which nothing disturbs.
@@ -388,6 +659,27 @@ impl World {
         self.note(|| format!("late arrival: {}", request.uri()));
         let _ = self.vendor.handle(request).await;
         true
+    }
+}
+
+/// A clock that is wrong.
+struct Wrong {
+    world: World,
+    off: Arc<AtomicI64>,
+}
+
+#[async_trait]
+impl Clock for Wrong {
+    fn now(&self) -> DateTime<Utc> {
+        self.world.now() + TimeDelta::milliseconds(self.off.load(Ordering::Relaxed))
+    }
+
+    async fn sleep(&self, duration: Duration) {
+        self.world.sleep(duration).await;
+    }
+
+    fn random(&self, bytes: &mut [u8]) {
+        self.world.random(bytes);
     }
 }
 
@@ -454,6 +746,7 @@ impl Store for World {
             None => {}
             Some(Trouble::Contended) => return Err(WriteError::Contended),
             Some(Trouble::After) => {
+                self.state().ledger_changed = true;
                 self.memory.transact(writes).await?;
                 turn().await;
                 return Err(WriteError::Failed(failed("the answer of a write was lost")));
@@ -462,9 +755,11 @@ impl Store for World {
         }
         let keys: Vec<Key> = writes.iter().map(|write| write.key().clone()).collect();
         // The budgets stand in the same table and are no rows of the ledger.
-        let budget = format!("{:?}", keys[0]).contains("budget");
-        if keys[0].table() == Table::Ledger && !budget {
-            self.state().ledger_writes.push(keys.len());
+        let budget = |key: &Key| format!("{key:?}").contains("budget");
+        if keys[0].table() == Table::Ledger && !budget(&keys[0]) {
+            let mut state = self.state();
+            state.ledger_changed = true;
+            state.ledger_writes.push(keys.len());
         }
         let done = self.memory.transact(writes).await;
         if let Err(WriteError::Condition(index)) = &done {
@@ -524,12 +819,18 @@ fn answered(status: u16, content_type: &str, body: &str) -> Response {
     }
 }
 
+/// What a gateway says in place of the provider.
+fn page(status: u16) -> Response {
+    answered(status, "text/html", "<html>the gateway speaks</html>")
+}
+
 #[async_trait]
 impl Net for World {
     async fn send(&self, request: Request, _: Limits) -> Result<Response> {
         turn().await;
         let request = outbound(request);
         let trouble = self.net_trouble();
+        let bad = self.badness(&request);
         self.note(|| {
             let body = String::from_utf8_lossy(request.body());
             let body: String = body.chars().take(300).collect();
@@ -546,20 +847,17 @@ impl Net for World {
                 return Err(lost());
             }
             Some(Trouble::StatusBefore) => {
-                return Ok(answered(503, "text/html", "<html>bad gateway</html>"));
+                return Ok(page(503));
             }
-            Some(Trouble::Throttled) if matches!(self.vendor, Stand::Xero(_)) => {
-                return Ok(answered(429, "text/plain", ""));
-            }
-            Some(Trouble::Throttled) => {
-                let body = "<IntuitResponse><Fault type=\"SERVICE\"><Error code=\"3001\"><Message>\
-                            ThrottleExceeded</Message></Error></Fault></IntuitResponse>";
-                return Ok(answered(429, "text/xml", body));
-            }
+            Some(Trouble::PageBefore(status)) => return Ok(page(status)),
+            Some(Trouble::Throttled) => return Ok(self.throttled()),
             Some(Trouble::TokensExpire) => {
                 self.control("POST", "expire_access_tokens", "").await;
             }
             _ => {}
+        }
+        if let Some(refusal) = bad.and_then(|bad| bad.refusal(&request)) {
+            return Ok(refusal);
         }
         let whole = self
             .vendor
@@ -569,9 +867,8 @@ impl Net for World {
         turn().await;
         match trouble {
             Some(Trouble::After) => return Err(lost()),
-            Some(Trouble::StatusAfter) => {
-                return Ok(answered(500, "text/html", "<html>error</html>"));
-            }
+            Some(Trouble::StatusAfter) => return Ok(page(500)),
+            Some(Trouble::PageAfter(status)) => return Ok(page(status)),
             _ => {}
         }
         let text =
@@ -588,11 +885,16 @@ impl Net for World {
         if status != 200 {
             self.note(|| format!("  -> {status} {}", String::from_utf8_lossy(&body)));
         }
-        Ok(Response {
+        let mut answer = Response {
             status,
             headers,
             body,
-        })
+        };
+        if let Some(bad) = bad.filter(|_| status == 200) {
+            bad.spoil(&mut answer);
+            self.note(|| format!("  -> {bad:?} {}", String::from_utf8_lossy(&answer.body)));
+        }
+        Ok(answer)
     }
 }
 

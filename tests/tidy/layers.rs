@@ -185,7 +185,7 @@ fn function_binaries_only_say_which_entry_they_are() {
     none("functions that think", wrong);
 }
 
-/// A provider that can be connected has a manifest; one that is synced has its settings, maps and faults
+/// A provider that can be connected has a manifest; one that is synced has its settings, maps, lists and faults
 /// beside, and one that sends us webhooks what reads them.
 #[test]
 fn every_provider_has_the_same_files() {
@@ -204,7 +204,14 @@ fn every_provider_has_the_same_files() {
     let set = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
     let (connected, synced): (BTreeSet<String>, BTreeSet<String>) = (
         set(&["mod.rs"]),
-        set(&["fault.rs", "map.rs", "mod.rs", "settings.rs"]),
+        set(&[
+            "changes.rs",
+            "fault.rs",
+            "list.rs",
+            "map.rs",
+            "mod.rs",
+            "settings.rs",
+        ]),
     );
     let wrong = folders.iter().filter(|(name, found)| {
         let provider = crossdock::providers::provider(name);

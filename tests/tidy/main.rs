@@ -2,6 +2,7 @@
 //! the sources instead.
 
 mod layers;
+mod mutations;
 mod openapi;
 mod providers;
 mod repository;

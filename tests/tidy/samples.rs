@@ -6,6 +6,8 @@ use crate::stack_template::{function_names, routes};
 use aws_lambda_events::dynamodb;
 use aws_lambda_events::eventbridge::EventBridgeEvent;
 use aws_lambda_events::sqs::SqsEvent;
+use crossdock::engine::pull::PullNotice;
+use crossdock::engine::reconcile::ReconcileNotice;
 use crossdock::engine::refresh::DueNotice;
 use crossdock::engine::rotation::Rotation;
 use crossdock::model::notice::{DeliveryNotice, HookNotice, Notice};
@@ -27,8 +29,12 @@ enum Shape {
     Ticks,
     /// SQS messages, each about connections that are due.
     Due,
+    /// SQS messages, each a day to compare.
+    Days,
     /// SQS messages, each a webhook of a provider.
     Hooks,
+    /// SQS messages, each about a connection of which changes are to be read.
+    Pulls,
     /// SQS messages, each a step of a rotation.
     Rotations,
     /// Rows of the outbox's stream.
@@ -40,10 +46,12 @@ fn shape(function: &str) -> Option<Shape> {
         "webhook_fanout" => Shape::Notices,
         sync if sync.starts_with("sync_") => Shape::Notices,
         "webhook_deliver" => Shape::Deliveries,
-        "outbox_sweep" | "refresh_plan" => Shape::Ticks,
+        "outbox_sweep" | "refresh_plan" | "pull_plan" | "reconcile_plan" => Shape::Ticks,
+        "reconcile_run" => Shape::Days,
         "refresh_run" => Shape::Due,
         "vault_rotate" => Shape::Rotations,
         "hooks_apply" => Shape::Hooks,
+        "pull_run" => Shape::Pulls,
         "outbox_relay" => Shape::Rows,
         http if !routes(http).is_empty() => Shape::Http,
         _ => return None,
@@ -159,7 +167,9 @@ fn check(sample: &File) -> Result<(), String> {
         Some(Shape::Ticks) => messages(text, tick),
         Some(Shape::Due) => messages(text, |body| parse::<DueNotice>(body).map(drop)),
         Some(Shape::Rotations) => messages(text, |body| parse::<Rotation>(body).map(drop)),
+        Some(Shape::Days) => messages(text, |body| parse::<ReconcileNotice>(body).map(drop)),
         Some(Shape::Hooks) => messages(text, |body| parse::<HookNotice>(body).map(drop)),
+        Some(Shape::Pulls) => messages(text, |body| parse::<PullNotice>(body).map(drop)),
         Some(Shape::Rows) => rows(text),
     }
 }

@@ -59,6 +59,7 @@ const FUNCTIONS: &[Function] = &[
             "TABLE_RECORDS",
             "TABLE_OUTBOX",
             "TABLE_CONNECTIONS",
+            "TABLE_LEDGER",
             "SECRET_PLATFORM",
             "SECRET_PROVIDER_PREFIX",
             "SECRET_VAULT",
@@ -87,6 +88,8 @@ const FUNCTIONS: &[Function] = &[
                     "DeleteItem",
                 ],
             ),
+            // What is left to a company's calls, and how it is set up; whether guests were booked.
+            ("Ledger", &["GetItem", "Query", "UpdateItem"]),
         ],
         source: Source::Api,
     },
@@ -99,6 +102,7 @@ const FUNCTIONS: &[Function] = &[
             "SECRET_PLATFORM",
             "QUEUE_SYNC_QUICKBOOKS_URL",
             "QUEUE_SYNC_XERO_URL",
+            "QUEUE_RECONCILE_URL",
             "ENABLE_ACCOUNTING_SYNC",
             "ENABLE_CRM_SYNC",
             "ENABLE_EMAIL_MARKETING",
@@ -110,10 +114,17 @@ const FUNCTIONS: &[Function] = &[
             ("Records", &["GetItem", "BatchGetItem"]),
             // One connection, or all for their sum.
             ("Connections", &["GetItem", "Query"]),
-            // One row, those of a page, those that something points to; a count, a resync.
+            // One row, those of a page, those that something points to; a count, a resync, a backfill, a
+            // reconciliation and its findings; a row that is repaired, with what points to it.
             (
                 "Ledger",
-                &["GetItem", "BatchGetItem", "Query", "UpdateItem"],
+                &[
+                    "GetItem",
+                    "BatchGetItem",
+                    "Query",
+                    "UpdateItem",
+                    "DeleteItem",
+                ],
             ),
         ],
         source: Source::Api,
@@ -187,7 +198,7 @@ const FUNCTIONS: &[Function] = &[
     },
     Function {
         name: "hooks_apply",
-        variables: &["TABLE_CONNECTIONS", "TABLE_LEDGER"],
+        variables: &["TABLE_CONNECTIONS", "TABLE_LEDGER", "QUEUE_PULL_URL"],
         tables: &[
             // Whose an account is, and the connection.
             ("Connections", &["GetItem"]),
@@ -252,6 +263,49 @@ const FUNCTIONS: &[Function] = &[
         source: Source::Queue("Refresh"),
     },
     Function {
+        name: "reconcile_plan",
+        variables: &[
+            "TABLE_CONNECTIONS",
+            "TABLE_LEDGER",
+            "QUEUE_RECONCILE_URL",
+            "ENABLE_ACCOUNTING_SYNC",
+        ],
+        tables: &[
+            ("Connections", &["Scan"]),
+            // Which reconciliation is the last, and the next one.
+            ("Ledger", &["GetItem", "UpdateItem"]),
+        ],
+        source: Source::Queue("ReconcilePlan"),
+    },
+    Function {
+        name: "reconcile_run",
+        variables: &[
+            "TABLE_RECORDS",
+            "TABLE_OUTBOX",
+            "TABLE_CONNECTIONS",
+            "TABLE_LEDGER",
+            "SECRET_PROVIDER_PREFIX",
+            "SECRET_VAULT",
+            "ENABLE_ACCOUNTING_SYNC",
+            "QUEUE_SYNC_QUICKBOOKS_URL",
+            "QUEUE_SYNC_XERO_URL",
+            "QUEUE_RECONCILE_URL",
+            "NET_ALLOW_LOOPBACK",
+        ],
+        tables: &[
+            // What happened on a day, and the records of it; the event of a connection that ended.
+            ("Records", &["GetItem", "Query", "UpdateItem"]),
+            ("Outbox", &["UpdateItem"]),
+            ("Connections", &["GetItem", "UpdateItem", "DeleteItem"]),
+            // Rows of documents in bulk; the company's settings; findings in bulk.
+            (
+                "Ledger",
+                &["GetItem", "BatchGetItem", "UpdateItem", "BatchWriteItem"],
+            ),
+        ],
+        source: Source::Queue("Reconcile"),
+    },
+    Function {
         name: "vault_rotate",
         variables: &[
             "TABLE_CONNECTIONS",
@@ -279,8 +333,11 @@ const FUNCTIONS: &[Function] = &[
             "NET_ALLOW_LOOPBACK",
         ],
         tables: &[
-            // Records, those of a resync in bulk; the event of a connection that ended.
-            ("Records", &["GetItem", "BatchGetItem", "UpdateItem"]),
+            // Records, those of a resync in bulk and those of a backfill by day; the event of a connection that ended.
+            (
+                "Records",
+                &["GetItem", "BatchGetItem", "Query", "UpdateItem"],
+            ),
             ("Outbox", &["UpdateItem"]),
             // All connections; one again for its tokens, which are put when they are renewed.
             (
@@ -317,8 +374,11 @@ const FUNCTIONS: &[Function] = &[
             "NET_ALLOW_LOOPBACK",
         ],
         tables: &[
-            // Records, those of a resync in bulk; the event of a connection that ended.
-            ("Records", &["GetItem", "BatchGetItem", "UpdateItem"]),
+            // Records, those of a resync in bulk and those of a backfill by day; the event of a connection that ended.
+            (
+                "Records",
+                &["GetItem", "BatchGetItem", "Query", "UpdateItem"],
+            ),
             ("Outbox", &["UpdateItem"]),
             // All connections; one again for its tokens, which are put when they are renewed.
             (
@@ -340,6 +400,59 @@ const FUNCTIONS: &[Function] = &[
             ),
         ],
         source: Source::Queue("SyncXero"),
+    },
+    Function {
+        name: "pull_plan",
+        variables: &[
+            "TABLE_CONNECTIONS",
+            "QUEUE_PULL_URL",
+            "ENABLE_ACCOUNTING_SYNC",
+        ],
+        // The connections of one slot; those that have none yet, once over all.
+        tables: &[(
+            "Connections",
+            &[
+                "GetItem",
+                "Query",
+                "Scan",
+                "UpdateItem",
+                "ConditionCheckItem",
+            ],
+        )],
+        source: Source::Queue("PullPlan"),
+    },
+    Function {
+        name: "pull_run",
+        variables: &[
+            "TABLE_RECORDS",
+            "TABLE_OUTBOX",
+            "TABLE_CONNECTIONS",
+            "TABLE_LEDGER",
+            "SECRET_PROVIDER_PREFIX",
+            "SECRET_VAULT",
+            "ENABLE_ACCOUNTING_SYNC",
+            "QUEUE_PULL_URL",
+            "NET_ALLOW_LOOPBACK",
+        ],
+        tables: &[
+            // The record of a row, where the newest wins; the event of a change.
+            ("Records", &["GetItem", "UpdateItem"]),
+            ("Outbox", &["UpdateItem"]),
+            // The connection, its tokens and its history.
+            ("Connections", &["GetItem", "UpdateItem", "DeleteItem"]),
+            // Rows, whose the provider's things are, notes of webhooks, the cursor.
+            (
+                "Ledger",
+                &[
+                    "GetItem",
+                    "BatchGetItem",
+                    "Query",
+                    "UpdateItem",
+                    "DeleteItem",
+                ],
+            ),
+        ],
+        source: Source::Queue("Pull"),
     },
     Function {
         name: "webhook_fanout",
@@ -459,6 +572,10 @@ pub fn provider_secrets(function: &str) -> Vec<String> {
     let mut providers = PROVIDERS.to_vec();
     // Only those whose webhooks it takes.
     providers.retain(|provider| function != "hooks_intake" || provider.hooks().is_some());
+    // Only those that keep books.
+    let books = |name: &str| crossdock::providers::accounting::accounting(name).is_some();
+    let of_books = ["pull_run", "reconcile_run"].contains(&function);
+    providers.retain(|one| !of_books || books(one.manifest().name));
     let names = providers.iter().map(|provider| provider.manifest().name);
     names
         .filter(|name| own.is_none_or(|own| own == *name))

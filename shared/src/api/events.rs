@@ -13,6 +13,7 @@ use crate::model::ids::RecordId;
 use crate::model::notice::{Notice, Place, RecordRef, StoredEvent};
 use crate::model::order_record::{Applied, OrderRecord};
 use crate::store::{Condition, Item, Write, WriteError, keys};
+use crate::sync::push::{Open, RowKind, RowRef};
 use chrono::{DateTime, Utc};
 use futures::StreamExt;
 use futures::future::BoxFuture;
@@ -251,6 +252,9 @@ async fn try_accept(ctx: &Ctx, event: &Event) -> Result<Option<Accepted>> {
         let item = found.get(2).and_then(Option::as_ref);
         let mut order: OrderRecord = item.map(Item::read).transpose()?.unwrap_or_default();
         applied = apply(&mut order, event)?;
+        if applied == Applied::Changed {
+            order.changed_at = order.changed_at.max(Some(event.occurred_at));
+        }
         let order_id = event.payload.order_id().map_or("", RecordId::as_str);
         let (n, previous_id) = order.advance(&event.id);
         place = Place {
@@ -275,6 +279,21 @@ async fn try_accept(ctx: &Ctx, event: &Event) -> Result<Option<Accepted>> {
             applied = Applied::Superseded;
         }
     }
+    if let Some((kind, id, at, order_id)) = dated(event)
+        && applied == Applied::Changed
+    {
+        // Where a record was on another day before, the row there is passed over: it is read beside the
+        // record.
+        let group = keys::day(merchant, at.date_naive());
+        let row = RowRef { kind, id };
+        let key = keys::open(group, kind.as_str(), &row.id);
+        let open = Open {
+            record: row.owner(),
+            order_id: order_id.cloned(),
+            code: None,
+        };
+        writes.push(Write::put(key, Condition::Any, &open)?);
+    }
     let notice = Notice::of(event, accepted_at);
     let stored = StoredEvent {
         id: event.id.clone(),
@@ -298,6 +317,33 @@ async fn try_accept(ctx: &Ctx, event: &Event) -> Result<Option<Accepted>> {
         Ok(()) => Ok(Some(Accepted::of(stored, false))),
         Err(WriteError::Condition(_) | WriteError::Contended) => Ok(None),
         Err(WriteError::Failed(error)) => Err(error),
+    }
+}
+
+/// What of an event belongs to a day: the kind and id of its row there, the moment, and the order.
+fn dated(event: &Event) -> Option<(RowKind, String, DateTime<Utc>, Option<&RecordId>)> {
+    match &event.payload {
+        Payload::Order(order) => {
+            let id = order.id.to_string();
+            Some((RowKind::Order, id, order.placed_at, Some(&order.id)))
+        }
+        Payload::Payment(payment) => {
+            let (order, id) = (
+                &payment.order_id,
+                format!("{}~{}", payment.order_id, payment.id),
+            );
+            Some((RowKind::Payment, id, payment.processed_at, Some(order)))
+        }
+        Payload::Refund(refund) => {
+            let id = refund.id.to_string();
+            Some((
+                RowKind::Refund,
+                id,
+                refund.refunded_at,
+                refund.order_id.as_ref(),
+            ))
+        }
+        Payload::LowStock(_) | Payload::User(_) => None,
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::{Request, Response, auth, path_id, whole_list};
 use crate::ctx::Ctx;
+use crate::engine::accounts;
 use crate::error::{Code, Error, FieldError, Result};
 use crate::model::ids::{ConnectionId, MerchantId};
 use crate::model::text::{check_direction, check_line, check_time};
@@ -20,6 +21,9 @@ pub const ENTRIES_MAX: usize = 200;
 const ENTRIES_DEFAULT: usize = 50;
 /// Longest label of a connection.
 pub const LABEL_CHARACTERS_MAX: usize = 100;
+/// Longest name of the customer that guests are booked on, and longest id or code of an account.
+pub const GUEST_CHARACTERS_MAX: usize = 100;
+pub const ACCOUNT_CHARACTERS_MAX: usize = 50;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -78,6 +82,7 @@ pub fn handle<'a>(ctx: &'a Ctx, request: &'a Request) -> BoxFuture<'a, Result<Re
             ("POST", [category, name, "import"]) => call.import(category, name).await,
             ("GET", [category, id]) => call.show(category, id).await,
             ("GET", [category, id, "history"]) => call.history(category, id).await,
+            ("GET", [category, id, "accounts"]) => call.accounts(category, id).await,
             ("POST", [category, id, "confirm"]) => call.confirm(category, id).await,
             ("POST", [category, id, "reconnect"]) => call.reconnect(category, id).await,
             ("POST", [category, id, "check"]) => call.check(category, id).await,
@@ -302,12 +307,54 @@ impl Call<'_> {
         if let Some(from) = body.settings.records_from {
             check_time(&mut faults, "/settings/records_from", from);
         }
+        if let Some(guest) = &body.settings.guest_customer {
+            let path = "/settings/guest_customer";
+            check_line(&mut faults, path, guest, 1, GUEST_CHARACTERS_MAX);
+            check_direction(&mut faults, path, guest);
+        }
+        for (role, account) in &body.settings.accounts {
+            let path = format!("/settings/accounts/{}", role.as_str());
+            check_line(&mut faults, &path, account, 1, ACCOUNT_CHARACTERS_MAX);
+        }
         if !faults.is_empty() {
             return Err(Error::invalid(faults));
         }
-        let (merchant, id) = self.connection(category, id, &body.merchant_id).await?;
+        let held = self.held(category, id, &body.merchant_id).await?;
+        let faults = accounts::faults(self.ctx, &held, &body.settings).await?;
+        if !faults.is_empty() {
+            return Err(Error::invalid(faults));
+        }
+        let (merchant, id) = (held.merchant_id, held.id);
         let connection = manage::set(self.ctx, &merchant, &id, body.settings).await?;
         self.reply(200, connection).await
+    }
+
+    /// The company's accounts, and which one is used for what.
+    async fn accounts(&self, category: &str, id: &str) -> Result<Response> {
+        let merchant = self.request.merchant_id()?;
+        let connection = self.held(category, id, &merchant).await?;
+        let accounts = accounts::read(self.ctx, &connection).await?;
+        let all = accounts.chart.accounts.iter().map(|one| {
+            json!({
+                "id": one.id, "code": one.code, "name": one.name, "type": one.kind,
+                "active": one.active, "currency": one.currency, "roles": one.roles,
+            })
+        });
+        let mut body = whole_list(all.collect());
+        let used = accounts.used().map(|used| {
+            let (account, trouble) = match &used.account {
+                Ok(account) => (Some(&account.id), None),
+                Err(unfit) => (
+                    None,
+                    Some(json!({ "code": unfit.code, "detail": unfit.detail })),
+                ),
+            };
+            json!({
+                "role": used.role, "account_id": account, "chosen": used.chosen, "problem": trouble,
+            })
+        });
+        body["used"] = used.collect();
+        Response::json(200, &body)
     }
 
     /// What happened to a connection, oldest first, a page at a time.

@@ -1,6 +1,7 @@
 //! The HTTP API: one module per resource, each the whole of one function.
 
 pub mod auth;
+mod books;
 pub mod connect_pages;
 pub mod default;
 pub mod events;
@@ -10,6 +11,7 @@ pub mod merchants;
 pub mod openapi;
 pub mod problem;
 pub mod records;
+mod report;
 pub mod routes;
 pub mod webhooks;
 

@@ -6,6 +6,7 @@
 //! a `merchant`, or a `connection` or an `endpoint` of one, which nobody else may reach. What names a
 //! `secret` or the `deployment` belongs to no merchant, and a `record` is named by the merchant itself.
 
+mod books;
 mod records;
 
 use super::routes::{ROUTES, Route};
@@ -16,7 +17,9 @@ use crate::model::ids::EXTERNAL_ID_BYTES_MAX;
 use crate::model::money::AMOUNT_MAX;
 use crate::model::order::{LINES_MAX, PaymentOutcome};
 use crate::oauth::connection::{Happened, Status};
+use crate::providers::accounts::Role;
 use crate::providers::{Category, PROVIDERS};
+use crate::sync::conflict::Winner;
 use crate::webhooks::deliver::DeliveryState;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -50,6 +53,8 @@ struct Operation {
 enum Answer {
     Json(&'static str),
     Page,
+    /// Text for a spreadsheet.
+    Table,
     /// A redirect.
     Elsewhere,
     /// Nothing but the status.
@@ -212,6 +217,10 @@ fn success(description: &str, answer: &Answer) -> Value {
             "content": { "application/json": { "schema": reference(schema) } },
         }),
         Answer::Page => json!({ "description": description, "content": html }),
+        Answer::Table => json!({
+            "description": description,
+            "content": { "text/csv": { "schema": { "type": "string" } } },
+        }),
         Answer::OpenApi => json!({
             "description": description,
             "content": { "application/json": { "schema": { "type": "object" } } },
@@ -235,7 +244,7 @@ fn refused(tag: &str) -> Value {
 }
 
 fn about(route: &Route) -> Operation {
-    if let Some(operation) = records::about(route) {
+    if let Some(operation) = records::about(route).or_else(|| books::about(route)) {
         return operation;
     }
     let connection = |id, summary, body| Operation {
@@ -411,6 +420,13 @@ fn about(route: &Route) -> Operation {
             &["merchant_id", "limit", "cursor"],
             "HistoryPage",
         ),
+        ("GET", "/api/v1/integrations/{category}/{connection_id}/accounts") => reading(
+            "getAccounts",
+            "Integrations",
+            "The accounts of the company, read at this moment, and which one is used for what.",
+            &["merchant_id"],
+            "Accounts",
+        ),
         ("POST", "/api/v1/integrations/{category}/{connection_id}/confirm") => Operation {
             answers: vec![(
                 200,
@@ -472,7 +488,10 @@ fn about(route: &Route) -> Operation {
                 "SettingsRequest",
                 json!({
                     "merchant_id": MERCHANT,
-                    "settings": { "label": "Books of the shop in Oslo", "records_from": TIME },
+                    "settings": {
+                        "label": "Books of the shop in Oslo", "records_from": TIME,
+                        "conflicts": { "amounts": "shop_wins", "words": "provider_wins" },
+                    },
                 }),
             ),
         ),
@@ -603,8 +622,10 @@ fn parameters() -> Value {
             "schema": { "type": "string" },
         },
     });
-    if let (Value::Object(all), Value::Object(more)) = (&mut parameters, records::parameters()) {
-        all.extend(more);
+    for more in [records::parameters(), books::parameters()] {
+        if let (Value::Object(all), Value::Object(more)) = (&mut parameters, more) {
+            all.extend(more);
+        }
     }
     parameters
 }
@@ -695,7 +716,7 @@ fn schemas() -> Value {
     ]
     .into_iter()
     .chain([connection_schemas(), request_schemas(), endpoint_schemas()])
-    .chain([records::schemas()])
+    .chain([records::schemas(), books::schemas()])
     {
         if let Value::Object(part) = part {
             all.extend(part);
@@ -823,7 +844,11 @@ fn record_schemas() -> Value {
         "Line": object(json!({
             "sku": text(1, 100), "name": text(0, 4000), "quantity": reference("Rate"),
             "unit_price": reference("Rate"), "total": money(), "taxable": { "type": "boolean" },
-        }), &["taxable"]),
+            "gift_card": {
+                "type": "boolean", "default": false,
+                "description": "A gift card is sold: what it is worth is owed, and it is never taxed.",
+            },
+        }), &["taxable", "gift_card"]),
         "NamedAmount": named(),
         "Tax": object(json!({
             "name": text(0, 200), "rate": reference("Rate"), "amount": money(),
@@ -840,19 +865,32 @@ fn record_schemas() -> Value {
             "shipping": nullable(reference("NamedAmount")),
             "taxes": list("Tax"),
             "prices_include_tax": { "type": "boolean" },
+            "tip": {
+                "oneOf": [money(), { "type": "null" }],
+                "description": "Part of the total, and never taxed.",
+            },
             "total": money(),
-        }), &["customer", "discounts", "shipping", "taxes", "prices_include_tax"]),
+        }), &["customer", "discounts", "shipping", "taxes", "prices_include_tax", "tip"]),
         "Payment": object(json!({
             "id": reference("Id"), "order_id": reference("Id"),
             "outcome": words([PaymentOutcome::Succeeded, PaymentOutcome::Failed]),
-            "amount": money(), "method": text(1, 64), "processed_at": time(),
+            "amount": money(), "processed_at": time(),
+            "method": {
+                "allOf": [text(1, 64)],
+                "description": "`gift_card` redeems a gift card: what was owed is less, and no money \
+                    came in.",
+            },
         }), &[]),
         "Refund": object(json!({
             "id": reference("Id"), "order_id": nullable(reference("Id")),
             "customer": nullable(reference("Customer")), "amount": money(), "lines": lines,
-            "shipping": nullable(money()), "tax": nullable(money()),
+            "shipping": nullable(money()), "tax": nullable(money()), "tip": nullable(money()),
+            "method": {
+                "oneOf": [text(1, 64), { "type": "null" }],
+                "description": "`gift_card` when it goes back to a gift card, and no money out.",
+            },
             "reason": { "type": ["string", "null"] }, "refunded_at": time(),
-        }), &["order_id", "customer", "lines", "shipping", "tax", "reason"]),
+        }), &["order_id", "customer", "lines", "shipping", "tax", "tip", "method", "reason"]),
         "LowStock": object(json!({
             "sku": text(1, 100), "location": text(1, 100), "level": { "type": "integer" },
             "threshold": { "type": "integer" }, "at": time(),
@@ -883,7 +921,13 @@ fn connection_schemas() -> Value {
         Happened::Resumed,
         Happened::SettingsChanged,
         Happened::Disconnected,
+        Happened::FullCompare,
     ];
+    let account = || text(1, integrations::ACCOUNT_CHARACTERS_MAX);
+    let accounts = Role::ALL.map(|role| (role.as_str().to_owned(), account()));
+    let accounts: Map<String, Value> = accounts.into_iter().collect();
+    let mut listed = page("Account");
+    listed["properties"]["used"] = list("UsedAccount");
     let mut connections = page("Connection");
     connections["properties"]["providers"] = list("Offer");
     json!({
@@ -937,7 +981,47 @@ fn connection_schemas() -> Value {
                     part. QuickBooks knows both and posts receipts unless told otherwise; Xero knows \
                     invoices. What stands in the books already stays what it is.",
             },
-        }), &["label", "records_from", "orders_as"]),
+            "conflicts": object(json!({
+                "amounts": winner("Lines, amounts, taxes, dates, currency and customer. The shop \
+                    wins unless told otherwise."),
+                "words": winner("Numbers and notes of documents. The provider wins unless told \
+                    otherwise."),
+            }), &["amounts", "words"]),
+            "accounts": {
+                "type": "object", "additionalProperties": false,
+                "properties": Value::Object(accounts),
+                "description": "The account for each role, by its id, in Xero also by its code; without \
+                    one the default is used, which `getAccounts` shows. It counts for what is posted from \
+                    then on. In QuickBooks an item keeps the account that it has: `sales` is the one \
+                    that items get which are made from then on.",
+            },
+            "guest_customer": {
+                "oneOf": [text(1, integrations::GUEST_CHARACTERS_MAX), { "type": "null" }],
+                "description": "The name of the customer that guests are booked on, `Guest` unless told \
+                    otherwise. Another name counts for orders that are placed from then on.",
+            },
+        }), &["label", "records_from", "orders_as", "conflicts", "accounts", "guest_customer"]),
+        "Accounts": listed,
+        "Account": answer(json!({
+            "id": { "type": "string" },
+            "code": { "type": ["string", "null"] },
+            "name": { "type": "string" },
+            "type": { "type": "string", "description": "The provider's word." },
+            "active": { "type": "boolean" },
+            "currency": { "type": ["string", "null"] },
+            "roles": { "type": "array", "items": words(Role::ALL) },
+        }), &[]),
+        "UsedAccount": answer(json!({
+            "role": words(Role::ALL),
+            "account_id": { "type": ["string", "null"] },
+            "chosen": {
+                "type": "boolean",
+                "description": "Whether the settings name it; otherwise it is the default.",
+            },
+            "problem": nullable(answer(
+                json!({ "code": { "type": "string" }, "detail": { "type": "string" } }), &[],
+            )),
+        }), &[]),
         "Trouble": answer(json!({
             "code": { "type": "string" }, "detail": { "type": "string" }, "at": time(),
         }), &[]),
@@ -956,6 +1040,15 @@ fn connection_schemas() -> Value {
         }), &[]),
         "HistoryPage": page("HistoryEntry"),
     })
+}
+
+/// Who wins when the shop and the provider say different things of some fields.
+fn winner(fields: &str) -> Value {
+    let mut winner = words(Winner::ALL);
+    winner["description"] = json!(format!(
+        "Who wins where a document that stands there was changed there by somebody else. {fields}"
+    ));
+    winner
 }
 
 fn request_schemas() -> Value {

@@ -74,6 +74,32 @@ pub fn handle<'a>(ctx: &'a Ctx, request: &'a Request) -> BoxFuture<'a, Result<Re
             ("POST", [category, id, "resync"]) => call.resync(category, id).await,
             ("GET", [category, id, "resync"]) => call.progress(category, id).await,
             ("GET", [category, id, "summary"]) => call.summary(category, id).await,
+            ("POST", [category, id, "backfill"]) => call.start_backfill(category, id).await,
+            ("GET", [category, id, "backfill"]) => call.backfill(category, id).await,
+            ("DELETE", [category, id, "backfill"]) => call.stop_backfill(category, id).await,
+            ("POST", [category, id, "reconcile"]) => call.reconcile(category, id).await,
+            ("GET", [category, id, "reconciliations"]) => call.reconciliations(category, id).await,
+            ("GET", [category, id, "reconciliations", name]) => {
+                call.reconciliation(category, id, name).await
+            }
+            ("GET", [category, id, "reconciliations", name, "report.csv"]) => {
+                call.report(category, id, name, false).await
+            }
+            ("GET", [category, id, "reconciliations", name, "report.html"]) => {
+                call.report(category, id, name, true).await
+            }
+            (
+                "POST",
+                [
+                    category,
+                    id,
+                    "reconciliations",
+                    name,
+                    "differences",
+                    about,
+                    decision,
+                ],
+            ) => call.decide(category, id, name, about, decision).await,
             _ => Err(request.unknown()),
         }
     })
@@ -84,7 +110,7 @@ fn kind(name: &str) -> Option<RowKind> {
     KINDS.into_iter().find(|kind| kind.as_str() == name)
 }
 
-fn fault(place: &str, code: &'static str, detail: impl Into<String>) -> Error {
+pub(super) fn fault(place: &str, code: &'static str, detail: impl Into<String>) -> Error {
     Error::invalid(vec![FieldError::new(place, code, detail)])
 }
 
@@ -110,7 +136,7 @@ struct Shown {
 
 impl Call<'_> {
     /// The merchant's connection that a reading request is about.
-    async fn read(&self, category: &str, id: &str) -> Result<Connection> {
+    pub(super) async fn read(&self, category: &str, id: &str) -> Result<Connection> {
         let merchant = self.request.merchant_id()?;
         self.held(category, id, &merchant).await
     }
@@ -375,7 +401,7 @@ fn wanted(
     }
 }
 
-fn list(data: Vec<Value>, next: Option<String>) -> Result<Response> {
+pub(super) fn list(data: Vec<Value>, next: Option<String>) -> Result<Response> {
     let body = json!({
         "data": data, "has_more": next.is_some(), "next_cursor": next, "prev_cursor": null,
     });
@@ -423,6 +449,9 @@ fn trouble(connection: &Connection, row: &Shown, now: DateTime<Utc>) -> Value {
     let state = link.standing();
     let coming = link.next_attempt_at.filter(|at| *at > now);
     let todo = match (state, coming) {
+        _ if link.gone.is_some() => {
+            "Nothing, if it was meant to go; a retry does not make it again. Else post it there by hand."
+        }
         (Standing::Waiting, _) => {
             "It is sent when the connection can be used again: resume it, or connect it again."
         }

@@ -18,7 +18,7 @@ const fn route(function: &'static str, method: &'static str, path: &'static str)
     }
 }
 
-pub const ROUTES: [Route; 36] = [
+pub const ROUTES: [Route; 46] = [
     route("api_default", "GET", "/health"),
     route("api_default", "GET", "/docs/errors"),
     route("api_default", "GET", "/api/v1/openapi.json"),
@@ -46,6 +46,11 @@ pub const ROUTES: [Route; 36] = [
         "api_integrations",
         "GET",
         "/api/v1/integrations/{category}/{connection_id}/history",
+    ),
+    route(
+        "api_integrations",
+        "GET",
+        "/api/v1/integrations/{category}/{connection_id}/accounts",
     ),
     route(
         "api_integrations",
@@ -117,6 +122,51 @@ pub const ROUTES: [Route; 36] = [
         "api_records",
         "GET",
         "/api/v1/integrations/{category}/{connection_id}/summary",
+    ),
+    route(
+        "api_records",
+        "POST",
+        "/api/v1/integrations/{category}/{connection_id}/backfill",
+    ),
+    route(
+        "api_records",
+        "GET",
+        "/api/v1/integrations/{category}/{connection_id}/backfill",
+    ),
+    route(
+        "api_records",
+        "DELETE",
+        "/api/v1/integrations/{category}/{connection_id}/backfill",
+    ),
+    route(
+        "api_records",
+        "POST",
+        "/api/v1/integrations/{category}/{connection_id}/reconcile",
+    ),
+    route(
+        "api_records",
+        "GET",
+        "/api/v1/integrations/{category}/{connection_id}/reconciliations",
+    ),
+    route(
+        "api_records",
+        "GET",
+        "/api/v1/integrations/{category}/{connection_id}/reconciliations/{reconciliation_id}",
+    ),
+    route(
+        "api_records",
+        "GET",
+        "/api/v1/integrations/{category}/{connection_id}/reconciliations/{reconciliation_id}/report.csv",
+    ),
+    route(
+        "api_records",
+        "GET",
+        "/api/v1/integrations/{category}/{connection_id}/reconciliations/{reconciliation_id}/report.html",
+    ),
+    route(
+        "api_records",
+        "POST",
+        "/api/v1/integrations/{category}/{connection_id}/reconciliations/{reconciliation_id}/differences/{difference_id}/{decision}",
     ),
     route("api_webhooks", "POST", "/api/v1/webhooks/register"),
     route("api_webhooks", "GET", "/api/v1/webhooks"),

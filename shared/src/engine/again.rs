@@ -1,7 +1,7 @@
 //! Sending records to the queue of their provider once more. A message carries ids and not the truth,
 //! so one that was not needed has no effect.
 
-use super::ledger;
+use super::{ledger, session};
 use crate::ctx::Ctx;
 use crate::error::{Code, Error, FieldError, Result};
 use crate::model::event::{EventType, RecordKind};
@@ -99,6 +99,9 @@ pub async fn retry(ctx: &Ctx, connection: &Connection, wanted: Wanted) -> Result
             (found, after)
         }
     };
+    if !records.is_empty() {
+        session::forget_settings(ctx, connection).await?;
+    }
     let now = ctx.now();
     let event_id = EventId::ours(ctx.uuid());
     let notices = records
@@ -132,6 +135,7 @@ pub(super) fn notice(
         accepted_at: now,
         after: None,
         resync: None,
+        backfill: None,
     }
 }
 

@@ -11,7 +11,7 @@ use crate::oauth::connection::Connection;
 use crate::providers::Manifest;
 use crate::queue::Message;
 use crate::store::{Condition, Key, Write, WriteError, keys};
-use crate::sync::budget::{self, Held, Millis, Row, Scope};
+use crate::sync::budget::{self, Ask, Held, Millis, Row, Scope};
 use chrono::{DateTime, Utc};
 use std::sync::PoisonError;
 use std::time::Duration;
@@ -19,6 +19,8 @@ use std::time::Duration;
 /// How long a function waits for calls, in all of one batch at one connection. What takes longer goes
 /// back to the queue, so that the function is free for others.
 pub(super) const PATIENCE: Millis = 2000;
+/// The shortest time after which what works in the background asks again.
+const BACKGROUND_WAIT_MIN: Millis = 2000;
 /// How often a row is written again that another process has just written.
 const RACE_ROUNDS_MAX: usize = 8;
 /// Budgets that one process keeps in mind.
@@ -31,6 +33,8 @@ pub(super) struct Budget<'a> {
     messages: usize,
     connection: Key,
     app: Key,
+    /// Whether what is done gives way to everything else.
+    background: bool,
 }
 
 /// There is nothing to take: until when, and the row that says so.
@@ -47,6 +51,7 @@ impl<'a> Budget<'a> {
         manifest: &'static Manifest,
         connection: &Connection,
         messages: usize,
+        background: bool,
     ) -> Budget<'a> {
         Budget {
             ctx,
@@ -54,6 +59,14 @@ impl<'a> Budget<'a> {
             messages,
             connection: keys::budget(&connection.merchant_id, &connection.id),
             app: keys::app_budget(manifest.name),
+            background,
+        }
+    }
+
+    fn ask<'h>(&self, held: &'h Held, path: &'h str, now: Millis) -> Ask<'h> {
+        Ask {
+            background: self.background,
+            ..held.ask(path, now)
         }
     }
 
@@ -88,7 +101,8 @@ impl<'a> Budget<'a> {
             let (condition, row) = self.load(key).await?;
             let full = self.held(key, |held, now| {
                 let now = held.time(now);
-                let until = row.take(scope, &held.ask("", now)).err()?;
+                let ask = self.ask(held, "", now);
+                let until = row.take(scope, &ask).err()?;
                 (until - now > PATIENCE).then_some(until)
             });
             if let Some(until) = full {
@@ -111,7 +125,7 @@ impl<'a> Budget<'a> {
             };
             let (_, row) = self.load(key).await?;
             let alone = self.held(key, |held, now| {
-                row.is_better_alone(scope, &held.ask(path, held.time(now)), count)
+                row.is_better_alone(scope, &self.ask(held, path, held.time(now)), count)
             });
             if alone {
                 return Ok(true);
@@ -170,7 +184,7 @@ impl<'a> Budget<'a> {
         for _ in 0..RACE_ROUNDS_MAX {
             let (condition, row) = self.load(key).await?;
             let taken = self.held(key, |held, now| {
-                row.take(scope, &held.ask(path, held.time(now)))
+                row.take(scope, &self.ask(held, path, held.time(now)))
             });
             let (row, taken) = match taken {
                 Ok(taken) => taken,
@@ -198,6 +212,12 @@ impl<'a> Budget<'a> {
 
     /// Makes the error for a message that has to come again later, each batch after the one before.
     async fn send_away(&self, key: &Key, scope: &Scope, path: &str, full: Full) -> Result<Error> {
+        if self.background {
+            // It keeps no turn, and thus nobody waiting behind it.
+            let wait = self.held(key, |held, now| full.until - held.time(now));
+            let away = wait.clamp(BACKGROUND_WAIT_MIN, budget::AWAY_MAX);
+            return Ok(throttled(self.manifest, millis(away)));
+        }
         let (mut condition, mut row) = (full.condition, full.row);
         for _ in 0..RACE_ROUNDS_MAX {
             let (next, away) = self.held(key, |held, now| {

@@ -3,6 +3,7 @@
 //! found again by its name, and no intent needs to be recorded for it.
 
 use super::session::{Session, Stop};
+use super::two_ways::Theirs;
 use crate::error::Result;
 use crate::providers::Fault;
 use crate::providers::accounting::{Dependency, DependencyKind, Found, References};
@@ -193,9 +194,22 @@ async fn remember(
     references: &mut References,
 ) -> Result<(), Stop> {
     let now = session.ctx.now();
-    let mut writes = Vec::new();
+    let (mut writes, mut named) = (Vec::new(), Vec::new());
     for (dependency, remote) in known {
         let key = ledger_key(session, &dependency);
+        let connection = session.connection;
+        let kind = session
+            .provider
+            .changes()
+            .kind_of_dependency(dependency.kind);
+        let (merchant, id) = (&connection.merchant_id, &connection.id);
+        let theirs = Theirs {
+            kind: dependency.kind.as_str().to_owned(),
+            id: dependency.key.clone(),
+            order_id: None,
+        };
+        let place = keys::theirs(merchant, id, kind, &remote.id);
+        named.push(Write::put(place, Condition::Any, &theirs)?);
         references.insert((dependency.kind, dependency.key), remote.id.clone());
         let link = Link {
             state: LinkState::Synced,
@@ -205,6 +219,8 @@ async fn remember(
         };
         writes.push(Write::put(key, Condition::Any, &link)?);
     }
-    session.ctx.store.put_many(writes).await?;
+    // What a row says of the provider's id is known before the row is.
+    named.extend(writes);
+    session.ctx.store.put_many(named).await?;
     Ok(())
 }

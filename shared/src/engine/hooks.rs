@@ -1,13 +1,15 @@
 //! Webhooks of providers, once they are in our queue: whose they are, and what is to be pulled.
 
+use super::pull;
 use crate::ctx::Ctx;
 use crate::error::{Code, Error, Result};
 use crate::model::notice::HookNotice;
 use crate::oauth::connect;
-use crate::oauth::connection::{self, Status};
+use crate::oauth::connection::{self, Connection, Status};
 use crate::providers::provider;
 use crate::store::{Condition, Write, WriteError, keys};
 use crate::sync::changed::{Change, Changed};
+use std::collections::BTreeMap;
 
 /// How often a row is read again that another process has just written.
 const RACE_ROUNDS_MAX: usize = 4;
@@ -23,23 +25,30 @@ pub async fn apply(ctx: &Ctx, notice: &HookNotice) -> Result<()> {
             notice.provider
         ))
     })?;
+    let mut touched = BTreeMap::new();
     for change in &changes {
-        note(ctx, &notice.provider, change).await?;
+        if let Some(connection) = note(ctx, &notice.provider, change).await? {
+            touched.insert(connection.id.clone(), connection);
+        }
+    }
+    for connection in touched.values() {
+        pull::wake(ctx, connection).await?;
     }
     Ok(())
 }
 
-async fn note(ctx: &Ctx, provider: &str, change: &Change) -> Result<()> {
+/// Returns the connection that `change` is about, if there is one.
+async fn note(ctx: &Ctx, provider: &str, change: &Change) -> Result<Option<Connection>> {
     let Some((merchant, id)) = connect::owner(ctx, provider, &change.tenant).await? else {
         tracing::info!(provider, "a webhook for an account that is not connected");
-        return Ok(());
+        return Ok(None);
     };
-    match connection::load(ctx, &merchant, &id).await {
-        Ok((_, connection)) if connection.status == Status::Disconnected => return Ok(()),
-        Ok(_) => {}
-        Err(error) if error.code() == Code::NotFound => return Ok(()),
+    let connection = match connection::load(ctx, &merchant, &id).await {
+        Ok((_, connection)) if connection.status == Status::Disconnected => return Ok(None),
+        Ok((_, connection)) => connection,
+        Err(error) if error.code() == Code::NotFound => return Ok(None),
         Err(error) => return Err(error),
-    }
+    };
     let key = keys::changed(&merchant, &id, &change.kind, &change.id);
     for _ in 0..RACE_ROUNDS_MAX {
         let held = ctx.store.get(&key).await?;
@@ -48,11 +57,11 @@ async fn note(ctx: &Ctx, provider: &str, change: &Change) -> Result<()> {
             .map_or(Condition::Absent, |item| Condition::Rev(item.rev));
         let held: Option<Changed> = held.map(|item| item.read()).transpose()?;
         let Some(changed) = change.note(held.as_ref(), ctx.now()) else {
-            return Ok(());
+            return Ok(Some(connection));
         };
         let write = Write::put(key.clone(), condition, &changed)?;
         match ctx.store.write(write).await {
-            Ok(()) => return Ok(()),
+            Ok(()) => return Ok(Some(connection)),
             Err(WriteError::Condition(_) | WriteError::Contended) => {}
             Err(WriteError::Failed(error)) => return Err(error),
         }

@@ -4,11 +4,13 @@
 //! what is open is found without a walk over everything, and a push that goes well costs nothing more.
 
 use super::push::Target;
+use super::two_ways::Theirs;
 use crate::ctx::Ctx;
 use crate::error::{Code, Error, Result};
 use crate::model::event::RecordKind;
 use crate::model::ids::RecordId;
 use crate::oauth::connection::Connection;
+use crate::providers::accounting::accounting;
 use crate::store::{Condition, Group, Item, Key, Write, keys};
 use crate::sync::push::{Link, LinkState, Open, Problem, RowKind, RowRef};
 use chrono::TimeDelta;
@@ -45,6 +47,14 @@ impl RowName {
         RowName {
             row: RowRef { kind, id },
             order_id: target.order_id.clone(),
+        }
+    }
+
+    pub(super) fn theirs(&self) -> Theirs {
+        Theirs {
+            kind: self.row.kind.as_str().to_owned(),
+            id: self.row.id.clone(),
+            order_id: self.order_id.clone(),
         }
     }
 
@@ -110,7 +120,19 @@ impl Row<'_> {
     /// Writes `link` in place of what was read. Whoever comes second meets [`Code::Busy`] and starts
     /// again from what the first one wrote.
     pub(super) async fn store(&mut self, ctx: &Ctx, link: Link) -> Result<()> {
+        self.store_with(ctx, link, Vec::new()).await
+    }
+
+    /// The same, with `more` in the same transaction.
+    pub(super) async fn store_with(
+        &mut self,
+        ctx: &Ctx,
+        link: Link,
+        more: Vec<Write>,
+    ) -> Result<()> {
+        self.name_theirs(ctx, &link).await?;
         let mut writes = vec![Write::put(self.key.clone(), self.condition, &link)?];
+        writes.extend(more);
         let (merchant, id) = (&self.connection.merchant_id, &self.connection.id);
         let RowRef { kind, id: row } = &self.name.row;
         let place = |group| keys::open(group, kind.as_str(), row);
@@ -141,6 +163,26 @@ impl Row<'_> {
             );
         }
         Ok(())
+    }
+
+    /// Writes down which row the provider's id in `link` belongs to, before the row itself, so that no
+    /// id of ours is ever taken for a stranger's. That it stands there and the row does not does no harm.
+    async fn name_theirs(&self, ctx: &Ctx, link: &Link) -> Result<()> {
+        let (Some(remote), Some(form)) = (&link.remote, link.form) else {
+            return Ok(());
+        };
+        let held = self.link.remote.as_ref();
+        if held.is_some_and(|held| held.id == remote.id) {
+            return Ok(());
+        }
+        let Some(provider) = accounting(&self.connection.provider) else {
+            return Ok(());
+        };
+        let (merchant, id) = (&self.connection.merchant_id, &self.connection.id);
+        let key = keys::theirs(merchant, id, provider.changes().kind_of(form), &remote.id);
+        let theirs = self.name.theirs();
+        let write = Write::put(key, Condition::Any, &theirs)?;
+        ctx.store.write(write).await.map_err(Error::from)
     }
 
     /// What points to this row while something is wrong with `link`.
@@ -286,8 +328,10 @@ pub(super) async fn park(
     problem: Problem,
 ) -> Result<()> {
     change(ctx, connection, name, |link| {
-        // Somebody with a newer record is at work, and what is wrong with the older one is of no matter.
-        (link.record_rev <= rev).then(|| link.park(problem.clone(), rev, ctx.now()))
+        // Somebody with a newer record is at work, and what is wrong with the older one is of no matter;
+        // and what was taken away at the provider has a reason already.
+        let gone = link.gone.is_some();
+        (link.record_rev <= rev && !gone).then(|| link.park(problem.clone(), rev, ctx.now()))
     })
     .await
 }

@@ -1,6 +1,7 @@
 //! Pushing records to a provider: the records of a whole batch of notices at once, so that what they
 //! refer to is looked up and made together.
 
+use super::backfill;
 use super::dependencies::{self, Failures};
 use super::ledger::{self, Row, RowName};
 use super::resync;
@@ -57,7 +58,7 @@ impl Record {
     }
 
     /// When it happened in the shop; `None` while its order has not arrived.
-    fn at(&self) -> Option<DateTime<Utc>> {
+    pub(super) fn at(&self) -> Option<DateTime<Utc>> {
         match &self.kind {
             Kind::Order(record) => Some(record.order.as_ref()?.placed_at),
             Kind::Refund(refund, _) => Some(refund.refunded_at),
@@ -78,7 +79,7 @@ impl Record {
             .held_form()
             .filter(|form| provider.order_forms().contains(form));
         let form = held.or(wanted).unwrap_or(Form::Invoice);
-        documents(self.subject(), form, provider.refund_forms())
+        documents(self.subject(), form, provider)
     }
 }
 
@@ -97,17 +98,21 @@ pub async fn push(ctx: &Ctx, provider: &str, notices: &[Notice]) -> Vec<Result<(
         return notices.iter().map(|_| Ok(())).collect();
     }
     let targets: Vec<Option<Target>> = notices.iter().map(target).collect();
-    let mut merchants: BTreeMap<MerchantId, BTreeSet<Target>> = BTreeMap::new();
-    for target in targets.iter().flatten() {
-        merchants
-            .entry(target.merchant_id.clone())
-            .or_default()
-            .insert(target.clone());
+    // What a backfill brings goes last, and by itself: it gives way to everything else.
+    let mut merchants: BTreeMap<(bool, MerchantId), BTreeSet<Target>> = BTreeMap::new();
+    for (notice, target) in notices.iter().zip(&targets) {
+        if let Some(target) = target {
+            merchants
+                .entry((notice.backfill.is_some(), target.merchant_id.clone()))
+                .or_default()
+                .insert(target.clone());
+        }
     }
     let mut failed: BTreeMap<Target, Error> = BTreeMap::new();
-    for (merchant, wanted) in merchants {
+    for ((background, merchant), wanted) in merchants {
         let wanted: Vec<Target> = wanted.into_iter().collect();
-        for (target, error) in push_merchant(ctx, provider, &merchant, &wanted).await {
+        let pushed = push_merchant(ctx, provider, &merchant, &wanted, background);
+        for (target, error) in pushed.await {
             failed.insert(target, error);
         }
     }
@@ -117,6 +122,7 @@ pub async fn push(ctx: &Ctx, provider: &str, notices: &[Notice]) -> Vec<Result<(
             Some(error) if error.retry_after().is_some() => Err(error.again()),
             Some(error) => Err(Error::new(Code::UpstreamFailed, error.chain())),
             None if notice.resync.is_some() => resync::step(ctx, provider, notice).await,
+            None if backfill::is_step(notice) => backfill::step(ctx, provider, notice).await,
             None if began_again(notice) => waiting::take_up(ctx, provider, notice).await,
             None => Ok(()),
         });
@@ -145,6 +151,7 @@ async fn push_merchant(
     provider: &'static dyn Accounting,
     merchant: &MerchantId,
     wanted: &[Target],
+    background: bool,
 ) -> Vec<(Target, Error)> {
     let mut failed = Vec::new();
     let connections = match connection::list(ctx, merchant).await {
@@ -155,7 +162,7 @@ async fn push_merchant(
         if connection.provider != provider.manifest().name {
             continue;
         }
-        match push_or_wait(ctx, provider, connection, wanted).await {
+        match push_or_wait(ctx, provider, connection, wanted, background).await {
             Ok(some) => failed.extend(some),
             Err(error) => return all(wanted, &error),
         }
@@ -171,13 +178,17 @@ async fn push_or_wait(
     provider: &'static dyn Accounting,
     mut connection: Connection,
     wanted: &[Target],
+    background: bool,
 ) -> Result<Vec<(Target, Error)>> {
     for _ in 0..STATUS_ROUNDS_MAX {
         match connection.status {
-            Status::Live => match push_connection(ctx, provider, &connection, wanted).await {
-                Err(error) if error.code() == Code::ConnectionReauthRequired => {}
-                outcome => return outcome,
-            },
+            Status::Live => {
+                let pushed = push_connection(ctx, provider, &connection, wanted, background);
+                match pushed.await {
+                    Err(error) if error.code() == Code::ConnectionReauthRequired => {}
+                    outcome => return outcome,
+                }
+            }
             Status::Paused | Status::ReauthRequired => {}
             Status::Pending | Status::Disconnected => return Ok(Vec::new()),
         }
@@ -221,8 +232,9 @@ async fn push_connection(
     provider: &'static dyn Accounting,
     connection: &Connection,
     wanted: &[Target],
+    background: bool,
 ) -> Result<Vec<(Target, Error)>> {
-    let session = Session::new(ctx, provider, connection, wanted.len()).await?;
+    let session = Session::new(ctx, provider, connection, wanted.len(), background).await?;
     let works = collect(ctx, wanted).await?;
     let names: Vec<RowName> = works.iter().map(|work| work.name.clone()).collect();
     let rows = Row::load_many(ctx, connection, &names).await?;
@@ -258,9 +270,12 @@ async fn push_connection(
     let (settings, references, failures) = match prepare(&session, &jobs).await {
         Ok(prepared) => prepared,
         Err(stop) => {
+            // What ends with an error ends so for all of them, and is noted of each.
+            let mut ended = Ok(());
             for job in &jobs {
-                end(&session, job, stop.alike()).await?;
+                ended = ended.and(end(&session, job, stop.alike()).await);
             }
+            ended?;
             return stop.into_error().map(|_| Vec::new());
         }
     };
@@ -385,7 +400,7 @@ impl Prepared<'_> {
             document,
             name: job.name.clone(),
             rev: job.work.record.rev,
-            content: fingerprint(&provider.essence(&body)),
+            content: fingerprint(&provider.essence(&body, &self.references)),
             body,
         })
     }
@@ -410,7 +425,7 @@ impl Prepared<'_> {
                 row.link
             }
         };
-        if let Some(remote) = link.remote {
+        if let Some(remote) = link.remote.filter(|_| link.gone.is_none()) {
             return Ok(remote.id);
         }
         let (title, what) = (session.provider.manifest().title, form.title());

@@ -136,6 +136,7 @@ async fn go_on(
         accepted_at: resync.started_at,
         after: resync.after.clone(),
         resync: Some(resync.id.to_string()),
+        backfill: None,
     };
     again::send_later(ctx, &connection.provider, vec![notice], delay_seconds).await
 }

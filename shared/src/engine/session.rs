@@ -10,12 +10,12 @@ use crate::oauth::setup::Setup;
 use crate::oauth::tokens::{self, Need};
 use crate::providers::accounting::Accounting;
 use crate::providers::{Fault, Grant, NO_ACCOUNT, Tenant};
-use crate::store::{Condition, Write, keys};
+use crate::store::{Condition, Key, Write, keys};
 use crate::sync::budget::Millis;
 use chrono::{DateTime, TimeDelta, Utc};
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::Mutex;
@@ -27,6 +27,22 @@ const SETTINGS_AGE_MAX: TimeDelta = TimeDelta::hours(1);
 struct HeldSettings {
     settings: Value,
     read_at: DateTime<Utc>,
+}
+
+fn settings_key(connection: &Connection) -> Key {
+    let (merchant, id) = (&connection.merchant_id, &connection.id);
+    keys::link(merchant, id, "settings", "company")
+}
+
+/// Lets the company's settings be read again before they are used again: what stood in the way may have
+/// been put right there.
+pub async fn forget_settings(ctx: &Ctx, connection: &Connection) -> Result<()> {
+    let forgotten = HeldSettings {
+        settings: Value::Null,
+        read_at: DateTime::UNIX_EPOCH,
+    };
+    let write = Write::put(settings_key(connection), Condition::Any, &forgotten)?;
+    Ok(ctx.store.write(write).await?)
 }
 
 pub struct Session<'a> {
@@ -66,12 +82,13 @@ impl From<Fault> for Stop {
 
 impl<'a> Session<'a> {
     /// A session for so many messages. Fails at once, with the time to come again, when there are no
-    /// calls left to make.
+    /// calls left to make. What works in the `background` leaves a part of them to everything else.
     pub async fn new(
         ctx: &'a Ctx,
         provider: &'static dyn Accounting,
         connection: &'a Connection,
         messages: usize,
+        background: bool,
     ) -> Result<Session<'a>> {
         let setup = Setup::of(ctx, provider).await?;
         let api = connection.api.as_ref().unwrap_or(&setup.site.api);
@@ -79,7 +96,7 @@ impl<'a> Session<'a> {
             api: api.clone(),
             id: connection.tenant_id.clone(),
         };
-        let budget = Budget::new(ctx, provider.manifest(), connection, messages);
+        let budget = Budget::new(ctx, provider.manifest(), connection, messages, background);
         budget.open().await?;
         Ok(Session {
             ctx,
@@ -215,22 +232,26 @@ impl<'a> Session<'a> {
         connection::note_health(self.ctx, self.connection, trouble).await;
     }
 
-    /// How the company is set up, read at most once an hour.
+    /// How the company is set up, read at most once an hour, with what the merchant chose.
     pub async fn settings(&self) -> Result<Value, Stop> {
-        let connection = self.connection;
-        let key = keys::link(
-            &connection.merchant_id,
-            &connection.id,
-            "settings",
-            "company",
-        );
-        let now = self.ctx.now();
+        let key = settings_key(self.connection);
         if let Some(item) = self.ctx.store.get(&key).await? {
             let held: HeldSettings = item.read()?;
-            if now - held.read_at < SETTINGS_AGE_MAX {
-                return Ok(held.settings);
+            if self.ctx.now() - held.read_at < SETTINGS_AGE_MAX {
+                return Ok(self.with_choices(held.settings));
             }
         }
+        self.read_settings().await
+    }
+
+    fn with_choices(&self, mut settings: Value) -> Value {
+        settings["choices"] = json!(self.connection.choices());
+        settings
+    }
+
+    /// The same, read now.
+    pub async fn read_settings(&self) -> Result<Value, Stop> {
+        let (key, now) = (settings_key(self.connection), self.ctx.now());
         let mut answers = Vec::new();
         for request in self.provider.settings_requests(&self.tenant) {
             // Judged together below; here only a refused token matters.
@@ -250,7 +271,7 @@ impl<'a> Session<'a> {
             .write(Write::put(key, Condition::Any, &held)?)
             .await
             .map_err(Error::from)?;
-        Ok(held.settings)
+        Ok(self.with_choices(held.settings))
     }
 }
 

@@ -8,12 +8,16 @@
 //! sealed it alone may make it.
 
 use super::ledger::{RACE_ROUNDS_MAX, Row, RowName};
+use super::pull;
 use super::session::{Session, Stop};
+use super::two_ways::Meeting;
 use crate::error::{Code, Error, Result};
+use crate::model::ids::RecordId;
 use crate::model::money::Money;
 use crate::providers::Fault;
 use crate::providers::accounting::{Document, Written};
 use crate::store::{Condition, Write, WriteError, keys};
+use crate::sync::conflict::{Fields, Outcome, Seen, Standing, Verdict};
 use crate::sync::push::{
     Call, CallItem, Form, Link, PUSH_ROUNDS_MAX, Problem, Recall, Remote, RowRef, Step,
 };
@@ -25,7 +29,7 @@ use flate2::read::DeflateDecoder;
 use flate2::write::DeflateEncoder;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write as _};
 
 /// Most bytes of a call with several documents. Xero asks for less than 3.5 MB.
@@ -85,6 +89,8 @@ pub(super) struct Writing<'a, 'p> {
     pieces: &'p [Piece<'p>],
     rows: Vec<Row<'a>>,
     results: Vec<Option<Result<(), Stop>>>,
+    /// What the provider refused, as long as nothing else of its order was written afterwards.
+    refused: BTreeSet<usize>,
 }
 
 impl<'a, 'p> Writing<'a, 'p> {
@@ -101,6 +107,7 @@ impl<'a, 'p> Writing<'a, 'p> {
             pieces,
             rows,
             results: pieces.iter().map(|_| None).collect(),
+            refused: BTreeSet::new(),
         };
         for _ in 0..ROUNDS_MAX {
             if writing.results.iter().all(Option::is_some) {
@@ -132,6 +139,11 @@ impl<'a, 'p> Writing<'a, 'p> {
                 Step::Conclude(call) => open_calls.entry(call).or_default().push(index),
                 Step::Create => writes.entry((true, form)).or_default().push((index, None)),
                 Step::Update(remote) => {
+                    let policy = &self.session.connection.settings.conflicts;
+                    if let Some(problem) = self.rows[index].link.barred(policy, form) {
+                        self.bar(index, problem).await;
+                        continue;
+                    }
                     let writes = writes.entry((false, form)).or_default();
                     writes.push((index, Some(remote)));
                 }
@@ -165,6 +177,17 @@ impl<'a, 'p> Writing<'a, 'p> {
             Ok(false) => {}
             Err(error) => self.results[index] = Some(Err(error.into())),
         }
+    }
+
+    /// Leaves what stands there as it is, since it wins, and shows why.
+    async fn bar(&mut self, index: usize, problem: Problem) {
+        let (now, rev) = (self.session.ctx.now(), self.pieces[index].rev);
+        let link = self.rows[index].link.park(problem, rev, now);
+        self.results[index] = match self.store(index, link).await {
+            Ok(true) => Some(Ok(())),
+            Ok(false) => None,
+            Err(error) => Some(Err(error.into())),
+        };
     }
 
     /// Ends what is still open among `indexes` for the same reason.
@@ -213,6 +236,7 @@ impl<'a, 'p> Writing<'a, 'p> {
         let (ctx, provider) = (self.session.ctx, self.session.provider);
         let id = ctx.uuid().simple().to_string();
         let update = chunk.iter().any(|(_, remote)| remote.is_some());
+        let policy = &self.session.connection.settings.conflicts;
         let mut documents = Vec::new();
         let mut items = Vec::new();
         let mut within = Vec::new();
@@ -222,7 +246,7 @@ impl<'a, 'p> Writing<'a, 'p> {
             let link = &self.rows[index].link;
             let intended = link.intend(&id, form, content, rev, ctx.now());
             let (body, item) = (
-                piece.body.clone(),
+                link.with_kept_words(piece.body.clone(), policy),
                 CallItem {
                     id: piece.name.row.id.clone(),
                     order_id: piece.name.order_id.clone(),
@@ -389,7 +413,11 @@ impl<'a, 'p> Writing<'a, 'p> {
             }
             Err(stop) => return Err(stop),
         };
+        let mut written = BTreeSet::new();
         for (item, outcome) in call.items.iter().zip(outcomes) {
+            if outcome.is_ok() {
+                written.extend(item.order_id.clone());
+            }
             let here = |index: &&usize| self.pieces[**index].name.row.id == item.id;
             match indexes.iter().find(here).copied() {
                 Some(index) => {
@@ -400,7 +428,25 @@ impl<'a, 'p> Writing<'a, 'p> {
                 None => self.settle_elsewhere(id, call, item, outcome).await?,
             }
         }
+        self.try_beside(&written);
         Ok(())
+    }
+
+    /// Lets what was refused be tried once more when something else of its order was written: payments
+    /// of one order share what is open of its invoice, and where one takes less there is room for another.
+    /// Each success allows one more try, so this ends.
+    fn try_beside(&mut self, written: &BTreeSet<RecordId>) {
+        let pieces = self.pieces;
+        let of_these = |index: &usize| {
+            let order = pieces[*index].name.order_id.as_ref();
+            order.is_some_and(|order| written.contains(order))
+        };
+        let (again, still) = self.refused.iter().copied().partition(of_these);
+        self.refused = still;
+        let again: BTreeSet<usize> = again;
+        for index in again {
+            self.results[index] = None;
+        }
     }
 
     /// Writes down what became of one document of a call.
@@ -439,8 +485,8 @@ impl<'a, 'p> Writing<'a, 'p> {
                 let session = self.session;
                 let request = session.provider.read(&session.tenant, form, &remote);
                 let read = |answer: &_| session.provider.read_back(form, answer);
-                let (remote, _) = session.call(request, read).await?;
-                (self.rows[index].link.reread(remote, ctx.now()), None)
+                let (seen, _) = session.call(request, read).await?;
+                return self.meet(index, &seen).await;
             }
             Err(Fault::Refused { code, detail }) => {
                 // What was not to be made may stand there, in whatever words the provider says so.
@@ -451,6 +497,7 @@ impl<'a, 'p> Writing<'a, 'p> {
                 match found {
                     Some(remote) => (self.adopted(index, remote), None),
                     None => {
+                        self.refused.insert(index);
                         let problem = Problem { code, detail };
                         (refused.park(problem, rev, ctx.now()), Some(Ok(())))
                     }
@@ -468,6 +515,50 @@ impl<'a, 'p> Writing<'a, 'p> {
             self.results[index] = Some(result);
         }
         Ok(())
+    }
+
+    /// Somebody changed there what we set out to write: our call had no effect, and what was seen is
+    /// decided as every change is. What the shop is to write is then written in the next round.
+    async fn meet(&mut self, index: usize, seen: &Seen) -> Result<(), Stop> {
+        let session = self.session;
+        let meeting = Meeting {
+            ctx: session.ctx,
+            provider: session.provider,
+            connection: session.connection,
+            skew: pull::skew(session.ctx, session.connection).await?,
+        };
+        let now = session.ctx.now();
+        let name = self.pieces[index].name.clone();
+        let link = self.rows[index].link.forget(now);
+        let (link, writes) = match meeting.judge(&link, 0, &name, seen).await? {
+            Verdict::Changed(mut change) => {
+                let kind = name.row.kind.as_str();
+                let writes = meeting.tell(kind, &name, seen, &mut change)?;
+                let accepted = change.outcome == Outcome::ProviderWins
+                    && change.fields.contains(&Fields::Amounts)
+                    && !change.link.amounts_kept;
+                let content = accepted.then(|| self.pieces[index].content.clone());
+                let link = change.link;
+                (
+                    Link {
+                        content: content.or(link.content.clone()),
+                        ..link
+                    },
+                    writes,
+                )
+            }
+            Verdict::Noted(noted) => (*noted, Vec::new()),
+            // The refusal itself says that another version stands there.
+            Verdict::Known | Verdict::Stranger | Verdict::Open => match &seen.standing {
+                Standing::Stands { remote, .. } => (link.reread(remote.clone(), now), Vec::new()),
+                Standing::Gone(_) => (link, Vec::new()),
+            },
+        };
+        let ctx = session.ctx;
+        match self.rows[index].store_with(ctx, link, writes).await {
+            Err(error) if error.code() == Code::Busy => Ok(self.rows[index].reload(ctx).await?),
+            outcome => Ok(outcome?),
+        }
     }
 
     /// The link of a document that stands there already, made by a call that is long forgotten. It is

@@ -34,10 +34,12 @@ pub enum EventType {
     ConnectionReauthRequired,
     #[serde(rename = "connection.disconnected")]
     ConnectionDisconnected,
+    #[serde(rename = "record.changed")]
+    RecordChanged,
 }
 
 impl EventType {
-    pub const ALL: [EventType; 10] = [
+    pub const ALL: [EventType; 11] = [
         EventType::OrderCreated,
         EventType::OrderUpdated,
         EventType::OrderCompleted,
@@ -48,6 +50,7 @@ impl EventType {
         EventType::ConnectionConnected,
         EventType::ConnectionReauthRequired,
         EventType::ConnectionDisconnected,
+        EventType::RecordChanged,
     ];
 
     pub const fn as_str(self) -> &'static str {
@@ -62,6 +65,7 @@ impl EventType {
             EventType::ConnectionConnected => "connection.connected",
             EventType::ConnectionReauthRequired => "connection.reauth_required",
             EventType::ConnectionDisconnected => "connection.disconnected",
+            EventType::RecordChanged => "record.changed",
         }
     }
 
@@ -72,6 +76,7 @@ impl EventType {
             EventType::ConnectionConnected
                 | EventType::ConnectionReauthRequired
                 | EventType::ConnectionDisconnected
+                | EventType::RecordChanged
         )
     }
 
@@ -220,7 +225,8 @@ impl Payload {
             }
             EventType::ConnectionConnected
             | EventType::ConnectionReauthRequired
-            | EventType::ConnectionDisconnected => {
+            | EventType::ConnectionDisconnected
+            | EventType::RecordChanged => {
                 let detail = format!("{} begins here and is not taken", kind.as_str());
                 return Err(vec![FieldError::new("", "unknown_event_type", detail)]);
             }

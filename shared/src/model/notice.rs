@@ -56,6 +56,10 @@ pub struct Notice {
     /// The resync of the connection that the record names, of which this is the next step.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resync: Option<String>,
+    /// The step of a backfill that this is, where the record is a connection; else the backfill that
+    /// brought the record up: what it brings gives way to everything else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backfill: Option<String>,
 }
 
 /// What stands around a notice in a queue: EventBridge writes more beside it.
@@ -76,6 +80,7 @@ impl Notice {
             accepted_at,
             after: None,
             resync: None,
+            backfill: None,
         }
     }
 }

@@ -17,10 +17,15 @@ const NAME_CHARACTERS_MAX: usize = 200;
 const PHONE_CHARACTERS_MAX: usize = 50;
 /// Longest reason of a refund. People write it, so it may go over several lines.
 const REASON_CHARACTERS_MAX: usize = 1000;
+/// Longest word for how money moved.
+const METHOD_CHARACTERS_MAX: usize = 64;
 /// Highest tax rate in per cent: above what any duty is, and below what a missing point makes.
 const TAX_RATE_MAX: i64 = 1000;
 /// Most decimals of a unit price, as QuickBooks takes.
 pub const UNIT_PRICE_DECIMALS_MAX: u32 = 5;
+
+/// The method of a payment that redeems a gift card, and of a refund that goes back to one. No money moves.
+pub const GIFT_CARD: &str = "gift_card";
 
 /// One line of an order or a refund.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,6 +43,10 @@ pub struct Line {
     pub total: Money,
     #[serde(default = "yes")]
     pub taxable: bool,
+    /// Whether a gift card is sold: the shop owes what it is worth, and it is never taxed, since what is
+    /// bought with it will be.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub gift_card: bool,
 }
 
 /// Reads a decimal string exactly as it stands. The library's own way would round what has more
@@ -105,6 +114,9 @@ pub struct Order {
     pub taxes: Vec<Tax>,
     #[serde(default)]
     pub prices_include_tax: bool,
+    /// What was given on top for those who served. Part of the total, and never taxed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tip: Option<Money>,
     pub total: Money,
 }
 
@@ -146,6 +158,11 @@ pub struct Refund {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tax: Option<Money>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tip: Option<Money>,
+    /// How it went back, where the shop says so: [`GIFT_CARD`] for what is owed on a gift card again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub method: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     pub refunded_at: DateTime<Utc>,
 }
@@ -161,7 +178,18 @@ pub struct LowStock {
     pub at: DateTime<Utc>,
 }
 
+impl Line {
+    /// Whether tax is reckoned on it.
+    pub fn bears_tax(&self) -> bool {
+        self.taxable && !self.gift_card
+    }
+}
+
 impl Order {
+    pub fn tip_amount(&self) -> i64 {
+        self.tip.map_or(0, |tip| tip.amount)
+    }
+
     pub fn shipping_amount(&self) -> i64 {
         self.shipping.as_ref().map_or(0, |s| s.amount.amount)
     }
@@ -227,6 +255,9 @@ impl Order {
             }
             check_amount(&mut faults, &at("amount"), tax.amount, self.currency);
         }
+        if let Some(tip) = self.tip {
+            check_amount(&mut faults, "/tip", tip, self.currency);
+        }
         check_amount(&mut faults, "/total", self.total, self.currency);
         if faults.is_empty() {
             let tax_on_top = if self.prices_include_tax {
@@ -234,24 +265,36 @@ impl Order {
             } else {
                 self.tax_amount()
             };
-            let sum =
-                self.lines_amount() - self.discount_amount() + self.shipping_amount() + tax_on_top;
+            let sum = self.lines_amount() - self.discount_amount()
+                + self.shipping_amount()
+                + tax_on_top
+                + self.tip_amount();
             if sum != self.total.amount {
                 faults.push(FieldError::new(
                     "/total",
                     "total_mismatch",
                     format!(
-                        "lines less discounts plus shipping and taxes make {}, but total says {}",
+                        "lines less discounts plus shipping, taxes and tip make {}, but total says {}",
                         Money::new(sum, self.currency),
                         self.total
                     ),
                 ));
             }
-            if self.prices_include_tax && self.tax_amount() > self.total.amount {
+            let without_tip = self.total.amount - self.tip_amount();
+            if self.prices_include_tax && self.tax_amount() > without_tip {
                 faults.push(FieldError::new(
                     "/taxes",
                     "tax_too_large",
-                    "prices include tax, so the taxes cannot be more than the total",
+                    "prices include tax, so the taxes cannot be more than the total without the tip",
+                ));
+            }
+            let only_gift_cards =
+                self.lines.iter().all(|line| line.gift_card) && self.shipping_amount() == 0;
+            if only_gift_cards && self.tax_amount() != 0 {
+                faults.push(FieldError::new(
+                    "/taxes",
+                    "tax_on_gift_cards",
+                    "a gift card is not taxed; what is bought with it will be",
                 ));
             }
         }
@@ -260,9 +303,20 @@ impl Order {
 }
 
 impl Payment {
+    /// Whether it redeems a gift card and brings no money.
+    pub fn redeems(&self) -> bool {
+        self.method == GIFT_CARD
+    }
+
     pub fn faults(&self) -> Vec<FieldError> {
         let mut faults = Vec::new();
-        check_line(&mut faults, "/method", &self.method, 1, 64);
+        check_line(
+            &mut faults,
+            "/method",
+            &self.method,
+            1,
+            METHOD_CHARACTERS_MAX,
+        );
         check_time(&mut faults, "/processed_at", self.processed_at);
         check_amount(&mut faults, "/amount", self.amount, self.amount.currency);
         faults
@@ -270,6 +324,11 @@ impl Payment {
 }
 
 impl Refund {
+    /// Whether it goes back to a gift card, so that no money moves.
+    pub fn to_gift_card(&self) -> bool {
+        self.method.as_deref() == Some(GIFT_CARD)
+    }
+
     pub fn faults(&self) -> Vec<FieldError> {
         let mut faults = Vec::new();
         let currency = self.amount.currency;
@@ -289,12 +348,23 @@ impl Refund {
         if !self.lines.is_empty() {
             check_lines(&mut faults, &self.lines, currency, Sign::NotNegative);
         }
-        for (path, amount) in [("/shipping", self.shipping), ("/tax", self.tax)] {
+        if let Some(method) = &self.method {
+            check_line(&mut faults, "/method", method, 1, METHOD_CHARACTERS_MAX);
+        }
+        for (path, amount) in [
+            ("/shipping", self.shipping),
+            ("/tax", self.tax),
+            ("/tip", self.tip),
+        ] {
             if let Some(amount) = amount {
                 check_amount(&mut faults, path, amount, currency);
             }
         }
-        let parts = self.shipping.map_or(0, |m| m.amount) + self.tax.map_or(0, |m| m.amount);
+        let parts: i64 = [self.shipping, self.tax, self.tip]
+            .into_iter()
+            .flatten()
+            .map(|money| money.amount)
+            .sum();
         let lines: i64 = self.lines.iter().map(|l| l.total.amount).sum();
         let fits = if self.lines.is_empty() {
             parts <= self.amount.amount
@@ -306,7 +376,7 @@ impl Refund {
                 "/amount",
                 "total_mismatch",
                 format!(
-                    "lines, shipping and tax make {}, but amount says {}",
+                    "lines, shipping, tax and tip make {}, but amount says {}",
                     Money::new(parts + lines, currency),
                     self.amount
                 ),
@@ -417,4 +487,84 @@ fn negative(path: &str) -> FieldError {
         "must_not_be_negative",
         "this amount cannot be below 0",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn money(amount: i64) -> Value {
+        json!({ "amount": amount, "currency": "USD" })
+    }
+
+    fn codes(faults: &[FieldError]) -> Vec<(&str, &str)> {
+        faults
+            .iter()
+            .map(|fault| (&fault.pointer[..], fault.code))
+            .collect()
+    }
+
+    /// An order of goods for 10.00 and, maybe, a gift card for 25.00.
+    fn order(card: bool, tip: i64, tax: i64, included: bool, total: i64) -> Order {
+        let mut lines = vec![json!({
+            "sku": "mug", "name": "Mug", "quantity": "1", "unit_price": "10.00", "total": money(1000),
+        })];
+        if card {
+            lines[0] = json!({
+                "sku": "card", "name": "Card", "quantity": "1", "unit_price": "25.00",
+                "total": money(2500), "gift_card": true,
+            });
+        }
+        serde_json::from_value(json!({
+            "id": "1", "version": 1, "number": "1", "currency": "USD",
+            "placed_at": "2026-01-05T10:00:00Z", "customer": null, "lines": lines,
+            "taxes": [{ "name": "Tax", "rate": "8", "amount": money(tax) }],
+            "prices_include_tax": included, "tip": money(tip), "total": money(total),
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn a_tip_is_part_of_the_total_and_a_gift_card_bears_no_tax() {
+        for (order, expected) in [
+            (order(false, 150, 80, false, 1230), vec![]),
+            (
+                order(false, 150, 80, false, 1080),
+                vec![("#/total", "total_mismatch")],
+            ),
+            (
+                order(false, -1, 0, false, 999),
+                vec![("#/tip/amount", "must_not_be_negative")],
+            ),
+            // The tip holds no tax.
+            (order(false, 500, 1000, true, 1500), vec![]),
+            (
+                order(false, 500, 1001, true, 1500),
+                vec![("#/taxes", "tax_too_large")],
+            ),
+            (order(true, 0, 0, false, 2500), vec![]),
+            (
+                order(true, 0, 80, false, 2580),
+                vec![("#/taxes", "tax_on_gift_cards")],
+            ),
+        ] {
+            assert_eq!(codes(&order.faults()), expected, "{order:?}");
+        }
+    }
+
+    #[test]
+    fn a_refund_counts_its_tip() {
+        let refund = |tip: i64| -> Refund {
+            serde_json::from_value(json!({
+                "id": "r", "order_id": "1", "amount": money(600), "tax": money(100),
+                "tip": money(tip), "method": GIFT_CARD, "refunded_at": "2026-01-06T10:00:00Z",
+            }))
+            .unwrap()
+        };
+        assert_eq!(codes(&refund(500).faults()), []);
+        let more = refund(501);
+        assert_eq!(codes(&more.faults()), [("#/amount", "total_mismatch")]);
+        assert!(more.to_gift_card());
+    }
 }

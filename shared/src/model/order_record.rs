@@ -5,6 +5,7 @@ use super::ids::{EventId, RecordId};
 use super::money::{Currency, Money};
 use super::order::{Order, Payment, PaymentOutcome, Refund};
 use crate::error::FieldError;
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -23,6 +24,9 @@ pub struct OrderRecord {
     /// Every event that touched this order, so that a receiver can see a gap.
     #[serde(default)]
     pub sequence: Sequence,
+    /// When the latest change of it happened in the shop.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub changed_at: Option<DateTime<Utc>>,
 }
 
 /// The position of the latest event on one key.

@@ -740,6 +740,7 @@ fn new_connection(
         next_refresh_at: None,
         trouble: None,
         settings: Settings::default(),
+        guests: Vec::new(),
         sequence: Sequence::default(),
         created_at: now,
         updated_at: now,

@@ -8,12 +8,16 @@ use crate::model::event::{EventType, RecordKind, fingerprint};
 use crate::model::ids::{ConnectionId, EventId, MerchantId};
 use crate::model::notice::{Notice, Place, RecordRef, StoredEvent};
 use crate::model::order_record::Sequence;
+use crate::providers::accounting::accounting;
+use crate::providers::accounts::{Choices, Guest, Role};
 use crate::providers::{Category, Manifest, Provider, provider};
-use crate::store::{Condition, Write, WriteError, keys, list_all};
+use crate::store::{Condition, Item, Write, WriteError, keys, list_all};
+use crate::sync::conflict::Conflicts;
 use crate::sync::push::Form;
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use std::collections::BTreeMap;
 use std::time::Duration;
 use url::Url;
 
@@ -121,6 +125,16 @@ pub struct Settings {
     /// form.
     #[serde(default)]
     pub orders_as: Option<Form>,
+    /// Who wins when the shop and the provider say different things.
+    #[serde(default)]
+    pub conflicts: Conflicts,
+    /// Accounts that are used in the place of the defaults that are read from the company: a provider's id
+    /// or code for each role.
+    #[serde(default)]
+    pub accounts: BTreeMap<Role, String>,
+    /// The name of the customer or contact that guests are booked on; `None` for the usual one.
+    #[serde(default)]
+    pub guest_customer: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -157,6 +171,9 @@ pub struct Connection {
     pub next_refresh_at: Option<DateTime<Utc>>,
     pub trouble: Option<Trouble>,
     pub settings: Settings,
+    /// Whom guests were booked on, and from when.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub guests: Vec<Guest>,
     pub sequence: Sequence,
     pub created_at: DateTime<Utc>,
     pub updated_at: DateTime<Utc>,
@@ -177,6 +194,8 @@ pub enum Happened {
     Resumed,
     SettingsChanged,
     Disconnected,
+    /// The provider could not tell what changed, so everything that stands there was read.
+    FullCompare,
 }
 
 /// One entry of the history.
@@ -191,6 +210,14 @@ pub struct Entry {
 }
 
 impl Connection {
+    /// What its merchant chose about the books.
+    pub fn choices(&self) -> Choices {
+        Choices {
+            accounts: self.settings.accounts.clone(),
+            guests: self.guests.clone(),
+        }
+    }
+
     /// The associated data of this connection's secrets.
     pub fn vault_owner(&self) -> &str {
         self.id.as_str()
@@ -242,6 +269,15 @@ impl Connection {
         Some((minute_of(at), Due::of(self)))
     }
 
+    /// Its row in the schedule that reads what changed over there.
+    fn pulled(&self) -> Option<Pulled> {
+        let read = self.status == Status::Live && accounting(&self.provider).is_some();
+        read.then(|| Pulled {
+            merchant_id: self.merchant_id.clone(),
+            connection_id: self.id.clone(),
+        })
+    }
+
     /// The writes that store this connection in place of `before`, or as a new one.
     fn writes(&self, before: Option<(u64, &Connection)>) -> Result<Vec<Write>> {
         let key = keys::connection(&self.merchant_id, &self.id);
@@ -252,9 +288,9 @@ impl Connection {
         }
         let mut writes = vec![main];
         let due = |minute| keys::due_connection(minute, &self.merchant_id, &self.id);
-        let old = before.and_then(|(_, before)| before.due());
+        let old_due = before.and_then(|(_, before)| before.due());
         let new = self.due();
-        if let Some((minute, _)) = old.as_ref()
+        if let Some((minute, _)) = old_due.as_ref()
             && new.as_ref().is_none_or(|(other, _)| other != minute)
         {
             writes.push(Write::Delete {
@@ -262,10 +298,21 @@ impl Connection {
                 condition: Condition::Any,
             });
         }
+        let old = before.and_then(|(_, before)| before.pulled());
+        let pulled = self.pulled();
+        if pulled != old {
+            let slot = Pulled::slot(&self.id);
+            let key = keys::pulled_connection(slot, &self.merchant_id, &self.id);
+            let condition = Condition::Any;
+            writes.push(match &pulled {
+                Some(pulled) => Write::put(key, condition, pulled)?,
+                None => Write::Delete { key, condition },
+            });
+        }
         // Other tokens that happen to be due in the same minute have a row of their own too: nobody
         // renews by a row that names older ones.
         if let Some((minute, document)) = &new
-            && new != old
+            && new != old_due
         {
             writes.push(Write::put(due(*minute), Condition::Any, document)?);
         }
@@ -317,6 +364,7 @@ impl Connection {
             accepted_at: now,
             after: None,
             resync: None,
+            backfill: None,
         };
         let merchant = &self.merchant_id;
         Ok(vec![
@@ -358,6 +406,43 @@ impl Due {
             generation: connection.generation(),
         }
     }
+}
+
+/// How many slots the schedule of pulls has, one for each minute: each connection is read once in so
+/// many minutes, and the connections are spread over them.
+pub const PULL_SLOTS: u8 = 30;
+
+/// A live connection of which changes are read, as the schedule finds it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pulled {
+    pub merchant_id: MerchantId,
+    pub connection_id: ConnectionId,
+}
+
+impl Pulled {
+    fn slot(id: &ConnectionId) -> u8 {
+        // The end of such an id is random.
+        let bytes = id.as_str().bytes().rev().take(8);
+        let sum = bytes.fold(0_u32, |sum, byte| sum.wrapping_mul(31) + u32::from(byte));
+        u8::try_from(sum % u32::from(PULL_SLOTS)).unwrap_or(0)
+    }
+}
+
+/// Gives the connection in `item` its row in the schedule of pulls, if it is one of which changes are
+/// read. Fails, for now, if the connection was changed since it was read.
+pub async fn schedule_pulls(ctx: &Ctx, item: &Item) -> Result<()> {
+    let connection: Connection = item.read()?;
+    let Some(pulled) = connection.pulled() else {
+        return Ok(());
+    };
+    let slot = Pulled::slot(&connection.id);
+    let row = keys::pulled_connection(slot, &connection.merchant_id, &connection.id);
+    let unchanged = Write::Check {
+        key: item.key.clone(),
+        condition: Condition::Rev(item.rev),
+    };
+    let writes = vec![unchanged, Write::put(row, Condition::Any, &pulled)?];
+    Ok(ctx.store.transact(writes).await?)
 }
 
 /// The minute in which `at` falls, counted from 1970.
@@ -736,6 +821,7 @@ mod tests {
             next_refresh_at: None,
             trouble: None,
             settings: Settings::default(),
+            guests: Vec::new(),
             sequence: Sequence::default(),
             created_at: now,
             updated_at: now,

@@ -13,12 +13,16 @@ use crate::model::event::EventType;
 use crate::model::ids::{ConnectionId, MerchantId};
 use crate::providers::Fault;
 use crate::providers::accounting::accounting;
+use crate::providers::accounts::Guest;
 use crate::store::{Condition, Write, keys};
 use std::time::Duration;
 
 /// How long a caller of the API waits for somebody else's renewal: with the calls that follow it has to
 /// be done within the time of one request.
 pub(super) const PATIENCE: Duration = Duration::from_secs(6);
+
+/// Most names that guests of one connection have had.
+const GUESTS_MAX: usize = 50;
 
 fn wrong_status(connection: &Connection, wanted: &str) -> Error {
     Error::new(
@@ -125,13 +129,19 @@ async fn asked(ctx: &Ctx, setup: &Setup, merchant: &MerchantId, id: &ConnectionI
     }
 }
 
-/// Replaces the settings.
+/// Replaces the settings. Another name for guests counts for orders from now on; the first one counts from
+/// the beginning, unless guests were booked before.
 pub async fn set(
     ctx: &Ctx,
     merchant: &MerchantId,
     id: &ConnectionId,
     settings: Settings,
 ) -> Result<Connection> {
+    let booked = match settings.guest_customer {
+        Some(_) => guests_are_booked(ctx, merchant, id).await?,
+        None => true,
+    };
+    let now = ctx.now();
     let (connection, ()) = change(ctx, merchant, id, |current| {
         if current.status == Status::Disconnected {
             return Err(wrong_status(current, "one that is connected can be set"));
@@ -140,12 +150,34 @@ pub async fn set(
         if current.settings == settings {
             return Ok(Decision::Leave(()));
         }
+        if current.settings.guest_customer != settings.guest_customer {
+            if current.guests.len() >= GUESTS_MAX {
+                let detail = "the name of guests was changed too often; keep the one that stands";
+                let place = "/settings/guest_customer";
+                return Err(Error::invalid(vec![FieldError::new(
+                    place, "too_many", detail,
+                )]));
+            }
+            current.guests.push(Guest {
+                name: settings.guest_customer.clone(),
+                from: booked.then_some(now),
+            });
+        }
         current.settings = settings.clone();
         let along = Along::entry(Happened::SettingsChanged, "settings were changed");
         Ok(Decision::Store(along, ()))
     })
     .await?;
     Ok(connection)
+}
+
+/// Whether the ledger knows a customer of guests. The keys of other customers begin with `id/`.
+async fn guests_are_booked(ctx: &Ctx, merchant: &MerchantId, id: &ConnectionId) -> Result<bool> {
+    let group = keys::ledger(merchant, id);
+    let after = keys::after_row(&group, "customer/");
+    let page = ctx.store.list(&group, Some(&after), 1).await?;
+    let mut first = page.items.iter();
+    Ok(first.any(|item| keys::place(&item.key).starts_with("customer/guest")))
 }
 
 /// Refuses a form of orders that the provider's books do not have.

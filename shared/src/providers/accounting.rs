@@ -1,12 +1,15 @@
 //! What an accounting system is asked for: documents, and what they refer to.
 
+use super::changes::Changes;
 use super::{Fault, Provider, Tenant, quickbooks, xero};
 use crate::model::http::{Request, Response};
 use crate::model::money::Money;
 use crate::model::order::{Order, Payment, PaymentOutcome, Refund};
 use crate::model::order_record::OrderRecord;
-use crate::sync::push::{Form, Remote};
-use chrono::{DateTime, TimeDelta, Utc};
+use crate::sync::conflict::Seen;
+use crate::sync::push::{Form, Remote, RowKind, RowRef};
+use crate::sync::reconcile::Theirs;
+use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use rust_decimal::Decimal;
 use serde_json::Value;
 use std::collections::HashMap;
@@ -61,9 +64,10 @@ pub enum Subject<'a> {
 /// One document in the books.
 #[derive(Debug, Clone, Copy)]
 pub enum Document<'a> {
-    /// An order that is paid in full.
-    SalesReceipt(&'a Order),
-    Invoice(&'a Order),
+    /// An order that is paid in full, of which so many minor units by gift cards, where that is shown here.
+    SalesReceipt(&'a Order, i64),
+    /// An order, and the same of it.
+    Invoice(&'a Order, i64),
     /// Money that came in for an order, of which `applied` minor units settle its invoice: less than
     /// all of it where more came in than the order costs.
     Payment {
@@ -80,8 +84,8 @@ pub enum Document<'a> {
 impl Document<'_> {
     pub const fn form(&self) -> Form {
         match self {
-            Document::SalesReceipt(_) => Form::SalesReceipt,
-            Document::Invoice(_) => Form::Invoice,
+            Document::SalesReceipt(..) => Form::SalesReceipt,
+            Document::Invoice(..) => Form::Invoice,
             Document::Payment { .. } => Form::Payment,
             Document::RefundReceipt(..) => Form::RefundReceipt,
             Document::CreditNote(..) => Form::CreditNote,
@@ -93,7 +97,7 @@ impl Document<'_> {
     /// over all orders.
     pub fn id(&self) -> String {
         match self {
-            Document::SalesReceipt(order) | Document::Invoice(order) => order.id.to_string(),
+            Document::SalesReceipt(order, _) | Document::Invoice(order, _) => order.id.to_string(),
             Document::Payment { payment, order, .. } => format!("{}~{}", order.id, payment.id),
             Document::RefundReceipt(refund, _)
             | Document::CreditNote(refund, _)
@@ -110,21 +114,45 @@ impl Document<'_> {
         }
     }
 
-    /// What the provider must make of it.
+    /// What the provider must make of it: where gift cards are shown on the document, what is paid with
+    /// money.
     pub fn total(&self) -> Money {
         match self {
-            Document::SalesReceipt(order) | Document::Invoice(order) => order.total,
+            Document::SalesReceipt(order, redeemed) | Document::Invoice(order, redeemed) => {
+                Money::new(order.total.amount - redeemed, order.currency)
+            }
             Document::Payment { payment, .. } => payment.amount,
+            Document::RefundReceipt(refund, _) if refund.to_gift_card() => {
+                Money::new(0, refund.amount.currency)
+            }
             Document::RefundReceipt(refund, _)
             | Document::CreditNote(refund, _)
             | Document::RefundPayment(refund, _) => refund.amount,
         }
     }
 
+    /// The order that it belongs to, as far as that is known.
+    pub const fn order(&self) -> Option<&Order> {
+        match self {
+            Document::SalesReceipt(order, _)
+            | Document::Invoice(order, _)
+            | Document::Payment { order, .. } => Some(order),
+            Document::RefundReceipt(_, order)
+            | Document::CreditNote(_, order)
+            | Document::RefundPayment(_, order) => *order,
+        }
+    }
+
+    /// When it was sold what this is about.
+    pub fn sold_at(&self) -> DateTime<Utc> {
+        self.order()
+            .map_or_else(|| self.at(), |order| order.placed_at)
+    }
+
     /// When it happened in the shop.
     pub fn at(&self) -> DateTime<Utc> {
         match self {
-            Document::SalesReceipt(order) | Document::Invoice(order) => order.placed_at,
+            Document::SalesReceipt(order, _) | Document::Invoice(order, _) => order.placed_at,
             Document::Payment { payment, .. } => payment.processed_at,
             Document::RefundReceipt(refund, _)
             | Document::CreditNote(refund, _)
@@ -135,7 +163,7 @@ impl Document<'_> {
     /// The words by which people and we know it again at the provider.
     pub fn mark(&self) -> String {
         let what = match self {
-            Document::SalesReceipt(_) | Document::Invoice(_) => "order",
+            Document::SalesReceipt(..) | Document::Invoice(..) => "order",
             Document::Payment { .. } => "payment",
             Document::RefundReceipt(..) | Document::CreditNote(..) => "refund",
             Document::RefundPayment(..) => "refund payment",
@@ -145,25 +173,45 @@ impl Document<'_> {
     }
 }
 
+/// The row of the document that carries `mark`, if it is one of ours.
+pub fn marked(mark: &str) -> Option<RowRef> {
+    let words = mark.strip_prefix("Crossdock ")?;
+    let (what, id) = words.rsplit_once(' ')?;
+    let kind = match what {
+        "order" => RowKind::Order,
+        "payment" => RowKind::Payment,
+        "refund" => RowKind::Refund,
+        "refund payment" => RowKind::RefundPayment,
+        _ => return None,
+    };
+    let id = id.replace('/', "~");
+    Some(RowRef { kind, id })
+}
+
 /// The documents that `subject` needs in the books at its present state, each after those that it
 /// refers to.
 ///
-/// `order_form` is what an order is to be, and `refund_forms` are what a refund is. Where orders are
+/// `order_form` is what an order is to be in the books of `provider`. Where orders are
 /// posted as receipts, a refund of an order waits until that order is paid and thus in the books: they
 /// would show money going back that never came.
 pub fn documents<'a>(
     subject: Subject<'a>,
     order_form: Form,
-    refund_forms: &[Form],
+    provider: &dyn Accounting,
 ) -> Vec<Document<'a>> {
     match subject {
         Subject::Order(record) => match (&record.order, order_form) {
             (Some(order), Form::SalesReceipt) if record.is_paid() => {
-                vec![Document::SalesReceipt(order)]
+                vec![Document::SalesReceipt(order, redeemed(record, order))]
             }
             (Some(order), Form::Invoice) => {
-                let payments = payments(record, order);
-                std::iter::once(Document::Invoice(order))
+                let on_invoice = match provider.gift_cards_pay() {
+                    true => 0,
+                    false => redeemed(record, order),
+                };
+                let shown = |payment: &&Payment| provider.gift_cards_pay() || !payment.redeems();
+                let payments = payments(record, order, order.total.amount - on_invoice, shown);
+                std::iter::once(Document::Invoice(order, on_invoice))
                     .chain(payments)
                     .collect()
             }
@@ -182,20 +230,40 @@ pub fn documents<'a>(
                 Form::RefundPayment => Some(Document::RefundPayment(refund, order)),
                 Form::SalesReceipt | Form::Invoice | Form::Payment => None,
             };
-            refund_forms.iter().filter_map(document).collect()
+            provider
+                .refund_forms()
+                .iter()
+                .filter_map(document)
+                .collect()
         }
     }
 }
 
-/// The payments of an order that came in, the earliest first, each applied as far as the order's total
-/// goes.
-fn payments<'a>(record: &'a OrderRecord, order: &'a Order) -> Vec<Document<'a>> {
+/// What came in for an order, be it money or not.
+fn came(record: &OrderRecord) -> impl Iterator<Item = &Payment> {
     let came = |payment: &&Payment| {
         payment.outcome == PaymentOutcome::Succeeded && payment.amount.amount > 0
     };
-    let mut payments: Vec<&Payment> = record.payments.values().filter(came).collect();
+    record.payments.values().filter(came)
+}
+
+/// How much of an order gift cards pay. What was redeemed beyond it is owed still.
+fn redeemed(record: &OrderRecord, order: &Order) -> i64 {
+    let gift_cards = came(record).filter(|payment| payment.redeems());
+    let sum: i64 = gift_cards.map(|payment| payment.amount.amount).sum();
+    sum.min(order.total.amount)
+}
+
+/// The payments of an order that came in and are `shown`, the earliest first, each applied as far as
+/// `open` goes.
+fn payments<'a>(
+    record: &'a OrderRecord,
+    order: &'a Order,
+    mut open: i64,
+    shown: impl Fn(&&'a Payment) -> bool,
+) -> Vec<Document<'a>> {
+    let mut payments: Vec<&Payment> = came(record).filter(shown).collect();
     payments.sort_by(|a, b| (a.processed_at, &a.id).cmp(&(b.processed_at, &b.id)));
-    let mut open = order.total.amount;
     let apply = |payment: &'a Payment| {
         let applied = payment.amount.amount.min(open);
         open -= applied;
@@ -223,12 +291,18 @@ pub struct Written {
 pub type Outcomes = Vec<Result<Written, Fault>>;
 
 /// An accounting system: builds requests, reads responses.
-pub trait Accounting: Provider {
+pub trait Accounting: Provider + ByDay {
     /// The forms that an order can take in these books; the first is the usual one.
     fn order_forms(&self) -> &'static [Form];
 
     /// The documents that make a refund.
     fn refund_forms(&self) -> &'static [Form];
+
+    /// Whether a gift card pays an invoice as money does, with a payment of its own; elsewhere the invoice
+    /// shows it as a line below zero.
+    fn gift_cards_pay(&self) -> bool {
+        false
+    }
 
     /// Most dependencies of one look-up.
     fn find_max(&self) -> usize;
@@ -280,10 +354,9 @@ pub trait Accounting: Provider {
         settings: &Value,
     ) -> Result<Value, Fault>;
 
-    /// What of `body` is worth an update when it changes: not which account was chosen, say.
-    fn essence(&self, body: &Value) -> Value {
-        body.clone()
-    }
+    /// What of `body` is worth an update when it changes: not which account was chosen, say, of which
+    /// `references` are told.
+    fn essence(&self, body: &Value, references: &References) -> Value;
 
     /// Whether documents of this form cannot be changed once they stand there.
     fn is_fixed(&self, form: Form) -> bool {
@@ -336,7 +409,39 @@ pub trait Accounting: Provider {
     fn read(&self, tenant: &Tenant, form: Form, remote: &Remote) -> Request;
 
     /// Reads the answer.
-    fn read_back(&self, form: Form, answer: &Response) -> Result<Remote, Fault>;
+    fn read_back(&self, form: Form, answer: &Response) -> Result<Seen, Fault>;
+
+    /// What it says has changed.
+    fn changes(&self) -> &'static dyn Changes;
+}
+
+/// One page of the documents of a day.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DayPage {
+    pub documents: Vec<Theirs>,
+    /// Whether another page follows.
+    pub more: bool,
+}
+
+/// Reading documents by the date that they bear in the books.
+pub trait ByDay {
+    /// The lists that show all documents which we may have written, each by a form that stands in it.
+    fn forms(&self) -> &'static [Form];
+
+    /// The call that reads a page of the documents of `day`; the first page is 0.
+    fn list(&self, tenant: &Tenant, form: Form, day: NaiveDate, page: usize) -> Request;
+
+    /// Reads the answer. What is void, deleted or a draft is not in the books and left out, where the
+    /// provider says so.
+    fn read_list(&self, form: Form, answer: &Response, settings: &Value) -> Result<DayPage, Fault>;
+
+    /// Reads the answer to [`Accounting::read`]; `None` for what is no longer in the books.
+    fn read_one(
+        &self,
+        form: Form,
+        answer: &Response,
+        settings: &Value,
+    ) -> Result<Option<Theirs>, Fault>;
 }
 
 /// Every accounting system.

@@ -3,6 +3,8 @@
 //! build requests and read responses. Nothing here can send.
 
 pub mod accounting;
+pub mod accounts;
+pub mod changes;
 pub mod hooks;
 pub mod hubspot;
 pub mod mailchimp;

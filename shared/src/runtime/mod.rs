@@ -5,7 +5,10 @@ mod queue;
 mod stream;
 
 pub use http::http;
-pub use queue::{deliver, fanout, hooks, push, refresh, refresh_plan, rotate, sweep};
+pub use queue::{
+    deliver, fanout, hooks, pull, pull_plan, push, reconcile, reconcile_plan, refresh,
+    refresh_plan, rotate, sweep,
+};
 pub use stream::relay;
 
 use crate::bus::EventBridge;

@@ -119,6 +119,37 @@ pub async fn refresh() -> Result<(), lambda_runtime::Error> {
     run(handle).await
 }
 
+/// `reconcile_plan`: begins the reconciliations of the day, however many times the schedule has called.
+pub async fn reconcile_plan() -> Result<(), lambda_runtime::Error> {
+    fn handle(ctx: &Ctx, bodies: Vec<String>) -> BoxFuture<'_, Vec<Result<()>>> {
+        Box::pin(async move {
+            let planned = engine::reconcile::plan(ctx).await;
+            if let Ok(begun @ 1..) = planned {
+                tracing::info!(begun, "reconciliations begin");
+            }
+            each(&bodies, &planned)
+        })
+    }
+    run(handle).await
+}
+
+/// `reconcile_run`: compares a day for each message, one after the other.
+pub async fn reconcile() -> Result<(), lambda_runtime::Error> {
+    fn handle(ctx: &Ctx, bodies: Vec<String>) -> BoxFuture<'_, Vec<Result<()>>> {
+        Box::pin(async move {
+            let mut results = Vec::new();
+            for body in &bodies {
+                results.push(match parse(body) {
+                    Ok(notice) => engine::reconcile::run(ctx, &notice).await,
+                    Err(error) => Err(error),
+                });
+            }
+            engine::budget::postpone(ctx, ctx.config.reconcile_queue(), &bodies, results).await
+        })
+    }
+    run(handle).await
+}
+
 /// `hooks_apply`: notes what providers say has changed.
 pub async fn hooks() -> Result<(), lambda_runtime::Error> {
     fn handle(ctx: &Ctx, bodies: Vec<String>) -> BoxFuture<'_, Vec<Result<()>>> {
@@ -126,6 +157,38 @@ pub async fn hooks() -> Result<(), lambda_runtime::Error> {
             let one =
                 async |body: String| engine::hooks::apply(ctx, &parse::<HookNotice>(&body)?).await;
             join_all(bodies.into_iter().map(one)).await
+        })
+    }
+    run(handle).await
+}
+
+/// `pull_plan`: hands out the connections whose changes are to be read.
+pub async fn pull_plan() -> Result<(), lambda_runtime::Error> {
+    fn handle(ctx: &Ctx, bodies: Vec<String>) -> BoxFuture<'_, Vec<Result<()>>> {
+        Box::pin(async move {
+            let planned = engine::pull::plan(ctx).await;
+            if let Ok(count @ 1..) = planned {
+                tracing::info!(count, "handed out");
+            }
+            each(&bodies, &planned)
+        })
+    }
+    run(handle).await
+}
+
+/// `pull_run`: reads what changed at providers.
+pub async fn pull() -> Result<(), lambda_runtime::Error> {
+    fn handle(ctx: &Ctx, bodies: Vec<String>) -> BoxFuture<'_, Vec<Result<()>>> {
+        Box::pin(async move {
+            let mut results = Vec::with_capacity(bodies.len());
+            for body in &bodies {
+                results.push(match parse(body) {
+                    Ok(notice) => engine::pull::run(ctx, &notice).await,
+                    Err(error) => Err(error),
+                });
+            }
+            let queue = ctx.config.pull_queue();
+            engine::budget::postpone(ctx, queue, &bodies, results).await
         })
     }
     run(handle).await

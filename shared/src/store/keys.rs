@@ -6,6 +6,7 @@
 use super::{Group, Key, Table};
 use crate::model::event::RecordKind;
 use crate::model::ids::{ConnectionId, EndpointId, EventId, MerchantId, RecordId};
+use chrono::NaiveDate;
 
 /// The only sort key of a document that stands alone.
 const ALONE: &str = "-";
@@ -190,11 +191,47 @@ pub fn call(merchant: &MerchantId, connection: &ConnectionId, call: &str) -> Key
 
 /// What the provider of one connection says has changed there: things of one kind and id, to be pulled.
 pub fn changed(merchant: &MerchantId, connection: &ConnectionId, kind: &str, id: &str) -> Key {
-    let group = Group {
+    member(all_changed(merchant, connection), format!("{kind}/{id}"))
+}
+
+/// All of what the provider of one connection says has changed there.
+pub fn all_changed(merchant: &MerchantId, connection: &ConnectionId) -> Group {
+    Group {
         table: Table::Ledger,
         pk: format!("{merchant}/{connection}/changed"),
+    }
+}
+
+/// Which row of the ledger a thing at the provider belongs to, by the provider's kind and id.
+pub fn theirs(merchant: &MerchantId, connection: &ConnectionId, kind: &str, id: &str) -> Key {
+    let group = Group {
+        table: Table::Ledger,
+        pk: format!("{merchant}/{connection}/theirs"),
     };
     member(group, format!("{kind}/{id}"))
+}
+
+/// How far one connection's changes are read.
+pub fn pull(merchant: &MerchantId, connection: &ConnectionId) -> Key {
+    alone(Table::Ledger, format!("{merchant}/pull/{connection}"))
+}
+
+/// The connections of which changes are read in one slot of the schedule. The schedule serves all
+/// merchants at once; the documents name the merchant.
+pub fn pulled(slot: u8) -> Group {
+    Group {
+        table: Table::Connections,
+        pk: format!("pulled/{slot}"),
+    }
+}
+
+pub fn pulled_connection(slot: u8, merchant: &MerchantId, connection: &ConnectionId) -> Key {
+    member(pulled(slot), format!("{merchant}/{connection}"))
+}
+
+/// How far the walk has come that gives rows in that schedule to connections of before there was one.
+pub fn pulled_walk() -> Key {
+    alone(Table::Connections, "pulled".to_owned())
 }
 
 /// The budget of calls to one connection's account. It stands apart from the connection's ledger, which
@@ -275,4 +312,75 @@ pub fn delivery(merchant: &MerchantId, endpoint: &EndpointId, event: &EventId) -
 /// Where a list of deliveries goes on after `event`.
 pub fn after_delivery(merchant: &MerchantId, endpoint: &EndpointId, event: &EventId) -> String {
     super::cursor(&deliveries(merchant, endpoint).pk, event.as_str())
+}
+
+/// What happened in a shop on one day (UTC): a row for each order, payment and refund, which points to
+/// its record. It is how records are found that no connection knows of.
+pub fn day(merchant: &MerchantId, day: NaiveDate) -> Group {
+    Group {
+        table: Table::Records,
+        pk: format!("{merchant}/day/{day}"),
+    }
+}
+
+/// The one backfill of a connection.
+pub fn backfill(merchant: &MerchantId, connection: &ConnectionId) -> Key {
+    alone(Table::Ledger, format!("{merchant}/backfill/{connection}"))
+}
+
+/// The reconciliations of a connection, by age.
+pub fn reconciliations(merchant: &MerchantId, connection: &ConnectionId) -> Group {
+    Group {
+        table: Table::Ledger,
+        pk: format!("{merchant}/reconciliations/{connection}"),
+    }
+}
+
+pub fn reconciliation(merchant: &MerchantId, connection: &ConnectionId, id: &str) -> Key {
+    member(reconciliations(merchant, connection), id.to_owned())
+}
+
+/// Which reconciliation of a connection is the last one.
+pub fn reconciling(merchant: &MerchantId, connection: &ConnectionId) -> Key {
+    alone(
+        Table::Ledger,
+        format!("{merchant}/reconciling/{connection}"),
+    )
+}
+
+/// What one reconciliation found.
+pub fn findings(merchant: &MerchantId, connection: &ConnectionId, id: &str) -> Group {
+    Group {
+        table: Table::Ledger,
+        pk: format!("{merchant}/findings/{connection}/{id}"),
+    }
+}
+
+/// The place of one thing that was found: `sum/…` or `difference/…`.
+pub fn finding(group: &Group, place: &str) -> Key {
+    member(group.clone(), place.to_owned())
+}
+
+/// What a reconciliation saw when it read one document by itself, by its id and version.
+pub fn looked(
+    merchant: &MerchantId,
+    connection: &ConnectionId,
+    id: &str,
+    remote: &str,
+    version: &str,
+) -> Key {
+    let group = Group {
+        table: Table::Ledger,
+        pk: format!("{merchant}/looked/{connection}/{id}"),
+    };
+    member(group, format!("{remote}/{version}"))
+}
+
+/// A difference that somebody looked at and lets stand, by what it is about.
+pub fn accepted(merchant: &MerchantId, connection: &ConnectionId, difference: &str) -> Key {
+    let group = Group {
+        table: Table::Ledger,
+        pk: format!("{merchant}/accepted/{connection}"),
+    };
+    member(group, difference.to_owned())
 }

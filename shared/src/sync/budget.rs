@@ -37,6 +37,8 @@ const LEFT: &str = "/left";
 const SEAT_REST: Millis = 2500;
 /// Slices of a window.
 const SLICES: i64 = 120;
+/// What works in the background leaves one call in so many of each window to everything else.
+const LIVE_SHARE: u32 = 4;
 /// Calls for which those who are sent away together are counted: somewhat fewer than there are messages
 /// in a batch, because some batches are smaller, and too few at hand would be calls that nobody makes.
 /// Of calls that carry several things, one is counted.
@@ -167,6 +169,8 @@ pub struct Ask<'a> {
     pub back: &'a [Millis],
     /// Whether the process knows the provider's clock. If not, it throws nothing away.
     pub sure: bool,
+    /// Whether what it wants to do gives way to everything else.
+    pub background: bool,
 }
 
 /// What it gets.
@@ -220,12 +224,17 @@ impl Row {
     }
 
     /// Whether one more call at `at` leaves every window within its limit.
-    fn fits(&self, scope: &Scope, path: &str, at: Millis) -> bool {
+    fn fits(&self, scope: &Scope, ask: &Ask, at: Millis) -> bool {
         let mut windows = scope.windows.iter().zip(&self.used);
         windows.all(|(window, used)| {
-            if !window.counts(path) {
+            if !window.counts(ask.path) {
                 return true;
             }
+            // The last quarter of a window is for what cannot wait.
+            let most = match ask.background {
+                true => window.calls - window.calls.div_ceil(LIVE_SHARE),
+                false => window.calls,
+            };
             let slice = window.slice(at);
             let until = |last: i64| -> u32 {
                 let range = used.range(window.first(last)..=last);
@@ -238,7 +247,7 @@ impl Row {
                 .take_while(|later| window.first(*later) <= slice);
             std::iter::once(slice)
                 .chain(later)
-                .all(|last| until(last) < window.calls)
+                .all(|last| until(last) < most)
         })
     }
 
@@ -251,7 +260,8 @@ impl Row {
     }
 
     /// The first moment from `now` on at which a call fits.
-    fn opens(&self, scope: &Scope, path: &str, now: Millis) -> Millis {
+    fn opens(&self, scope: &Scope, ask: &Ask) -> Millis {
+        let now = ask.now;
         let mut moments: Vec<Millis> = Vec::new();
         for (window, used) in scope.windows.iter().zip(&self.used) {
             for slice in used.keys() {
@@ -264,7 +274,7 @@ impl Row {
             }
         }
         moments.sort_unstable();
-        let fit = moments.into_iter().find(|at| self.fits(scope, path, *at));
+        let fit = moments.into_iter().find(|at| self.fits(scope, ask, *at));
         fit.unwrap_or(now)
     }
 
@@ -311,13 +321,13 @@ impl Row {
         let most = if one { 1 } else { CALLS_MAX };
         let mut calls = Vec::new();
         let mut at = ask.now.max(ask.began + pace);
-        while calls.len() < most && at <= ask.now + AHEAD && row.fits(scope, ask.path, at) {
+        while calls.len() < most && at <= ask.now + AHEAD && row.fits(scope, ask, at) {
             row.count(scope, ask.path, at);
             calls.push(at);
             at += apart;
         }
         let Some(last) = calls.last() else {
-            return Err(row.opens(scope, ask.path, ask.now));
+            return Err(row.opens(scope, ask));
         };
         if seats > 0 {
             row.leave_seats(scope, ask, seats);
@@ -341,14 +351,18 @@ impl Row {
         // So many single calls are allowed for each of those.
         let price = others.map(|window| window.calls / several.calls.max(1));
         let price = price.min().unwrap_or(0);
-        if count > price || !row.fits(scope, "", ask.now) {
+        let other = Ask {
+            path: "",
+            ..ask.clone()
+        };
+        if count > price || !row.fits(scope, &other, ask.now) {
             return false;
         }
         let keep = several.calls * (price - count) / price.max(1);
         for _ in 0..(keep as usize).max(PROCESSES_MAX - 1) {
             row.count(scope, ask.path, ask.now);
         }
-        !row.fits(scope, ask.path, ask.now)
+        !row.fits(scope, ask, ask.now)
     }
 
     /// Keeps the seats free for as long as the pace lasts that a process has no more use for: its last

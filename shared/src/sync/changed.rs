@@ -37,6 +37,10 @@ pub struct Changed {
     pub at: Option<DateTime<Utc>>,
     pub event: Option<String>,
     pub noted_at: DateTime<Utc>,
+    /// That it carries our mark, or is ours, and a write of ours was open when it was seen: whose change
+    /// it was can be told later.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub held: bool,
 }
 
 impl Change {
@@ -50,6 +54,7 @@ impl Change {
             at: self.at,
             event: self.event.clone(),
             noted_at: now,
+            held: held.is_some_and(|held| held.held),
         };
         let Some(held) = held else {
             return Some(changed);

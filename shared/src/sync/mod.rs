@@ -3,4 +3,6 @@
 
 pub mod budget;
 pub mod changed;
+pub mod conflict;
 pub mod push;
+pub mod reconcile;

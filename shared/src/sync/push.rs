@@ -7,12 +7,15 @@
 //! same call again: providers repeat their answers, and then it is known what stands there. Nobody
 //! replaces an intent whose call may have been made.
 
+use super::conflict::{Content, Gone};
 use crate::model::event::RecordKind;
 use crate::model::ids::RecordId;
 use crate::model::money::Money;
 use crate::model::notice::RecordRef;
+use crate::model::order_record::Sequence;
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 /// Most rounds of one push: conclude, create or update, and after a stale version re-read and update.
 pub const PUSH_ROUNDS_MAX: usize = 6;
@@ -136,6 +139,9 @@ pub struct Remote {
     /// What people call it there, such as a document's number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub number: Option<String>,
+    /// What stands there in this version, as the provider shows it; absent where it showed too little.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content: Option<Content>,
 }
 
 /// A write that was about to be made.
@@ -173,8 +179,9 @@ pub struct CallItem {
 }
 
 /// How long a call may still arrive after somebody was about to send it: a function lives for two
-/// minutes, and its last request may be on its way for one.
-const ON_ITS_WAY_MAX: TimeDelta = TimeDelta::minutes(3);
+/// minutes, its last request may be on its way for one, and the clocks of two functions may differ by
+/// one.
+const ON_ITS_WAY_MAX: TimeDelta = TimeDelta::minutes(4);
 
 /// What can be known of a call that was sealed a while ago.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -274,6 +281,18 @@ pub struct Link {
     /// Stands beside the state, which says what is at the provider meanwhile.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waiting: Option<Waiting>,
+    /// That somebody took it away at the provider: it is never made again by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gone: Option<Gone>,
+    /// The words that somebody chose for it at the provider, where those win.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept: Option<Value>,
+    /// That somebody changed its amounts at the provider, and those win.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub amounts_kept: bool,
+    /// The events that told of changes there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub told: Option<Sequence>,
     pub updated_at: Option<DateTime<Utc>>,
 }
 
@@ -333,6 +352,7 @@ impl Link {
             return Step::Conclude(intent.call.clone());
         }
         match &self.remote {
+            _ if self.gone.is_some() => Step::Done,
             None => Step::Create,
             Some(_) if fixed || self.content.as_deref() == Some(content) => Step::Done,
             Some(remote) => Step::Update(remote.clone()),
@@ -464,6 +484,7 @@ impl Link {
             remote: Some(remote),
             content: self.intent.as_ref().map(|intent| intent.content.clone()),
             intent: None,
+            amounts_kept: false,
             waiting: self.still_waiting(self.record_rev),
             ..settled
         }
@@ -496,6 +517,16 @@ impl Link {
             content: None,
             intent: None,
             ..self.turned(LinkState::Pending, now)
+        }
+    }
+
+    /// The link after what stood at the provider was deleted there, and is wanted anew.
+    pub fn lose(&self, now: DateTime<Utc>) -> Link {
+        Link {
+            remote: None,
+            content: None,
+            intent: None,
+            ..self.turned(LinkState::Pending, now).untroubled()
         }
     }
 
@@ -532,7 +563,7 @@ impl Link {
         now: DateTime<Utc>,
     ) -> Option<Link> {
         let stands = self.state == LinkState::Synced && self.record_rev == record_rev;
-        (self.record_rev <= record_rev && !stands).then(|| Link {
+        (self.record_rev <= record_rev && !stands && self.gone.is_none()).then(|| Link {
             problem: Some(problem),
             attempts: self.attempts.saturating_add(1),
             next_attempt_at: Some(next),
@@ -552,6 +583,7 @@ mod tests {
             id: "7".to_owned(),
             version: version.to_owned(),
             number: None,
+            content: None,
         }
     }
 
@@ -768,8 +800,8 @@ mod tests {
             (0, Recall::Again),
             (179, Recall::Again),
             (180, Recall::Wait),
-            (359, Recall::Wait),
-            (360, Recall::Past),
+            (419, Recall::Wait),
+            (420, Recall::Past),
         ] {
             let now = NOW + TimeDelta::seconds(seconds);
             assert_eq!(call.recall(window, now), recall, "{seconds}");

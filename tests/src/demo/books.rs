@@ -15,6 +15,8 @@ use std::collections::{BTreeMap, BTreeSet};
 pub const SUBSCRIBED: [&str; 2] = ["order.created", "payment.processed"];
 /// What a document of the books is in when it does not say: the home currency of the company.
 const HOME_CURRENCY: &str = "USD";
+/// How a payment or a refund is made that moves no money.
+const GIFT_CARD: &str = "gift_card";
 
 /// Minor units in a currency.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,6 +52,8 @@ pub fn sums<'a>(amounts: impl Iterator<Item = &'a Amount>) -> BTreeMap<String, i
 pub struct Accepted {
     totals: BTreeMap<String, Amount>,
     paid: BTreeMap<String, i64>,
+    /// The part of it that gift cards paid, which is no money.
+    redeemed: BTreeMap<String, i64>,
     refunds: Entries,
     webhooks: BTreeSet<String>,
 }
@@ -66,11 +70,18 @@ impl Accepted {
                 self.totals.insert(text("id"), Amount::of(&data["total"]));
             }
             "payment.processed" if applied && data["outcome"] == "succeeded" => {
-                *self.paid.entry(text("order_id")).or_default() +=
-                    Amount::of(&data["amount"]).minor;
+                let amount = Amount::of(&data["amount"]).minor;
+                *self.paid.entry(text("order_id")).or_default() += amount;
+                if data["method"] == GIFT_CARD {
+                    *self.redeemed.entry(text("order_id")).or_default() += amount;
+                }
             }
             "order.refunded" if applied => {
-                self.refunds.insert(text("id"), Amount::of(&data["amount"]));
+                let mut amount = Amount::of(&data["amount"]);
+                if data["method"] == GIFT_CARD {
+                    amount.minor = 0;
+                }
+                self.refunds.insert(text("id"), amount);
             }
             _ => {}
         }
@@ -83,15 +94,21 @@ impl Accepted {
         self.totals.len()
     }
 
-    /// A sale is booked once it is paid in full, which an order of nothing is from the start.
+    /// A sale is booked once it is paid in full, which an order of nothing is from the start. Its receipt is
+    /// over the money that came.
     pub fn receipts(&self) -> Entries {
         let paid = |id: &str| self.paid.get(id).copied().unwrap_or_default();
         let sold = self
             .totals
             .iter()
             .filter(|(id, total)| paid(id) >= total.minor);
-        sold.map(|(id, total)| (id.clone(), total.clone()))
-            .collect()
+        let money = |(id, total): (&String, &Amount)| {
+            let redeemed = self.redeemed.get(id).copied().unwrap_or_default();
+            let minor = total.minor - redeemed.min(total.minor);
+            let currency = total.currency.clone();
+            (id.clone(), Amount { minor, currency })
+        };
+        sold.map(money).collect()
     }
 
     pub fn refunds(&self) -> &Entries {
@@ -402,7 +419,10 @@ mod tests {
             .collect();
         assert_eq!(unpaid.len(), 3, "{unpaid:?}");
         assert_eq!(receipts.len() + unpaid.len(), accepted.orders());
-        assert_eq!(accepted.refunds().len(), 12);
+        assert_eq!(accepted.refunds().len(), 13);
+        // 24.90 of which a gift card paid 20.00, and 5.00 of that went back to it.
+        assert_eq!(receipts["1065"].minor, 490);
+        assert_eq!(accepted.refunds()["ref-1065-1"].minor, 0);
         assert!(receipts.values().any(|total| total.minor == 0));
     }
 }

@@ -9,9 +9,9 @@ mod books;
 mod browser;
 mod client;
 mod connections;
-mod plan;
+pub mod plan;
 mod report;
-mod retail;
+pub mod retail;
 mod story;
 
 use std::path::PathBuf;

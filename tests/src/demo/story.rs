@@ -126,14 +126,28 @@ impl Story {
     async fn connect(&self) -> Outcome<String> {
         let quickbooks = json!({ "provider": "quickbooks", "category": "accounting" });
         let (connection, fresh) = self.connections().connect(&quickbooks, true).await?;
-        tenant(
+        let realm = tenant(
             &connection,
             if fresh {
                 "connected"
             } else {
                 "connected already"
             },
-        )
+        )?;
+        self.add_liabilities(&realm).await?;
+        Ok(realm)
+    }
+
+    /// The bookkeeper's part: a company has no accounts for what it owes on tips and gift cards until
+    /// somebody adds them.
+    async fn add_liabilities(&self, realm: &str) -> Outcome<()> {
+        let accounts = ["Tips", "Gift cards"]
+            .map(|name| json!({ "Name": name, "AccountType": "Other Current Liability" }));
+        let company = json!({ "realm": realm, "accounts": accounts });
+        let added = self.quickbooks.post("/_control/realms", &company).await?;
+        added.success("the accounts for tips and gift cards")?;
+        say("  the bookkeeper has accounts for tips and gift cards");
+        Ok(())
     }
 
     /// Registers the developer's endpoint once. The secret is the developer's own, so that the

@@ -11,6 +11,7 @@ use crate::model::order::{Line, Order, Payment, Refund};
 use crate::model::people::Customer;
 use crate::providers::Fault;
 use crate::providers::accounting::{Dependency, DependencyKind, Document, References};
+use crate::providers::accounts::Role;
 use rust_decimal::Decimal;
 use serde_json::{Value, json};
 
@@ -25,6 +26,9 @@ const SHIPPING_ITEM: &str = "SHIPPING_ITEM_ID";
 /// The customer of every guest, and the item of a refund that names no goods.
 const GUEST: &str = "Guest";
 const REFUND_ITEM: &str = "REFUND";
+const GUEST_MARK: &str = "Crossdock guests";
+/// Begins the key of an item that stands for an account. Names of goods are in upper case.
+const ROLE_KEY: &str = "role/";
 
 fn refused<T>(code: &str, detail: impl Into<String>) -> Result<T, Fault> {
     Err(Fault::Refused {
@@ -38,15 +42,21 @@ struct Parts<'a> {
     currency: Currency,
     customer: Option<&'a Customer>,
     lines: Vec<Part>,
-    shipping: i64,
     discount: i64,
     tax: i64,
     total: i64,
 }
 
+/// What a line sells, which QuickBooks calls an item.
+enum Thing {
+    Goods(String),
+    /// An item of ours that stands for an account: QuickBooks knows no other way to name one in a line.
+    Of(Role),
+}
+
 /// One line with the amount that the books get.
 struct Part {
-    sku: String,
+    thing: Thing,
     name: String,
     amount: Money,
     /// Quantity and unit price, where their product is the amount to the last digit.
@@ -63,17 +73,40 @@ fn part(line: &Line, net: i64) -> Part {
     let exact = line.quantity.checked_mul(line.unit_price) == Some(amount.major());
     let (quantity, price) = (line.quantity.normalize(), line.unit_price.normalize());
     Part {
-        sku: line.sku.clone(),
+        thing: match line.gift_card {
+            true => Thing::Of(Role::GiftCards),
+            false => Thing::Goods(line.sku.clone()),
+        },
         name: line.name.clone(),
         amount,
         priced: exact.then_some((quantity, price)),
         note: (!exact).then(|| format!("{quantity} × {price}")),
-        taxable: line.taxable,
+        taxable: line.bears_tax(),
     }
 }
 
-fn sale(order: &Order) -> Parts<'_> {
-    let mut weights: Vec<i64> = order.lines.iter().map(|line| line.total.amount).collect();
+/// A line without goods, unless it is over nothing.
+fn plain(role: Role, name: &str, amount: i64, currency: Currency) -> Option<Part> {
+    (amount != 0).then(|| Part {
+        thing: Thing::Of(role),
+        name: name.to_owned(),
+        amount: Money::new(amount, currency),
+        priced: None,
+        note: None,
+        taxable: false,
+    })
+}
+
+/// The parts of an order of which gift cards pay `redeemed`. Intuit has them as a line below zero on the
+/// item of the liability
+/// (<https://quickbooks.intuit.com/learn-support/en-us/gift-card-payments/sell-and-redeem-gift-cards-or-certificates-in-quickbooks-online/00/190607>).
+fn sale(order: &Order, redeemed: i64) -> Parts<'_> {
+    // A gift card bears no tax, so none is taken out of it.
+    let weight = |line: &Line| match line.gift_card {
+        true => 0,
+        false => line.total.amount,
+    };
+    let mut weights: Vec<i64> = order.lines.iter().map(weight).collect();
     weights.push(order.shipping_amount());
     // Where prices include tax, the books get them without: the tax is taken out of every part in
     // proportion, to the last unit.
@@ -83,34 +116,43 @@ fn sale(order: &Order) -> Parts<'_> {
         0
     };
     let taxes = allocate(included, &weights);
+    let currency = order.currency;
+    let shipping = order.shipping_amount() - taxes.last().copied().unwrap_or(0);
     let lines = order.lines.iter().zip(&taxes);
+    let lines = lines.map(|(line, tax)| part(line, line.total.amount - tax));
+    let more = [
+        plain(Role::Shipping, "", shipping, currency),
+        plain(Role::Tips, "Tip", order.tip_amount(), currency),
+        plain(Role::GiftCards, "Gift card redeemed", -redeemed, currency),
+    ];
     Parts {
-        currency: order.currency,
+        currency,
         customer: order.customer.as_ref(),
-        lines: lines
-            .map(|(line, tax)| part(line, line.total.amount - tax))
-            .collect(),
-        shipping: order.shipping_amount() - taxes.last().copied().unwrap_or(0),
+        lines: lines.chain(more.into_iter().flatten()).collect(),
         discount: order.discount_amount(),
         tax: order.tax_amount(),
-        total: order.total.amount,
+        total: order.total.amount - redeemed,
     }
 }
 
-fn refund<'a>(refund: &'a Refund, order: Option<&'a Order>) -> Parts<'a> {
+fn refund<'a>(refund: &'a Refund, order: Option<&'a Order>, total: Money) -> Parts<'a> {
     let currency = refund.amount.currency;
-    let shipping = refund.shipping.map_or(0, |money| money.amount);
-    let tax = refund.tax.map_or(0, |money| money.amount);
+    let amount = |money: Option<Money>| money.map_or(0, |money| money.amount);
+    let (shipping, tax, tip) = (
+        amount(refund.shipping),
+        amount(refund.tax),
+        amount(refund.tip),
+    );
     let mut lines: Vec<Part> = refund
         .lines
         .iter()
         .map(|line| part(line, line.total.amount))
         .collect();
-    let goods = refund.amount.amount - shipping - tax;
+    let goods = refund.amount.amount - shipping - tax - tip;
     if lines.is_empty() && goods != 0 {
         let name = refund.reason.clone().unwrap_or_else(|| "Refund".to_owned());
         lines.push(Part {
-            sku: REFUND_ITEM.to_owned(),
+            thing: Thing::Goods(REFUND_ITEM.to_owned()),
             name,
             amount: Money::new(goods, currency),
             priced: None,
@@ -118,24 +160,33 @@ fn refund<'a>(refund: &'a Refund, order: Option<&'a Order>) -> Parts<'a> {
             taxable: tax != 0,
         });
     }
+    // What goes back to a gift card is owed again, and no money goes out.
+    let owed = total.amount - refund.amount.amount;
+    let more = [
+        plain(Role::Shipping, "", shipping, currency),
+        plain(Role::Tips, "Tip", tip, currency),
+        plain(Role::GiftCards, "Back to a gift card", owed, currency),
+    ];
+    lines.extend(more.into_iter().flatten());
     Parts {
         currency,
         customer: order.map_or(refund.customer.as_ref(), |order| order.customer.as_ref()),
         lines,
-        shipping,
         discount: 0,
         tax,
-        total: refund.amount.amount,
+        total: total.amount,
     }
 }
 
 /// The parts of `document`; `None` for a payment, which has none.
 fn parts<'a>(document: Document<'a>) -> Option<Parts<'a>> {
     match document {
-        Document::SalesReceipt(order) | Document::Invoice(order) => Some(sale(order)),
+        Document::SalesReceipt(order, redeemed) | Document::Invoice(order, redeemed) => {
+            Some(sale(order, redeemed))
+        }
         Document::RefundReceipt(of, order)
         | Document::CreditNote(of, order)
-        | Document::RefundPayment(of, order) => Some(refund(of, order)),
+        | Document::RefundPayment(of, order) => Some(refund(of, order, document.total())),
         Document::Payment { .. } => None,
     }
 }
@@ -156,12 +207,35 @@ fn item_name(sku: &str) -> String {
     clean(&sku.to_uppercase(), ITEM_NAME_MAX)
 }
 
-fn customer_key(customer: Option<&Customer>, currency: Currency) -> String {
-    match customer {
+/// The name of the customer of guests that the merchant chose, if he did.
+fn guest<'a>(document: &Document, settings: &'a Settings) -> Option<&'a str> {
+    settings.choices.guest(document.sold_at())
+}
+
+fn customer_key(customer: Option<&Customer>, currency: Currency, guest: Option<&str>) -> String {
+    match (customer, guest) {
         // An id holds no `/`, so a guest's key is nobody else's.
-        Some(customer) => format!("id/{}/{currency}", customer.id),
-        None => format!("guest/{currency}"),
+        (Some(customer), _) => format!("id/{}/{currency}", customer.id),
+        (None, None) => format!("guest/{currency}"),
+        (None, Some(name)) => format!("guest/{currency}/{name}"),
     }
+}
+
+/// The key of an item that stands for an account; `None` for shipping, which QuickBooks has an item for
+/// unless the merchant chose an account: that of QuickBooks goes to the company's own account of shipping,
+/// and nothing in a line would make it go elsewhere.
+fn role_key(role: Role, settings: &Settings) -> Result<Option<(String, &str)>, Fault> {
+    let account = match role {
+        Role::Shipping => match settings.chosen(role)? {
+            Some(account) => account,
+            None => return Ok(None),
+        },
+        _ => settings.account(role)?,
+    };
+    Ok(Some((
+        format!("{ROLE_KEY}{}/{}", role.as_str(), account.id),
+        &account.id,
+    )))
 }
 
 pub fn dependencies(document: Document, settings: &Settings) -> Result<Vec<Dependency>, Fault> {
@@ -182,39 +256,74 @@ pub fn dependencies(document: Document, settings: &Settings) -> Result<Vec<Depen
             ),
         );
     }
-    let mut dependencies = vec![customer_dependency(customer, currency, foreign)];
+    let guest = guest(&document, settings);
+    let mut dependencies = vec![customer_dependency(customer, currency, foreign, guest)];
     if settings.multicurrency {
         dependencies[0].body["CurrencyRef"] = json!({ "value": currency.code() });
     }
     for part in parts.iter().flat_map(|parts| &parts.lines) {
-        let name = item_name(&part.sku);
-        if dependencies
-            .iter()
-            .any(|d| d.kind == DependencyKind::Item && d.key == name)
-        {
+        let Some(item) = item_dependency(part, settings)? else {
             continue;
+        };
+        let known = |other: &Dependency| other.kind == item.kind && other.key == item.key;
+        if !dependencies.iter().any(known) {
+            dependencies.push(item);
         }
-        let description: String = part.name.chars().take(DESCRIPTION_MAX).collect();
-        dependencies.push(Dependency {
-            kind: DependencyKind::Item,
-            key: name.clone(),
-            names: vec![name.clone()],
-            mark: None,
-            body: json!({
-                "Type": "NonInventory",
-                "Sku": name,
-                "Description": description,
-                "IncomeAccountRef": { "value": settings.income_account },
-            }),
-        });
     }
     Ok(dependencies)
+}
+
+fn item_dependency(part: &Part, settings: &Settings) -> Result<Option<Dependency>, Fault> {
+    let kind = DependencyKind::Item;
+    let role = match &part.thing {
+        Thing::Goods(sku) => {
+            let name = item_name(sku);
+            let description: String = part.name.chars().take(DESCRIPTION_MAX).collect();
+            let account = &settings.account(Role::Sales)?.id;
+            return Ok(Some(Dependency {
+                kind,
+                key: name.clone(),
+                names: vec![name.clone()],
+                mark: None,
+                body: json!({
+                    "Type": "NonInventory",
+                    "Sku": name,
+                    "Description": description,
+                    "IncomeAccountRef": { "value": account },
+                }),
+            }));
+        }
+        Thing::Of(role) => *role,
+    };
+    let Some((key, account)) = role_key(role, settings)? else {
+        return Ok(None);
+    };
+    let name = format!("Crossdock {}", role.title());
+    Ok(Some(Dependency {
+        kind,
+        key,
+        // Another account has another item, since what was posted on the one before stays there.
+        names: vec![name.clone(), format!("{name} (account {account})")],
+        mark: Some(account.to_owned()),
+        body: json!({ "Type": "Service", "IncomeAccountRef": { "value": account } }),
+    }))
+}
+
+/// What tells whether a found thing is ours: words in a customer's notes, and of an item the account that
+/// it posts to.
+pub fn mark(found: &Value, kind: DependencyKind) -> Option<String> {
+    let mark = match kind {
+        DependencyKind::Customer => &found["Notes"],
+        DependencyKind::Item => &found["IncomeAccountRef"]["value"],
+    };
+    mark.as_str().map(str::to_owned)
 }
 
 fn customer_dependency(
     customer: Option<&Customer>,
     currency: Currency,
     foreign: bool,
+    guest: Option<&str>,
 ) -> Dependency {
     // A customer has one currency for life, so there is one customer for each.
     let suffix = if foreign {
@@ -226,14 +335,16 @@ fn customer_dependency(
         let room = DISPLAY_NAME_MAX - suffix.chars().count();
         format!("{}{suffix}", clean(name, room))
     };
-    let key = customer_key(customer, currency);
+    let key = customer_key(customer, currency, guest);
     let Some(customer) = customer else {
+        let name = guest.unwrap_or(GUEST);
         return Dependency {
             kind: DependencyKind::Customer,
             key,
-            names: vec![named(GUEST), named("Guest (shop)")],
-            mark: Some("Crossdock guests".to_owned()),
-            body: json!({ "Notes": "Crossdock guests" }),
+            names: vec![named(name), named(&format!("{name} (shop)"))],
+            // Whom the merchant names is meant, whoever made him.
+            mark: guest.is_none().then(|| GUEST_MARK.to_owned()),
+            body: json!({ "Notes": GUEST_MARK }),
         };
     };
     let mark = format!("Crossdock customer {}", customer.id);
@@ -272,7 +383,8 @@ pub fn body(
     on: Option<&str>,
     settings: &Settings,
 ) -> Result<Value, Fault> {
-    let mut body = match (document, parts(document)) {
+    let total = document.total();
+    let (customer, mut body) = match (document, parts(document)) {
         (
             Document::Payment {
                 payment,
@@ -280,30 +392,39 @@ pub fn body(
                 applied,
             },
             _,
-        ) => settlement(payment, order, applied, references, on)?,
-        (_, Some(parts)) => sales_form(document, &parts, references, settings)?,
+        ) => {
+            let mut body = settlement(payment, applied, on);
+            deposit(&mut body, settings, total)?;
+            (order.customer.as_ref(), body)
+        }
+        (_, Some(parts)) => {
+            let body = sales_form(document, &parts, references, settings)?;
+            (parts.customer, body)
+        }
         (_, None) => return refused("no_parts", "there is nothing to post of this document"),
     };
+    let key = customer_key(customer, total.currency, guest(&document, settings));
+    body["CustomerRef"] = reference(references, DependencyKind::Customer, key)?;
     body["TxnDate"] = json!(document.at().format("%Y-%m-%d").to_string());
     body["PrivateNote"] = json!(document.mark());
     if settings.multicurrency {
-        body["CurrencyRef"] = json!({ "value": document.total().currency.code() });
+        body["CurrencyRef"] = json!({ "value": total.currency.code() });
     }
     Ok(body)
 }
 
+/// Names the account that money is put on, where the merchant chose one.
+fn deposit(body: &mut Value, settings: &Settings, total: Money) -> Result<(), Fault> {
+    if let Some(account) = settings.chosen_money(Role::Money, total.currency)? {
+        body["DepositToAccountRef"] = json!({ "value": account.id });
+    }
+    Ok(())
+}
+
 /// A payment, applied to its invoice as far as that goes. What is more stays with the customer.
-fn settlement(
-    payment: &Payment,
-    order: &Order,
-    applied: i64,
-    references: &References,
-    invoice: Option<&str>,
-) -> Result<Value, Fault> {
+fn settlement(payment: &Payment, applied: i64, invoice: Option<&str>) -> Value {
     let money = |amount: i64| number(Money::new(amount, payment.amount.currency).major());
-    let key = customer_key(order.customer.as_ref(), order.currency);
     let mut body = json!({
-        "CustomerRef": reference(references, DependencyKind::Customer, key)?,
         "TotalAmt": money(payment.amount.amount),
         "PaymentRefNum": doc_number(payment.id.as_str()),
     });
@@ -311,7 +432,19 @@ fn settlement(
         let link = json!([{ "TxnId": invoice, "TxnType": "Invoice" }]);
         body["Line"] = json!([{ "Amount": money(applied), "LinkedTxn": link }]);
     }
-    Ok(body)
+    body
+}
+
+/// The item of a line.
+fn item(part: &Part, references: &References, settings: &Settings) -> Result<Value, Fault> {
+    let key = match &part.thing {
+        Thing::Goods(sku) => item_name(sku),
+        Thing::Of(role) => match role_key(*role, settings)? {
+            Some((key, _)) => key,
+            None => return Ok(json!({ "value": SHIPPING_ITEM })),
+        },
+    };
+    reference(references, DependencyKind::Item, key)
 }
 
 /// A receipt, an invoice or a refund receipt.
@@ -337,77 +470,100 @@ fn sales_form(
     let code =
         |taxable: bool| json!({ "value": if taxable && parts.tax != 0 { "TAX" } else { "NON" } });
     let money = |amount: i64| number(Money::new(amount, parts.currency).major());
-    let mut lines = Vec::with_capacity(parts.lines.len() + 2);
+    let mut lines = Vec::with_capacity(parts.lines.len() + 1);
     for part in &parts.lines {
         let mut detail = json!({
-            "ItemRef": reference(references, DependencyKind::Item, item_name(&part.sku))?,
+            "ItemRef": item(part, references, settings)?,
             "TaxCodeRef": code(part.taxable),
         });
         if let Some((quantity, price)) = part.priced {
             detail["Qty"] = number(quantity);
             detail["UnitPrice"] = number(price);
         }
+        let mut line = json!({
+            "DetailType": "SalesItemLineDetail",
+            "Amount": money(part.amount.amount),
+            "SalesItemLineDetail": detail,
+        });
         let described = match &part.note {
             Some(note) => format!("{} ({note})", part.name),
             None => part.name.clone(),
         };
-        let described: String = described.chars().take(DESCRIPTION_MAX).collect();
-        lines.push(json!({
-            "DetailType": "SalesItemLineDetail",
-            "Amount": money(part.amount.amount),
-            "Description": described,
-            "SalesItemLineDetail": detail,
-        }));
-    }
-    if parts.shipping != 0 {
-        lines.push(json!({
-            "DetailType": "SalesItemLineDetail",
-            "Amount": money(parts.shipping),
-            "SalesItemLineDetail": {
-                "ItemRef": { "value": SHIPPING_ITEM },
-                "TaxCodeRef": code(false),
-            },
-        }));
+        let unnamed = described.is_empty() && matches!(part.thing, Thing::Of(_));
+        if !unnamed {
+            let described: String = described.chars().take(DESCRIPTION_MAX).collect();
+            line["Description"] = json!(described);
+        }
+        lines.push(line);
     }
     if parts.discount != 0 {
+        let mut detail = json!({ "PercentBased": false });
+        if let Some(account) = settings.chosen(Role::Discounts)? {
+            detail["DiscountAccountRef"] = json!({ "value": account.id });
+        }
         lines.push(json!({
             "DetailType": "DiscountLineDetail",
             "Amount": money(parts.discount),
-            "DiscountLineDetail": { "PercentBased": false },
+            "DiscountLineDetail": detail,
         }));
     }
-    let customer = customer_key(parts.customer, parts.currency);
     let number_text = match document {
-        Document::SalesReceipt(order) | Document::Invoice(order) => order.number.clone(),
+        Document::SalesReceipt(order, _) | Document::Invoice(order, _) => order.number.clone(),
         _ => document.id(),
     };
-    let mut body = json!({
-        "CustomerRef": reference(references, DependencyKind::Customer, customer)?,
-        "DocNumber": doc_number(&number_text),
-        "Line": lines,
-    });
+    let mut body = json!({ "DocNumber": doc_number(&number_text), "Line": lines });
     if parts.tax != 0 {
         body["TxnTaxDetail"] = json!({ "TotalTax": money(parts.tax) });
     }
-    if let Document::RefundReceipt(..) = document {
-        body["DepositToAccountRef"] = json!({ "value": settings.refund_account });
+    let total = Money::new(parts.total, parts.currency);
+    match document {
+        Document::SalesReceipt(..) => deposit(&mut body, settings, total)?,
+        Document::RefundReceipt(..) => {
+            let account = settings.refund_account(parts.currency)?;
+            body["DepositToAccountRef"] = json!({ "value": account.id });
+        }
+        _ => {}
     }
-    let sum = parts
-        .lines
-        .iter()
-        .map(|part| part.amount.amount)
-        .sum::<i64>()
-        + parts.shipping
-        - parts.discount
-        + parts.tax;
+    let lines = parts.lines.iter().map(|part| part.amount.amount);
     // The model's own checks make this true; books that are off by a cent must never be written.
-    if sum != parts.total {
+    if lines.sum::<i64>() - parts.discount + parts.tax != parts.total {
         return refused(
             "does_not_add_up",
             "the parts of this document do not make its total",
         );
     }
     Ok(body)
+}
+
+/// What of a body is worth an update: not which account was chosen. Last year's books do not move because
+/// a merchant chooses anew.
+pub fn essence(body: &Value, references: &References) -> Value {
+    let of_role = |id: &Value| {
+        let mut items = references.iter();
+        let known = items.find(|((kind, key), known)| {
+            *kind == DependencyKind::Item && key.starts_with(ROLE_KEY) && id == known.as_str()
+        });
+        let role = known.and_then(|((_, key), _)| key.split('/').nth(1));
+        role.or_else(|| (id == SHIPPING_ITEM).then_some(Role::Shipping.as_str()))
+    };
+    let mut body = body.clone();
+    if let Some(members) = body.as_object_mut() {
+        members.remove("DepositToAccountRef");
+    }
+    let lines = body.get_mut("Line").and_then(Value::as_array_mut);
+    for line in lines.into_iter().flatten() {
+        let discount = line.get_mut("DiscountLineDetail");
+        if let Some(discount) = discount.and_then(Value::as_object_mut) {
+            discount.remove("DiscountAccountRef");
+        }
+        let Some(sold) = line.get_mut("SalesItemLineDetail") else {
+            continue;
+        };
+        if let Some(role) = of_role(&sold["ItemRef"]["value"]) {
+            sold["ItemRef"] = json!({ "value": role });
+        }
+    }
+    body
 }
 
 /// The end of a number tells documents apart better than its beginning.

@@ -1,14 +1,19 @@
 //! QuickBooks Online (Accounting API v3, minor version 75). `settings` holds what is read from a company,
 //! `map` the bodies, `fault` the three shapes in which it says no.
 
+mod changes;
 mod fault;
+mod list;
 mod map;
 mod settings;
+#[cfg(test)]
+mod tests;
 mod webhook;
 
 use super::accounting::{
     Accounting, Dependency, DependencyKind, Document, Found, Outcomes, References, Written,
 };
+use super::changes::Changes;
 use super::hooks::Hooks;
 use super::{
     AccessLife, Account, Category, ClientAuth, CodeFlow, Consent, Credential, Credentials, Fault,
@@ -16,6 +21,7 @@ use super::{
 };
 use crate::model::http::{Authorization, Method, Request, Response};
 use crate::sync::budget::{Limits, Scope, Window};
+use crate::sync::conflict::Seen;
 use crate::sync::push::{Form, Remote};
 use chrono::TimeDelta;
 use secrecy::ExposeSecret;
@@ -185,6 +191,7 @@ fn remote(entity: &Value) -> Option<Remote> {
         id: entity["Id"].as_str()?.to_owned(),
         version: entity["SyncToken"].as_str()?.to_owned(),
         number: entity["DocNumber"].as_str().map(str::to_owned),
+        content: Some(changes::content_of(entity)),
     })
 }
 
@@ -316,7 +323,7 @@ impl Accounting for QuickBooks {
             get(tenant, "preferences"),
             query(
                 tenant,
-                "select * from Account where Active = true maxresults 1000",
+                "select * from Account where Active in (true, false) maxresults 1000",
             ),
         ]
     }
@@ -354,7 +361,7 @@ impl Accounting for QuickBooks {
             Some(Found {
                 name: entity[name_field(kind)].as_str()?.to_owned(),
                 remote: remote(entity)?,
-                mark: entity["Notes"].as_str().map(str::to_owned),
+                mark: map::mark(entity, kind),
             })
         });
         found.map(|found| found.ok_or_else(incomplete)).collect()
@@ -419,6 +426,10 @@ impl Accounting for QuickBooks {
         settings: &Value,
     ) -> Result<Value, Fault> {
         map::body(document, references, on, &Settings::of(settings)?)
+    }
+
+    fn essence(&self, body: &Value, references: &References) -> Value {
+        map::essence(body, references)
     }
 
     fn write_max(&self) -> usize {
@@ -500,7 +511,12 @@ impl Accounting for QuickBooks {
         get(tenant, &path)
     }
 
-    fn read_back(&self, form: Form, response: &Response) -> Result<Remote, Fault> {
-        remote(&answer(response)?[form_entity(form)]).ok_or_else(incomplete)
+    fn read_back(&self, form: Form, response: &Response) -> Result<Seen, Fault> {
+        let kind = self.changes().kind_of(form);
+        changes::seen(kind, &answer(response)?[form_entity(form)]).ok_or_else(incomplete)
+    }
+
+    fn changes(&self) -> &'static dyn Changes {
+        &changes::QuickBooksChanges
     }
 }

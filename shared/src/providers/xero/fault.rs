@@ -131,6 +131,12 @@ fn judge(said: &str) -> Fault {
             "currency_off",
             "Add the currency in Xero (Settings, Currencies), then retry: ",
         )
+    } else if has(&["account code"]) && has(&["not a valid code"]) {
+        (
+            "xero_account",
+            "An account that this names is archived in Xero or gone; restore it or choose another, then \
+             retry: ",
+        )
     } else if has(&["archived"]) {
         (
             "xero_archived",
@@ -224,7 +230,7 @@ mod tests {
             ),
             (
                 "Account code '999' is not a valid code for this document.",
-                "xero_validation",
+                "xero_account",
             ),
         ];
         for (message, expected) in lines {

@@ -11,6 +11,7 @@ use crate::model::order::{Line, Order, Refund};
 use crate::model::people::Customer;
 use crate::providers::Fault;
 use crate::providers::accounting::{Dependency, DependencyKind, Document, References};
+use crate::providers::accounts::Role;
 use rust_decimal::Decimal;
 use serde_json::{Value, json};
 
@@ -43,6 +44,8 @@ enum Taxed {
     No,
     AsShipping,
     AsDiscount,
+    /// Whatever else has to bear tax that fits nowhere.
+    Never,
 }
 
 /// One line with the amount that the books get, in the units of [`Unit`].
@@ -53,6 +56,7 @@ struct Part {
     /// Quantity and unit price, where their product is the amount to the last digit.
     priced: Option<(Decimal, Decimal)>,
     taxed: Taxed,
+    role: Role,
 }
 
 /// The smallest unit that both the currency and Xero know.
@@ -147,21 +151,32 @@ fn part(line: &Line, unit: Unit) -> Result<Part, Fault> {
         false => format!("{name} ({quantity} × {price})"),
     };
     Ok(Part {
-        item: Some(item_code(&line.sku)),
+        // A gift card is no item: what it sells for is owed.
+        item: (!line.gift_card).then(|| item_code(&line.sku)),
         description: described(&description, &line.sku),
         amount: unit.take(line.total.amount)?,
         priced: exact.then_some((quantity, price)),
-        taxed: if line.taxable { Taxed::Yes } else { Taxed::No },
+        taxed: match (line.gift_card, line.taxable) {
+            (true, _) => Taxed::Never,
+            (_, true) => Taxed::Yes,
+            (_, false) => Taxed::No,
+        },
+        role: if line.gift_card {
+            Role::GiftCards
+        } else {
+            Role::Sales
+        },
     })
 }
 
-fn single(description: &str, otherwise: &str, amount: i64, taxed: Taxed) -> Part {
+fn single(description: &str, otherwise: &str, amount: i64, taxed: Taxed, role: Role) -> Part {
     Part {
         item: None,
         description: described(description, otherwise),
         amount,
         priced: None,
         taxed,
+        role,
     }
 }
 
@@ -188,6 +203,7 @@ fn of_order(order: &Order, settings: &Settings) -> Result<Lines, Fault> {
             "Discount",
             amount,
             Taxed::AsDiscount,
+            Role::Discounts,
         ));
     }
     if let Some(shipping) = &order.shipping {
@@ -197,7 +213,12 @@ fn of_order(order: &Order, settings: &Settings) -> Result<Lines, Fault> {
             "Shipping",
             amount,
             Taxed::AsShipping,
+            Role::Shipping,
         ));
+    }
+    if let Some(tip) = order.tip.filter(|tip| tip.amount != 0) {
+        let amount = unit.take(tip.amount)?;
+        parts.push(single("", "Tip", amount, Taxed::Never, Role::Tips));
     }
     let taxes = order.taxes.iter().filter(|tax| tax.amount.amount != 0);
     let percentages: Vec<Decimal> = taxes.map(|tax| tax.rate.normalize()).collect();
@@ -234,18 +255,23 @@ fn of_refund(refund: &Refund, order: Option<&Order>, settings: &Settings) -> Res
     let unit = Unit::of(refund.amount.currency);
     let shipping = unit.take(refund.shipping.map_or(0, |money| money.amount))?;
     let tax = unit.take(refund.tax.map_or(0, |money| money.amount))?;
+    let tip = unit.take(refund.tip.map_or(0, |money| money.amount))?;
     let mut parts = Vec::with_capacity(refund.lines.len() + 1);
     for line in &refund.lines {
         parts.push(part(line, unit)?);
     }
-    let goods = unit.take(refund.amount.amount)? - shipping - tax;
+    let goods = unit.take(refund.amount.amount)? - shipping - tax - tip;
     if parts.is_empty() && goods != 0 {
         let reason = refund.reason.as_deref().unwrap_or_default();
         let taxed = if tax != 0 { Taxed::Yes } else { Taxed::No };
-        parts.push(single(reason, "Refund", goods, taxed));
+        parts.push(single(reason, "Refund", goods, taxed, Role::Sales));
     }
     if shipping != 0 {
-        parts.push(single("", "Shipping", shipping, Taxed::AsShipping));
+        let taxed = Taxed::AsShipping;
+        parts.push(single("", "Shipping", shipping, taxed, Role::Shipping));
+    }
+    if tip != 0 {
+        parts.push(single("", "Tip", tip, Taxed::Never, Role::Tips));
     }
     // What the order was taxed with, else the rate of the organisation that comes nearest.
     let taxes = order.into_iter().flat_map(|order| &order.taxes);
@@ -274,7 +300,7 @@ fn base(parts: &[Part], tax: i64, included: bool, percent: Decimal) -> (Vec<bool
     let tries = choices.map(|(discount, shipping)| {
         let bears = |part: &Part| match part.taxed {
             Taxed::Yes => true,
-            Taxed::No => false,
+            Taxed::No | Taxed::Never => false,
             Taxed::AsDiscount => discount,
             Taxed::AsShipping => shipping,
         };
@@ -322,7 +348,16 @@ fn taxed(
     let (mut bearing, _) = base(&parts, tax, included, percent);
     // Tax on nothing that is taxable still has to stand somewhere.
     if !bearing.contains(&true) {
-        bearing = vec![true; parts.len()];
+        bearing = parts
+            .iter()
+            .map(|part| part.taxed != Taxed::Never)
+            .collect();
+    }
+    if !bearing.contains(&true) {
+        return refused(
+            "tax_on_nothing",
+            "this has tax, and nothing in it that can be taxed; post it by hand",
+        );
     }
     let (bearer, other) = (kind(percent)?, bearing.contains(&false));
     let other = if other {
@@ -353,7 +388,7 @@ impl Lines {
         parts + if self.types == "Exclusive" { taxes } else { 0 }
     }
 
-    fn body(&self, settings: &Settings) -> Vec<Value> {
+    fn body(&self, settings: &Settings) -> Result<Vec<Value>, Fault> {
         let body = |(index, part): (usize, &Part)| {
             let one = (Decimal::ONE, Decimal::new(part.amount, self.unit.decimals));
             let (quantity, price) = part.priced.unwrap_or(one);
@@ -361,7 +396,7 @@ impl Lines {
                 "Description": part.description,
                 "Quantity": number(quantity),
                 "UnitAmount": number(price),
-                "AccountCode": settings.sales_account,
+                "AccountCode": settings.code(part.role)?,
             });
             if let Some(code) = &part.item {
                 line["ItemCode"] = json!(code);
@@ -370,7 +405,7 @@ impl Lines {
                 line["TaxType"] = json!(kind);
                 line["TaxAmount"] = self.unit.number(*tax);
             }
-            line
+            Ok(line)
         };
         self.parts.iter().enumerate().map(body).collect()
     }
@@ -378,8 +413,8 @@ impl Lines {
 
 fn customer<'a>(document: Document<'a>) -> Option<&'a Customer> {
     match document {
-        Document::SalesReceipt(order)
-        | Document::Invoice(order)
+        Document::SalesReceipt(order, _)
+        | Document::Invoice(order, _)
         | Document::Payment { order, .. } => order.customer.as_ref(),
         Document::RefundReceipt(refund, order)
         | Document::CreditNote(refund, order)
@@ -389,10 +424,11 @@ fn customer<'a>(document: Document<'a>) -> Option<&'a Customer> {
     }
 }
 
-fn contact_key(customer: Option<&Customer>) -> String {
-    match customer {
-        Some(customer) => format!("id/{}", customer.id),
-        None => "guest".to_owned(),
+fn contact_key(customer: Option<&Customer>, guest: Option<&str>) -> String {
+    match (customer, guest) {
+        (Some(customer), _) => format!("id/{}", customer.id),
+        (None, None) => "guest".to_owned(),
+        (None, Some(name)) => format!("guest/{name}"),
     }
 }
 
@@ -400,12 +436,13 @@ fn contact_key(customer: Option<&Customer>) -> String {
 pub fn dependencies(document: Document, settings: &Settings) -> Result<Vec<Dependency>, Fault> {
     settings.check(document.total().currency)?;
     let lines = match document {
-        Document::Invoice(order) | Document::SalesReceipt(order) => &order.lines,
+        Document::Invoice(order, _) | Document::SalesReceipt(order, _) => &order.lines,
         Document::CreditNote(refund, _) | Document::RefundReceipt(refund, _) => &refund.lines,
         Document::Payment { .. } | Document::RefundPayment(..) => return Ok(Vec::new()),
     };
-    let mut dependencies = vec![contact(customer(document))];
-    for line in lines {
+    let guest = settings.guest(document.sold_at());
+    let mut dependencies = vec![contact(customer(document), guest)];
+    for line in lines.iter().filter(|line| !line.gift_card) {
         let code = item_code(&line.sku);
         let known = |other: &Dependency| other.kind == DependencyKind::Item && other.key == code;
         if dependencies.iter().any(known) {
@@ -427,14 +464,16 @@ pub fn dependencies(document: Document, settings: &Settings) -> Result<Vec<Depen
 }
 
 /// A contact is known by its number, which is the shop's id of the customer; its name is for people.
-fn contact(customer: Option<&Customer>) -> Dependency {
-    let key = contact_key(customer);
+fn contact(customer: Option<&Customer>, guest: Option<&str>) -> Dependency {
+    let key = contact_key(customer, guest);
     let Some(customer) = customer else {
+        let name = clean(guest.unwrap_or(GUEST), CONTACT_NAME_MAX / 2);
         return Dependency {
             kind: DependencyKind::Customer,
             key,
-            names: vec![GUEST.to_owned(), "Guest (shop)".to_owned()],
-            mark: Some(GUEST_NUMBER.to_owned()),
+            names: vec![name.clone(), format!("{name} (shop)")],
+            // Whom the merchant names is meant, whoever made him.
+            mark: guest.is_none().then(|| GUEST_NUMBER.to_owned()),
             body: json!({}),
         };
     };
@@ -466,7 +505,7 @@ fn contact(customer: Option<&Customer>) -> Dependency {
 /// The number under which people find a document; it is unique among those of its kind.
 pub fn document_number(document: Document) -> String {
     match document {
-        Document::SalesReceipt(order) | Document::Invoice(order) => {
+        Document::SalesReceipt(order, _) | Document::Invoice(order, _) => {
             cut(&order.number, DOCUMENT_NUMBER_MAX)
         }
         _ => cut(&document.id(), DOCUMENT_NUMBER_MAX),
@@ -484,7 +523,7 @@ pub fn body(
     let unit = Unit::of(total.currency);
     let date = document.at().format("%Y-%m-%d").to_string();
     let (lines, mut body) = match document {
-        Document::SalesReceipt(order) | Document::Invoice(order) => {
+        Document::SalesReceipt(order, _) | Document::Invoice(order, _) => {
             let body = json!({ "Type": "ACCREC", "DueDate": date });
             (of_order(order, settings)?, body)
         }
@@ -499,7 +538,7 @@ pub fn body(
             };
             return Ok(json!({
                 settled.0: { settled.1: on },
-                "Account": { "AccountID": settings.money_account(total.currency)? },
+                "Account": { "AccountID": paid_on(document, settings)? },
                 "Date": date,
                 "Amount": unit.number(unit.take(total.amount)?),
                 "Reference": document.mark(),
@@ -513,14 +552,16 @@ pub fn body(
             "the parts of this document do not make its total",
         );
     }
-    let key = (DependencyKind::Customer, contact_key(customer(document)));
+    let guest = settings.guest(document.sold_at());
+    let key = contact_key(customer(document), guest);
+    let key = (DependencyKind::Customer, key);
     let Some(contact) = references.get(&key) else {
         return Err(Fault::Later {
             detail: "a contact is not there yet".to_owned(),
         });
     };
     let number = match document {
-        Document::Invoice(_) | Document::SalesReceipt(_) => "InvoiceNumber",
+        Document::Invoice(..) | Document::SalesReceipt(..) => "InvoiceNumber",
         _ => "CreditNoteNumber",
     };
     body[number] = json!(document_number(document));
@@ -531,8 +572,22 @@ pub fn body(
     body["CurrencyCode"] = json!(total.currency.code());
     body["LineAmountTypes"] = json!(lines.types);
     body["Status"] = json!("AUTHORISED");
-    body["LineItems"] = json!(lines.body(settings));
+    body["LineItems"] = json!(lines.body(settings)?);
     Ok(body)
+}
+
+/// The account of a payment: money lies on one, and a gift card lessens or grows what is owed.
+fn paid_on<'a>(document: Document, settings: &'a Settings) -> Result<&'a str, Fault> {
+    let role = match document {
+        Document::Payment { payment, .. } if payment.redeems() => Role::GiftCards,
+        Document::RefundPayment(refund, _) if refund.to_gift_card() => Role::GiftCards,
+        Document::RefundPayment(..) => Role::Refunds,
+        _ => Role::Money,
+    };
+    match role {
+        Role::GiftCards => Ok(&settings.account(role)?.id),
+        _ => settings.money_account(role, document.total().currency),
+    }
 }
 
 /// What of a body is worth an update: not which account or tax type was chosen among those that fit.

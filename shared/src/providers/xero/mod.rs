@@ -2,7 +2,9 @@
 //! `xero-identity.yaml` and `xero_accounting.yaml` of Xero's OpenAPI description. `settings` holds what
 //! is read from an organisation, `map` the bodies, `fault` the shapes in which it says no.
 
+mod changes;
 mod fault;
+mod list;
 mod map;
 mod settings;
 #[cfg(test)]
@@ -12,6 +14,7 @@ mod webhook;
 use super::accounting::{
     Accounting, Dependency, DependencyKind, Document, Found, Outcomes, References, Written,
 };
+use super::changes::Changes;
 use super::hooks::Hooks;
 use super::{
     AccessLife, Account, Category, ClientAuth, CodeFlow, Consent, Credential, Credentials, Fault,
@@ -19,6 +22,7 @@ use super::{
 };
 use crate::model::http::{Authorization, Method, Request, Response};
 use crate::sync::budget::{Limits, Scope, Window};
+use crate::sync::conflict::Seen;
 use crate::sync::push::{Form, Remote};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
@@ -132,9 +136,9 @@ pub static MANIFEST: Manifest = Manifest {
 const ELEMENTS_MAX: usize = 50;
 /// A `where` that names more makes an address that is too long.
 const WHERE_NAMES_MAX: usize = 20;
-/// Xero remembers an answer for six minutes; what somebody sets out to send again within three of them
-/// arrives in time.
-const REPLAY_WINDOW: TimeDelta = TimeDelta::minutes(3);
+/// Xero remembers an answer for six minutes; what somebody sets out to send again within two of them
+/// arrives in time, though his clock be a minute behind that of whoever sent it first.
+const REPLAY_WINDOW: TimeDelta = TimeDelta::minutes(2);
 
 pub struct Xero;
 
@@ -296,6 +300,7 @@ fn remote(element: &Value, id: &str) -> Option<Remote> {
         id: text(id)?,
         version: text("UpdatedDateUTC").unwrap_or_default(),
         number,
+        content: changes::content_of(element, id),
     })
 }
 
@@ -327,6 +332,10 @@ impl Accounting for Xero {
 
     fn refund_forms(&self) -> &'static [Form] {
         &[Form::CreditNote, Form::RefundPayment]
+    }
+
+    fn gift_cards_pay(&self) -> bool {
+        true
     }
 
     fn find_max(&self) -> usize {
@@ -362,7 +371,11 @@ impl Accounting for Xero {
         match kind {
             DependencyKind::Customer => {
                 let marks = wanted.iter().filter_map(|one| one.mark.as_deref());
-                let filter = one_of("ContactNumber", marks);
+                let named = wanted.iter().filter(|one| one.mark.is_none());
+                let names = named.flat_map(|one| &one.names).map(String::as_str);
+                let filter = [one_of("ContactNumber", marks), one_of("Name", names)];
+                let filter = filter.into_iter().filter(|part| !part.is_empty());
+                let filter = filter.collect::<Vec<_>>().join(" OR ");
                 // One that was archived is not made a second time; Xero says so when it is used.
                 let query = [
                     ("where", &filter[..]),
@@ -404,7 +417,11 @@ impl Accounting for Xero {
     fn is(&self, dependency: &Dependency, found: &Found) -> bool {
         match dependency.kind {
             // Whatever people made of the name meanwhile.
-            DependencyKind::Customer => dependency.mark == found.mark,
+            DependencyKind::Customer if dependency.mark.is_some() => dependency.mark == found.mark,
+            DependencyKind::Customer => {
+                let named = |name: &String| self.same_name(name, &found.name);
+                dependency.names.iter().any(named)
+            }
             DependencyKind::Item => self.same_name(&dependency.key, &found.name),
         }
     }
@@ -419,7 +436,9 @@ impl Accounting for Xero {
             match kind {
                 DependencyKind::Customer => {
                     body["Name"] = json!(name);
-                    body["ContactNumber"] = json!(dependency.mark);
+                    if let Some(mark) = &dependency.mark {
+                        body["ContactNumber"] = json!(mark);
+                    }
                 }
                 DependencyKind::Item => body["Code"] = json!(name),
             }
@@ -467,7 +486,7 @@ impl Accounting for Xero {
         map::body(document, references, on, &Settings::of(settings)?)
     }
 
-    fn essence(&self, body: &Value) -> Value {
+    fn essence(&self, body: &Value, _: &References) -> Value {
         map::essence(body)
     }
 
@@ -565,15 +584,19 @@ impl Accounting for Xero {
 
     fn read(&self, tenant: &Tenant, form: Form, remote: &Remote) -> Request {
         let path = format!("{}/{}", place(form).0, remote.id);
-        request(Method::Get, tenant, &path, &[])
+        request(Method::Get, tenant, &path, &[("unitdp", "4")])
     }
 
-    fn read_back(&self, form: Form, response: &Response) -> Result<Remote, Fault> {
-        let (path, id) = place(form);
+    fn read_back(&self, form: Form, response: &Response) -> Result<Seen, Fault> {
+        let kind = self.changes().kind_of(form);
         let body = answer(response)?;
-        let element = elements(&body, path)?.first();
+        let element = elements(&body, place(form).0)?.first();
         element
-            .and_then(|one| remote(one, id))
+            .and_then(|one| changes::seen(kind, one))
             .ok_or_else(incomplete)
+    }
+
+    fn changes(&self) -> &'static dyn Changes {
+        &changes::XeroChanges
     }
 }

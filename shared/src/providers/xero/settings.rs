@@ -1,24 +1,28 @@
 //! What the mapping needs to know about an organisation, and the defaults that are read from it.
 
+use super::MANIFEST;
 use crate::model::money::Currency;
 use crate::providers::Fault;
+use crate::providers::accounts::{self, Chart, Choices, LedgerAccount, Role, says};
+use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::cmp::Reverse;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Settings {
     base_currency: String,
     /// Codes of all currencies that may stand in a document.
     currencies: BTreeSet<String>,
-    /// The code of the account that sales go to.
-    pub sales_account: String,
     /// Accounts that money comes in on and goes out from, the best first.
     money: Vec<MoneyAccount>,
     /// Rates that a sale can have, the best for each percentage first.
     rates: Vec<Rate>,
+    chart: Chart,
+    #[serde(default)]
+    choices: Choices,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -33,6 +37,88 @@ struct Rate {
     tax_type: String,
     /// Per cent.
     percent: Decimal,
+}
+
+/// What an account can be used for. A line goes to an account by its code, and never to a bank account;
+/// a payment is made to or from a bank account, or one that takes payments, which a gift card needs as it
+/// pays.
+fn roles(account: &Value) -> BTreeSet<Role> {
+    let kind = text(account, "Type");
+    let pays = account["EnablePaymentsToAccount"] == true;
+    let system = !text(account, "SystemAccount").is_empty();
+    let coded = !text(account, "Code").is_empty();
+    let mut roles = BTreeSet::new();
+    match kind {
+        "BANK" => roles.extend([Role::Money, Role::Refunds]),
+        "REVENUE" | "SALES" | "OTHERINCOME" if coded => {
+            roles.extend([Role::Sales, Role::Shipping, Role::Discounts]);
+        }
+        "EXPENSE" | "OVERHEADS" | "DIRECTCOSTS" if coded => {
+            roles.insert(Role::Discounts);
+        }
+        "CURRLIAB" | "LIABILITY" | "TERMLIAB" if coded && !system => {
+            roles.insert(Role::Tips);
+            if pays {
+                roles.insert(Role::GiftCards);
+            }
+        }
+        _ => {}
+    }
+    if pays {
+        roles.extend([Role::Money, Role::Refunds]);
+    }
+    roles
+}
+
+fn rules() -> BTreeMap<Role, String> {
+    let income = "an account of type Revenue, Sales or Other Income";
+    let money = "a bank account or another that takes payments";
+    let rule = |role: Role| match role {
+        Role::Sales | Role::Shipping => income,
+        Role::Discounts => "an account of income or of expenses",
+        Role::Money | Role::Refunds => money,
+        Role::Tips => "a liability account (named Tips)",
+        Role::GiftCards => {
+            "a liability account (named Gift cards) with \"Enable payments to this account\""
+        }
+    };
+    Role::ALL.map(|role| (role, rule(role).to_owned())).into()
+}
+
+fn chart(accounts: &[&Value]) -> Chart {
+    let some = |one: &Value, name: &str| {
+        let text = text(one, name);
+        (!text.is_empty()).then(|| text.to_owned())
+    };
+    let read = |one: &&Value| LedgerAccount {
+        id: text(one, "AccountID").to_owned(),
+        code: some(one, "Code"),
+        name: text(one, "Name").to_owned(),
+        kind: text(one, "Type").to_owned(),
+        active: one["Status"] == "ACTIVE",
+        currency: some(one, "CurrencyCode"),
+        roles: roles(one),
+    };
+    let mut chart = Chart {
+        accounts: accounts.iter().map(read).collect(),
+        defaults: BTreeMap::new(),
+        rules: rules(),
+    };
+    // Sales go to the revenue account with the lowest code, which in Xero's charts of accounts is "Sales".
+    let of_sales = |one: &&LedgerAccount| {
+        let sells = matches!(&one.kind[..], "REVENUE" | "SALES");
+        one.active && sells && one.code.is_some()
+    };
+    if let Some(sales) = chart.accounts.iter().find(of_sales) {
+        let id = sales.id.clone();
+        for role in [Role::Sales, Role::Shipping, Role::Discounts] {
+            chart.defaults.insert(role, id.clone());
+        }
+    }
+    let named = |words: &'static [&str]| move |one: &LedgerAccount| says(&one.name, words);
+    chart.default_only(Role::Tips, named(accounts::TIPS));
+    chart.default_only(Role::GiftCards, named(accounts::GIFT_CARDS));
+    chart
 }
 
 fn text<'a>(one: &'a Value, name: &str) -> &'a str {
@@ -51,8 +137,7 @@ impl Settings {
         })
     }
 
-    /// Reads organisation, accounts, tax rates and currencies. Sales go to the revenue account with the
-    /// lowest code, which in Xero's charts of accounts is "Sales".
+    /// Reads organisation, accounts, tax rates and currencies.
     pub fn read(
         organisation: &Value,
         accounts: &Value,
@@ -63,21 +148,10 @@ impl Settings {
         let Some(base_currency) = organisation["BaseCurrency"].as_str() else {
             return Err(super::incomplete());
         };
-        let mut accounts: Vec<&Value> = all(accounts, "Accounts")
-            .filter(|account| account["Status"] == "ACTIVE")
-            .collect();
+        let mut accounts: Vec<&Value> = all(accounts, "Accounts").collect();
         accounts.sort_by_key(|account| (text(account, "Code"), text(account, "AccountID")));
-        let sales = accounts.iter().find(|account| {
-            let of_sales = matches!(text(account, "Type"), "REVENUE" | "SALES");
-            of_sales && !text(account, "Code").is_empty()
-        });
-        let Some(sales) = sales else {
-            return Err(Fault::Refused {
-                code: "no_sales_account".to_owned(),
-                detail: "Xero has no active account of type Revenue or Sales; add one, then retry"
-                    .to_owned(),
-            });
-        };
+        let mut chart = chart(&accounts);
+        accounts.retain(|account| account["Status"] == "ACTIVE");
         let mut money: Vec<MoneyAccount> = accounts
             .iter()
             .filter(|one| one["Type"] == "BANK" || one["EnablePaymentsToAccount"] == true)
@@ -92,7 +166,16 @@ impl Settings {
             .collect();
         // A director's loan account takes payments as well, but sales are banked.
         money.sort_by_key(|account| Reverse(account.bank));
-        let usual = text(sales, "TaxType");
+        if let Some(first) = money.iter().find(|one| one.currency == base_currency) {
+            for role in [Role::Money, Role::Refunds] {
+                chart.defaults.insert(role, first.id.clone());
+            }
+        }
+        let sales = chart.defaults.get(&Role::Sales);
+        let sales = accounts
+            .iter()
+            .find(|one| sales.is_some_and(|id| text(one, "AccountID") == id));
+        let usual = sales.map_or("", |sales| text(sales, "TaxType"));
         let mut rates: Vec<(_, Rate)> = all(rates, "TaxRates")
             .filter(|rate| rate["Status"] == "ACTIVE" && rate["CanApplyToRevenue"] == true)
             .filter_map(|rate| {
@@ -115,9 +198,10 @@ impl Settings {
         Ok(Settings {
             base_currency: base_currency.to_owned(),
             currencies: codes.chain([base_currency.to_owned()]).collect(),
-            sales_account: text(sales, "Code").to_owned(),
             money,
             rates: rates.into_iter().map(|(_, rate)| rate).collect(),
+            chart,
+            choices: Choices::default(),
         })
     }
 
@@ -147,9 +231,33 @@ impl Settings {
         percentages.into_iter().filter(|percent| !percent.is_zero())
     }
 
-    /// The account that money of `currency` comes in on: one in that currency, else the usual one, of
+    /// The account that lines of `role` go to.
+    pub fn account(&self, role: Role) -> Result<&LedgerAccount, Fault> {
+        Ok(self.chart.used(role, &self.choices, MANIFEST.title)?)
+    }
+
+    /// The same by its code, as a line names it.
+    pub fn code(&self, role: Role) -> Result<&str, Fault> {
+        Ok(self.account(role)?.code.as_deref().unwrap_or_default())
+    }
+
+    /// The name that guests of that time are booked on, if one was chosen.
+    pub fn guest(&self, at: DateTime<Utc>) -> Option<&str> {
+        self.choices.guest(at)
+    }
+
+    /// The id of the account that money of `currency` comes in on or goes out from: the chosen one, unless
+    /// it holds a currency that Xero does not take there; else one in that currency, else the usual one, of
     /// which Xero converts.
-    pub fn money_account(&self, currency: Currency) -> Result<&str, Fault> {
+    pub fn money_account(&self, role: Role, currency: Currency) -> Result<&str, Fault> {
+        let chosen = self.chart.chosen(role, &self.choices, MANIFEST.title)?;
+        let holds = |account: &&LedgerAccount| {
+            let own = account.currency.as_ref();
+            own.is_none_or(|own| own == currency.code() || *own == self.base_currency)
+        };
+        if let Some(account) = chosen.filter(holds) {
+            return Ok(&account.id);
+        }
         let of = |code: &str| self.money.iter().find(|account| account.currency == code);
         match of(currency.code()).or_else(|| of(&self.base_currency)) {
             Some(account) => Ok(&account.id),

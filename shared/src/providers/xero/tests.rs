@@ -2,9 +2,10 @@
 
 use super::map;
 use super::settings::Settings;
-use crate::model::order::{Order, Refund};
+use crate::model::order::{Order, Payment, Refund};
 use crate::providers::Fault;
 use crate::providers::accounting::{DependencyKind, Document, References};
+use crate::providers::accounts::Role;
 use proptest::prelude::*;
 use rust_decimal::Decimal;
 use serde_json::{Value, json};
@@ -19,6 +20,11 @@ fn settings() -> Settings {
         { "AccountID": "d", "Code": "010", "Type": "CURRLIAB", "Status": "ACTIVE", "EnablePaymentsToAccount": true },
         { "AccountID": "b", "Code": "090", "Type": "BANK", "Status": "ACTIVE", "CurrencyCode": "GBP" },
         { "AccountID": "e", "Type": "BANK", "Status": "ACTIVE", "CurrencyCode": "EUR" },
+        { "AccountID": "t", "Code": "850", "Name": "Staff tips", "Type": "CURRLIAB", "Status": "ACTIVE" },
+        { "AccountID": "g", "Code": "851", "Name": "Gift cards", "Type": "CURRLIAB", "Status": "ACTIVE",
+          "EnablePaymentsToAccount": true },
+        { "AccountID": "v", "Code": "852", "Name": "Gift vouchers", "Type": "CURRLIAB", "Status": "ACTIVE" },
+        { "AccountID": "c", "Code": "425", "Name": "Carriage", "Type": "REVENUE", "Status": "ACTIVE" },
     ] });
     let rate = |kind: &str, percent: f64, sales: bool| {
         json!({
@@ -72,9 +78,17 @@ fn tax(rate: &str, amount: i64) -> Value {
 }
 
 fn body(document: Document) -> Result<Value, Fault> {
+    body_with(document, json!({}))
+}
+
+/// The same with accounts that the merchant chose.
+fn body_with(document: Document, accounts: Value) -> Result<Value, Fault> {
     let key = (DependencyKind::Customer, "guest".to_owned());
     let references = References::from([(key, "contact".to_owned())]);
-    map::body(document, &references, Some("on"), &settings())
+    let mut settings = serde_json::to_value(settings()).unwrap();
+    settings["choices"] = json!({ "accounts": accounts, "guests": [] });
+    let settings = Settings::of(&settings).unwrap();
+    map::body(document, &references, Some("on"), &settings)
 }
 
 /// What Xero makes of a body by its published rules: line by line, the tax as it is given.
@@ -102,10 +116,17 @@ fn code(outcome: Result<Value, Fault>) -> String {
 #[test]
 fn defaults_are_read_from_the_organisation() {
     let settings = settings();
-    assert_eq!(
-        settings.sales_account, "200",
-        "active, of sales, lowest code"
-    );
+    for (role, expected) in [
+        // Active, of sales, lowest code.
+        (Role::Sales, Ok("200")),
+        (Role::Shipping, Ok("200")),
+        (Role::Discounts, Ok("200")),
+        (Role::Tips, Ok("850")),
+        // The other one takes no payments.
+        (Role::GiftCards, Ok("851")),
+    ] {
+        assert_eq!(settings.code(role), expected, "{role:?}");
+    }
     let percent = |text: &str| settings.tax_type(text.parse().unwrap());
     assert_eq!(
         percent("20"),
@@ -114,7 +135,7 @@ fn defaults_are_read_from_the_organisation() {
     );
     assert_eq!((percent("0"), percent("7.5")), (Some("NONE"), None));
     for (currency, account) in [("GBP", "b"), ("EUR", "e"), ("KWD", "b")] {
-        let account_of = settings.money_account(currency.parse().unwrap());
+        let account_of = settings.money_account(Role::Money, currency.parse().unwrap());
         assert_eq!(account_of, Ok(account), "{currency}");
     }
     assert!(settings.check("KWD".parse().unwrap()).is_ok());
@@ -131,7 +152,7 @@ fn an_invoice_is_as_xero_takes_it() {
         "taxes": [tax("20", 230)],
         "total": money(1680),
     }));
-    let body = body(Document::Invoice(&order)).unwrap();
+    let body = body(Document::Invoice(&order, 0)).unwrap();
     assert_eq!(
         body,
         json!({
@@ -169,7 +190,7 @@ fn what_bears_the_tax_is_what_makes_it() {
             "taxes": [tax("20", amount)],
             "total": money(1100 + amount),
         }));
-        let body = body(Document::Invoice(&order)).unwrap();
+        let body = body(Document::Invoice(&order, 0)).unwrap();
         let bears = |index: usize| body["LineItems"][index]["TaxType"] == "OUTPUT2";
         assert_eq!((bears(1), bears(2)), (discount, shipping), "{amount}");
     }
@@ -180,7 +201,7 @@ fn amounts_that_xero_would_round_are_said_in_words() {
     let order = order(json!({
         "lines": [line("0.75", "9.99", 749, true)], "total": money(749),
     }));
-    let body = body(Document::Invoice(&order)).unwrap();
+    let body = body(Document::Invoice(&order, 0)).unwrap();
     let line = &body["LineItems"][0];
     assert_eq!(
         (&line["Quantity"], &line["UnitAmount"]),
@@ -195,19 +216,19 @@ fn what_cannot_be_right_is_parked_with_a_reason() {
     let taxed =
         |taxes: Value, sum: i64| order(json!({ "taxes": taxes, "total": money(1000 + sum) }));
     let unknown = taxed(json!([tax("7.5", 75)]), 75);
-    assert_eq!(code(body(Document::Invoice(&unknown))), "no_tax_rate");
+    assert_eq!(code(body(Document::Invoice(&unknown, 0))), "no_tax_rate");
     // Fifteen and five per cent of everything are twenty; of different lines they are not.
     let stacked = taxed(json!([tax("15", 150), tax("5", 50)]), 200);
-    let body_of_it = body(Document::Invoice(&stacked)).unwrap();
+    let body_of_it = body(Document::Invoice(&stacked, 0)).unwrap();
     assert_eq!(body_of_it["LineItems"][0]["TaxType"], "OUTPUT2");
     let apart = taxed(json!([tax("20", 120), tax("5", 20)]), 140);
-    assert_eq!(code(body(Document::Invoice(&apart))), "several_taxes");
+    assert_eq!(code(body(Document::Invoice(&apart, 0))), "several_taxes");
     let dinars = |amount: i64| json!({ "amount": amount, "currency": "KWD" });
     let fine = order(json!({
         "currency": "KWD", "total": dinars(1295),
         "lines": [{ "sku": "m", "name": "M", "quantity": "1", "unit_price": "1.295", "total": dinars(1295) }],
     }));
-    assert_eq!(code(body(Document::Invoice(&fine))), "too_many_decimals");
+    assert_eq!(code(body(Document::Invoice(&fine, 0))), "too_many_decimals");
 }
 
 #[test]
@@ -242,12 +263,139 @@ fn a_refund_is_a_credit_note_and_money_on_it() {
 #[test]
 fn a_chosen_account_is_no_change_of_a_document() {
     let order = order(json!({}));
-    let first = body(Document::Invoice(&order)).unwrap();
+    let first = body(Document::Invoice(&order, 0)).unwrap();
     let mut other = first.clone();
     other["LineItems"][0]["AccountCode"] = json!("260");
     assert_eq!(map::essence(&first), map::essence(&other));
     other["LineItems"][0]["UnitAmount"] = json!(6);
     assert_ne!(map::essence(&first), map::essence(&other));
+}
+
+#[test]
+fn every_role_goes_to_the_account_that_is_chosen() {
+    let sold = order(json!({
+        "lines": [line("2", "5.00", 1000, true)],
+        "discounts": [{ "name": "Sale", "amount": money(100) }],
+        "shipping": { "name": "Post", "amount": money(250) },
+        "tip": money(50), "total": money(1200),
+    }));
+    let accounts = json!({
+        "sales": "260", "shipping": "c", "discounts": "425", "money": "d", "tips": "852",
+    });
+    let invoice = body_with(Document::Invoice(&sold, 0), accounts.clone()).unwrap();
+    let codes = invoice["LineItems"].as_array().unwrap().iter();
+    let codes: Vec<&str> = codes
+        .map(|line| line["AccountCode"].as_str().unwrap())
+        .collect();
+    assert_eq!(codes, ["260", "425", "425", "852"]);
+    // Money goes back from where it came, unless it is chosen otherwise.
+    let back = refund(json!({}));
+    for (more, expected) in [(json!(null), "d"), (json!("090"), "b")] {
+        let mut accounts = accounts.clone();
+        if more.is_string() {
+            accounts["refunds"] = more;
+        }
+        let paid = body_with(Document::RefundPayment(&back, None), accounts).unwrap();
+        assert_eq!(paid["Account"]["AccountID"], expected);
+    }
+    // An account in euros takes no pounds, and those go to the usual one.
+    let paid = body_with(
+        Document::RefundPayment(&back, None),
+        json!({ "money": "e" }),
+    )
+    .unwrap();
+    assert_eq!(paid["Account"]["AccountID"], "b");
+    for (role, account, expected) in [
+        ("sales", "100", "inactive_account"),
+        ("tips", "200", "wrong_account"),
+        ("tips", "999", "unknown_account"),
+    ] {
+        let outcome = body_with(Document::Invoice(&sold, 0), json!({ role: account }));
+        assert_eq!(code(outcome), expected, "{role} {account}");
+    }
+    // What is chosen for something else stands in nobody's way.
+    let outcome = body_with(Document::Invoice(&sold, 0), json!({ "gift_cards": "999" }));
+    assert!(outcome.is_ok());
+}
+
+#[test]
+fn a_tip_is_owed_and_bears_no_tax() {
+    let tipped = order(json!({
+        "taxes": [tax("20", 200)], "tip": money(150), "total": money(1350),
+    }));
+    let invoice = body(Document::Invoice(&tipped, 0)).unwrap();
+    let line = &invoice["LineItems"][1];
+    let expected = json!({
+        "Description": "Tip", "Quantity": 1, "UnitAmount": 1.5, "AccountCode": "850",
+        "TaxType": "NONE", "TaxAmount": 0,
+    });
+    assert_eq!(
+        (line, total(&invoice).to_string()),
+        (&expected, "13.5".to_owned())
+    );
+    let back = refund(json!({ "amount": money(270), "tax": money(20), "tip": money(150) }));
+    let note = body(Document::CreditNote(&back, Some(&tipped))).unwrap();
+    assert_eq!(note["LineItems"][1]["AccountCode"], "850");
+    assert_eq!(note["LineItems"][1]["TaxAmount"], 0);
+    assert_eq!(total(&note).to_string(), "2.7");
+    // Tax on nothing that is taxable lies on the rest, and never on the tip.
+    let odd = order(json!({
+        "lines": [line_of_gift_card()], "taxes": [tax("20", 30)], "tip": money(150),
+        "total": money(2680),
+    }));
+    assert_eq!(code(body(Document::Invoice(&odd, 0))), "tax_on_nothing");
+}
+
+fn line_of_gift_card() -> Value {
+    let mut line = line("1", "25.00", 2500, true);
+    line["gift_card"] = json!(true);
+    line
+}
+
+#[test]
+fn a_gift_card_is_owed_until_it_pays() {
+    let sold = order(json!({
+        "lines": [line("2", "5.00", 1000, true), line_of_gift_card()],
+        "taxes": [tax("20", 200)], "total": money(3700),
+    }));
+    let invoice = Document::Invoice(&sold, 0);
+    let settings = settings();
+    let items = map::dependencies(invoice, &settings).unwrap();
+    assert_eq!(items.len(), 2, "the contact and the mug: {items:?}");
+    let body_of_it = body(invoice).unwrap();
+    let card = &body_of_it["LineItems"][1];
+    assert_eq!(
+        (&card["AccountCode"], &card["TaxAmount"]),
+        (&json!("851"), &json!(0))
+    );
+    assert_eq!(card.get("ItemCode"), None);
+    let pay = |method: &str| -> Payment {
+        serde_json::from_value(json!({
+            "id": "p", "order_id": "1", "outcome": "succeeded", "method": method,
+            "amount": money(700), "processed_at": "2026-01-05T11:00:00Z",
+        }))
+        .unwrap()
+    };
+    for (method, account) in [("card", "b"), ("gift_card", "g")] {
+        let payment = pay(method);
+        let document = Document::Payment {
+            payment: &payment,
+            order: &sold,
+            applied: 700,
+        };
+        let paid = body(document).unwrap();
+        assert_eq!(paid["Account"]["AccountID"], account, "{method}");
+        assert_eq!(paid["Amount"], 7);
+    }
+    let back = refund(json!({ "method": "gift_card" }));
+    let paid = body(Document::RefundPayment(&back, None)).unwrap();
+    assert_eq!(paid["Account"]["AccountID"], "g");
+    // One that takes no payments could not pay.
+    let outcome = body_with(
+        Document::RefundPayment(&back, None),
+        json!({ "gift_cards": "852" }),
+    );
+    assert_eq!(code(outcome), "wrong_account");
 }
 
 proptest! {
@@ -258,6 +406,7 @@ proptest! {
         shipping in 0_i64..5_000,
         tax_off in -40_i64..40,
         included in any::<bool>(),
+        tip in 0_i64..2_000,
     ) {
         let sums: Vec<i64> = prices.iter().map(|(quantity, price, _)| quantity * price).collect();
         let goods = sums.iter().sum::<i64>() - discount + shipping;
@@ -276,10 +425,10 @@ proptest! {
             "lines": lines, "prices_include_tax": included,
             "discounts": [{ "name": "Sale", "amount": money(discount) }],
             "shipping": { "name": "Post", "amount": money(shipping) },
-            "taxes": [tax("20", amount)], "total": money(whole),
+            "taxes": [tax("20", amount)], "tip": money(tip), "total": money(whole + tip),
         }));
-        let body = body(Document::Invoice(&order)).unwrap();
-        prop_assert_eq!(total(&body), Decimal::new(whole, 2));
+        let body = body(Document::Invoice(&order, 0)).unwrap();
+        prop_assert_eq!(total(&body), Decimal::new(whole + tip, 2));
         let taxes = body["LineItems"].as_array().unwrap().iter();
         let taxes = taxes.map(|line| line["TaxAmount"].to_string().parse::<Decimal>().unwrap());
         prop_assert_eq!(taxes.sum::<Decimal>(), Decimal::new(amount, 2));

@@ -95,6 +95,7 @@ impl Held {
             left: &self.left,
             back: &self.back,
             // A clock that was set since shows a long time or none.
+            background: false,
             sure: self.ahead.is_some() && (0..SURE).contains(&(now - self.time(self.seen))),
         }
     }

@@ -366,3 +366,31 @@ fn a_refusal_says_how_long_and_for_whom() {
         Some((PAUSE_MAX, false))
     );
 }
+
+/// What works in the background leaves a quarter of each window, which everything else may take.
+#[test]
+fn the_background_leaves_a_share() {
+    /// Seats are another limit.
+    const UNSEATED: &Scope = &Scope {
+        windows: DAILY.windows,
+        seats: None,
+        pace: None,
+    };
+    let now = 1_800_000_000_000;
+    let mut row = Row::default();
+    let mut taken = [0, 0];
+    for (turn, background) in [true, false].into_iter().enumerate() {
+        for worker in 0..200 {
+            let held = Held::new(format!("{turn}/{worker}"));
+            let ask = Ask {
+                background,
+                ..held.ask(PLAIN, now)
+            };
+            if let Ok((next, calls)) = row.take(UNSEATED, &ask) {
+                row = next;
+                taken[turn] += calls.calls.len();
+            }
+        }
+    }
+    assert_eq!(taken, [45, 15]);
+}

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use super::Inner;
 use super::books::{Books, entity_named};
+use super::fault::Fault;
 use super::limits::Limits;
 use super::money;
 use super::oauth;
@@ -63,12 +64,14 @@ enum OneOrMany<T> {
 enum Refusal {
     Unreadable(serde_json::Error),
     NoSuch(&'static str),
+    Wrong(Fault),
 }
 
 impl Refusal {
     fn reply(self) -> Reply {
         match self {
             Self::Unreadable(error) => json_reply(400, &json!({"error": error.to_string()})),
+            Self::Wrong(fault) => json_reply(400, &fault.body()),
             Self::NoSuch(what) => json_reply(404, &json!({"error": format!("no such {what}")})),
         }
     }
@@ -120,7 +123,7 @@ fn answer(
         }
         ("POST", ["realms"]) => {
             let new: NewCompany = read(body)?;
-            inner.open_company(&new);
+            inner.open_company(&new).map_err(Refusal::Wrong)?;
             done()
         }
         ("GET", ["realms"]) => {
@@ -316,13 +319,13 @@ fn whole(sum: Decimal) -> Value {
 }
 
 impl Inner {
-    pub(super) fn open_company(&mut self, new: &NewCompany) {
+    pub(super) fn open_company(&mut self, new: &NewCompany) -> Result<(), Fault> {
         let now = self.now();
         let mut books = Books {
             state: &mut self.state,
             realm: &new.realm,
             now,
         };
-        seed::open(&mut books, new);
+        seed::open(&mut books, new)
     }
 }

@@ -111,10 +111,12 @@ fn item_accounts(books: &Books<'_>, kind: &str, fields: &mut Fields) -> Result<(
             "IncomeAccountRef" if stock => {
                 text(&account, "AccountSubType") == Some("SalesOfProductIncome")
             }
+            // Intuit's help has items of gift cards post to a liability account ("Sell and redeem gift
+            // cards or certificates in QuickBooks Online").
             "IncomeAccountRef" => {
                 matches!(
                     text(&account, "AccountType"),
-                    Some("Income" | "Other Income")
+                    Some("Income" | "Other Income" | "Other Current Liability")
                 )
             }
             "AssetAccountRef" => text(&account, "AccountType") == Some("Other Current Asset"),
@@ -200,6 +202,10 @@ fn type_of_subtype(sub: &str) -> Option<&'static str> {
         "SuppliesMaterialsCogs" => "Cost of Goods Sold",
         "AccountsReceivable" => "Accounts Receivable",
         "AccountsPayable" => "Accounts Payable",
+        "OtherCurrentLiabilities"
+        | "UndistributedTips"
+        | "DeferredRevenue"
+        | "TrustAccountsLiabilities" => "Other Current Liability",
         _ => return None,
     })
 }

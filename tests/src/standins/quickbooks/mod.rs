@@ -96,7 +96,7 @@ impl Inner {
             redirect_uris: Vec::new(),
             rotate_each_refresh: false,
         }));
-        self.open_company(&NewCompany::default());
+        let _ = self.open_company(&NewCompany::default());
         self.faults = Faults::default();
         self.limits = Limits::default();
         self.traffic = Traffic::default();

@@ -278,6 +278,14 @@ fn discount_line(books: &Books<'_>, line: &mut Value, sums: &mut Sums) -> Result
         Some(reference) => books.referenced("Account", reference)?,
         None => account_of_subtype(books, "DiscountsRefundsGiven")?,
     };
+    if !matches!(
+        text(&account, "AccountType"),
+        Some("Income" | "Other Income")
+    ) {
+        return Err(Fault::business(
+            "The account for discounts must be an income account.",
+        ));
+    }
     line["DiscountLineDetail"]["PercentBased"] = json!(by_percent);
     line["DiscountLineDetail"]["DiscountAccountRef"] = reference_to(&account, "Name");
     Ok(())

@@ -3,7 +3,8 @@
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::books::{Books, stamp};
+use super::books::{Books, Options, stamp};
+use super::fault::Fault;
 use super::names::currency_ref;
 use super::state::{Change, Settings};
 
@@ -27,6 +28,9 @@ pub struct NewCompany {
     pub shipping: bool,
     pub discounts: bool,
     pub case_sensitive_queries: bool,
+    /// Accounts beside the usual ones, as the vendor's address takes them, or changes to accounts of these
+    /// names.
+    pub accounts: Vec<Value>,
 }
 
 impl Default for NewCompany {
@@ -45,6 +49,7 @@ impl Default for NewCompany {
             shipping: true,
             discounts: true,
             case_sensitive_queries: false,
+            accounts: Vec::new(),
         }
     }
 }
@@ -61,7 +66,23 @@ impl NewCompany {
 }
 
 /// Opens the books, or changes the settings of books that are open already.
-pub fn open(books: &mut Books<'_>, new: &NewCompany) {
+pub fn open(books: &mut Books<'_>, new: &NewCompany) -> Result<(), Fault> {
+    found(books, new);
+    for account in &new.accounts {
+        let mut account = account.clone();
+        let named = |(_, one): &(u64, &Value)| one["Name"] == account["Name"];
+        if let Some((_, known)) = books.company().all("Account").find(named) {
+            let (id, version) = (known["Id"].clone(), known["SyncToken"].clone());
+            account["Id"] = id;
+            account["SyncToken"] = version;
+            account["sparse"] = json!(true);
+        }
+        books.save("Account", &account, Options::default())?;
+    }
+    Ok(())
+}
+
+fn found(books: &mut Books<'_>, new: &NewCompany) {
     let first_day = books
         .state
         .companies

@@ -1,0 +1,113 @@
+//! The documents of one day, as lists show them.
+
+use super::{Xero, answer, elements, incomplete, place, remote, request};
+use crate::model::http::{Method, Request, Response};
+use crate::providers::accounting::{ByDay, DayPage};
+use crate::providers::{Fault, Tenant};
+use crate::sync::push::Form;
+use crate::sync::reconcile::Theirs;
+use chrono::{DateTime, Datelike, NaiveDate};
+use serde_json::Value;
+
+/// The largest page.
+const PAGE_MAX: usize = 1000;
+
+impl ByDay for Xero {
+    /// Payments of invoices and those of credit notes stand in one list.
+    fn forms(&self) -> &'static [Form] {
+        &[Form::Invoice, Form::CreditNote, Form::Payment]
+    }
+
+    fn list(&self, tenant: &Tenant, form: Form, day: NaiveDate, page: usize) -> Request {
+        let (path, id) = place(form);
+        let date = |day: NaiveDate| {
+            format!(
+                "DateTime({},{:02},{:02})",
+                day.year(),
+                day.month(),
+                day.day()
+            )
+        };
+        let next = day.succ_opt().unwrap_or(day);
+        let mut filter = format!("Date>={} AND Date<{}", date(day), date(next));
+        match form {
+            Form::Invoice => filter.push_str(" AND Type==\"ACCREC\""),
+            Form::CreditNote => filter.push_str(" AND Type==\"ACCRECCREDIT\""),
+            _ => {}
+        }
+        let (page, size) = ((page + 1).to_string(), PAGE_MAX.to_string());
+        let query = [
+            ("where", &filter[..]),
+            // By what does not change while pages are read.
+            ("order", id),
+            ("page", &page),
+            ("pageSize", &size),
+        ];
+        request(Method::Get, tenant, path, &query)
+    }
+
+    fn read_list(&self, form: Form, response: &Response, _: &Value) -> Result<DayPage, Fault> {
+        let body = answer(response)?;
+        let all = elements(&body, place(form).0)?;
+        let documents = all.iter().filter_map(|one| document(form, one).transpose());
+        Ok(DayPage {
+            documents: documents.collect::<Result<_, _>>()?,
+            more: all.len() == PAGE_MAX,
+        })
+    }
+
+    fn read_one(
+        &self,
+        form: Form,
+        response: &Response,
+        _: &Value,
+    ) -> Result<Option<Theirs>, Fault> {
+        if response.status == 404 {
+            return Ok(None);
+        }
+        let body = answer(response)?;
+        let one = elements(&body, place(form).0)?.first();
+        document(form, one.ok_or_else(incomplete)?)
+    }
+}
+
+/// Nothing for what is not in the books: drafts, what is void or deleted, and the payments of bills.
+fn document(form: Form, one: &Value) -> Result<Option<Theirs>, Fault> {
+    let text = |name: &str| one[name].as_str();
+    if !matches!(text("Status"), Some("AUTHORISED" | "PAID")) {
+        return Ok(None);
+    }
+    let payment = matches!(form, Form::Payment | Form::RefundPayment);
+    let form = match (payment, text("PaymentType")) {
+        (false, _) => form,
+        (true, Some("ACCRECPAYMENT")) => Form::Payment,
+        (true, Some("ARCREDITPAYMENT")) => Form::RefundPayment,
+        (true, _) => return Ok(None),
+    };
+    let (total, currency) = match payment {
+        // Its currency is that of the document which it settles.
+        true => (
+            &one["Amount"],
+            one["Invoice"]["CurrencyCode"]
+                .as_str()
+                .or(one["CreditNote"]["CurrencyCode"].as_str()),
+        ),
+        false => (&one["Total"], text("CurrencyCode")),
+    };
+    Ok(Some(Theirs {
+        form,
+        remote: remote(one, place(form).1).ok_or_else(incomplete)?,
+        mark: text("Reference").map(str::to_owned),
+        day: text("Date").and_then(day).ok_or_else(incomplete)?,
+        total: total.to_string().parse().map_err(|_| incomplete())?,
+        currency: currency.ok_or_else(incomplete)?.to_owned(),
+    }))
+}
+
+/// `/Date(1551398400000+0000)/`, of which the time of day means nothing.
+fn day(text: &str) -> Option<NaiveDate> {
+    let inside = text.strip_prefix("/Date(")?.strip_suffix(")/")?;
+    let millis = inside.split_once('+').map_or(inside, |(millis, _)| millis);
+    let at = DateTime::from_timestamp_millis(millis.parse().ok()?)?;
+    Some(at.date_naive())
+}
