@@ -35,6 +35,16 @@ const ENDPOINT: &str = "ep_01kawq2m6vf6t8x9h0e3j5n7pr";
 const EVENT: &str = "evt_01kawq2m6vf6t8x9h0e3j5n7pr";
 const TIME: &str = "2026-01-31T10:00:00Z";
 
+/// How an operation refuses that reads from the connected company while it is asked.
+const ASKS_THE_COMPANY: &[Code] = &[
+    Code::Conflict,
+    Code::Busy,
+    Code::FeatureDisabled,
+    Code::ConnectionReauthRequired,
+    Code::UpstreamFailed,
+    Code::UpstreamRefused,
+];
+
 /// What one operation is.
 struct Operation {
     id: &'static str,
@@ -420,13 +430,16 @@ fn about(route: &Route) -> Operation {
             &["merchant_id", "limit", "cursor"],
             "HistoryPage",
         ),
-        ("GET", "/api/v1/integrations/{category}/{connection_id}/accounts") => reading(
-            "getAccounts",
-            "Integrations",
-            "The accounts of the company, read at this moment, and which one is used for what.",
-            &["merchant_id"],
-            "Accounts",
-        ),
+        ("GET", "/api/v1/integrations/{category}/{connection_id}/accounts") => Operation {
+            refuses: ASKS_THE_COMPANY,
+            ..reading(
+                "getAccounts",
+                "Integrations",
+                "The accounts of the company, read at this moment, and which one is used for what.",
+                &["merchant_id"],
+                "Accounts",
+            )
+        },
         ("POST", "/api/v1/integrations/{category}/{connection_id}/confirm") => Operation {
             answers: vec![(
                 200,
@@ -481,20 +494,24 @@ fn about(route: &Route) -> Operation {
                 ),
             )
         },
-        ("PUT", "/api/v1/integrations/{category}/{connection_id}/settings") => connection(
-            "setSettings",
-            "Replaces the settings of a connection.",
-            (
-                "SettingsRequest",
-                json!({
-                    "merchant_id": MERCHANT,
-                    "settings": {
-                        "label": "Books of the shop in Oslo", "records_from": TIME,
-                        "conflicts": { "amounts": "shop_wins", "words": "provider_wins" },
-                    },
-                }),
-            ),
-        ),
+        ("PUT", "/api/v1/integrations/{category}/{connection_id}/settings") => Operation {
+            // Accounts that are chosen are looked up.
+            refuses: ASKS_THE_COMPANY,
+            ..connection(
+                "setSettings",
+                "Replaces the settings of a connection.",
+                (
+                    "SettingsRequest",
+                    json!({
+                        "merchant_id": MERCHANT,
+                        "settings": {
+                            "label": "Books of the shop in Oslo", "records_from": TIME,
+                            "conflicts": { "amounts": "shop_wins", "words": "provider_wins" },
+                        },
+                    }),
+                ),
+            )
+        },
         ("POST", "/api/v1/webhooks/register") => Operation {
             id: "registerEndpoint",
             tag: "Webhooks",
