@@ -1,6 +1,6 @@
 //! What is shown of a connection's health follows the renewals as well as the calls to the API.
 
-use crate::run::{alone, set_up};
+use crate::run::{alone, consent, finish, link, set_up};
 use crate::shop::MERCHANT;
 use crate::world::{PLATFORM_KEY, Planned, Trouble, World};
 use axum::http;
@@ -98,6 +98,22 @@ fn taken_away(world: &World) {
     let organisations: Value = serde_json::from_slice(listed.body()).unwrap();
     let id = organisations[0]["id"].as_str().unwrap();
     assert_eq!(call("DELETE", &format!("/connections/{id}")).status(), 204);
+}
+
+/// Xero counts a person's consents to one organisation together, and names the newest.
+#[test]
+fn a_consent_that_nobody_finishes_leaves_what_is_live() {
+    let world = World::with_xero(1);
+    let ctx = world.ctx();
+    let id = alone(set_up(&world, &ctx));
+    alone(async {
+        let callback = consent(&world, &ctx, &link(&world, &ctx).await).await;
+        finish(&ctx, callback).await.unwrap();
+        let merchant = MERCHANT.parse().unwrap();
+        let checked = manage::check(&ctx, &merchant, &id).await.unwrap();
+        assert_eq!(checked.status, Status::Live);
+        assert!(checked.trouble.is_none());
+    });
 }
 
 /// The grant lives on, so its renewals say nothing.

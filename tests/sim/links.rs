@@ -8,9 +8,10 @@ use crossdock::api::{Request, Response, connect_pages, integrations};
 use crossdock::ctx::Ctx;
 use crossdock::error::{Code, Result};
 use crossdock::oauth::connect::{self, LINK_LIFE};
+use crossdock::oauth::connection::{self, Status};
 use crossdock::oauth::tenant;
 use crossdock::providers::provider;
-use crossdock::store::{Item, Store, Table};
+use crossdock::store::{Condition, Item, Store, Table, Write, keys};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -109,6 +110,31 @@ fn a_proof_ends_with_its_confirmation() {
         async |ctx, (url, cookies)| prove(ctx, &url, &cookies).await.map(drop),
         Code::LinkExpired,
     );
+}
+
+/// The table deletes a connection that nobody confirmed, a day after its consent has ended.
+#[test]
+fn an_account_that_was_left_behind_is_connected_anew() {
+    let (world, ctx) = fresh();
+    alone(async {
+        let callback = consent(&world, &ctx, &link(&world, &ctx).await).await;
+        let (left, _) = finish(&ctx, callback).await.unwrap();
+        let key = keys::connection(&merchant(), &left);
+        let vanished = Write::Delete {
+            key,
+            condition: Condition::Any,
+        };
+        world.memory.write(vanished).await.unwrap();
+        let callback = consent(&world, &ctx, &link(&world, &ctx).await).await;
+        let cookies = cookies(&callback);
+        let (id, confirmation) = finish(&ctx, callback).await.unwrap();
+        assert_ne!(id, left);
+        let url = confirm(&ctx, &id, &confirmation).await.unwrap();
+        prove(&ctx, &url, &cookies).await.unwrap();
+        let all = connection::list(&ctx, &merchant()).await.unwrap();
+        assert_eq!(all.len(), 1);
+        assert_eq!(all[0].1.status, Status::Live);
+    });
 }
 
 /// An address has many spellings that a parser takes for one, and was registered in one.

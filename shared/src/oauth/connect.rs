@@ -653,12 +653,17 @@ async fn try_place(
 ) -> Result<Option<(Connection, String)>> {
     claim(ctx, manifest, &account.id, merchant, None).await?;
     let row = keys::placed(merchant, manifest.name, &hash(&account.id));
-    let known = match ctx.store.get(&row).await? {
+    let (read, known) = match ctx.store.get(&row).await? {
         Some(item) => {
             let placed: Placed = item.read()?;
-            Some(load(ctx, merchant, &placed.connection_id).await?)
+            // A connection that nobody confirmed vanishes after a day, and its account is free again.
+            let known = match load(ctx, merchant, &placed.connection_id).await {
+                Err(error) if error.code() == Code::NotFound => None,
+                loaded => Some(loaded?),
+            };
+            (Condition::Rev(item.rev), known)
         }
-        None => None,
+        None => (Condition::Absent, None),
     };
     if let Some(wanted) = wanted
         && known.as_ref().is_none_or(|(_, found)| found.id != *wanted)
@@ -687,9 +692,7 @@ async fn try_place(
             let placed = Placed {
                 connection_id: new.id.clone(),
             };
-            along
-                .writes
-                .push(Write::put(row, Condition::Absent, &placed)?);
+            along.writes.push(Write::put(row, read, &placed)?);
             (None, new)
         }
     };

@@ -10,7 +10,7 @@ use super::setup::{Given, Rejected, Setup, account};
 use crate::ctx::Ctx;
 use crate::error::{Code, Error, FieldError, Result};
 use crate::model::ids::MerchantId;
-use crate::providers::{self, CodeFlow, Fault, Grant, Provider, Refresh};
+use crate::providers::{self, CodeFlow, Fault, Grant, Provider, Refresh, TENANT};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -46,7 +46,7 @@ impl Import {
         let members = [
             ("access_token", text(&self.access_token), TOKEN_BYTES_MAX),
             ("refresh_token", text(&self.refresh_token), TOKEN_BYTES_MAX),
-            ("tenant_id", self.tenant_id.clone(), KEY_BYTES_MAX),
+            (TENANT, self.tenant_id.clone(), KEY_BYTES_MAX),
         ];
         let wrong = members.iter().filter(|(_, text, bytes_max)| {
             let text = text.as_deref();
@@ -175,7 +175,7 @@ impl Import {
                 return Err(Error::invalid(vec![fault]));
             }
             Some(id) => {
-                for name in flow.callback_parameters.iter().chain(&["tenant_id"]) {
+                for name in flow.callback_parameters.iter().chain(&[TENANT]) {
                     facts.insert((*name).to_owned(), id.clone().into());
                 }
             }

@@ -5,7 +5,7 @@ use super::connection::{
 };
 use super::give_back::{give_back, remedy};
 use super::hash;
-use super::setup::{Rejected, Setup, account};
+use super::setup::{Rejected, Setup, account_of};
 use super::tokens::{self, Need};
 use crate::ctx::Ctx;
 use crate::error::{Code, Error, FieldError, Result};
@@ -111,7 +111,7 @@ pub async fn check(ctx: &Ctx, merchant: &MerchantId, id: &ConnectionId) -> Resul
 async fn asked(ctx: &Ctx, setup: &Setup, merchant: &MerchantId, id: &ConnectionId) -> Result<()> {
     let (connection, grant) =
         tokens::access_within(ctx, PATIENCE, setup, merchant, id, Need::Good).await?;
-    let rejected = match account(ctx, setup, &grant).await {
+    let rejected = match account_of(ctx, setup, &connection, &grant).await {
         Ok(_) => return Ok(()),
         Err(rejected) => rejected,
     };
@@ -123,7 +123,7 @@ async fn asked(ctx: &Ctx, setup: &Setup, merchant: &MerchantId, id: &ConnectionI
     }
     let need = Need::Other(&grant.access);
     let (_, grant) = tokens::access_within(ctx, PATIENCE, setup, merchant, id, need).await?;
-    match account(ctx, setup, &grant).await {
+    match account_of(ctx, setup, &connection, &grant).await {
         Ok(_) => Ok(()),
         Err(rejected) => Err(rejected.into_error(setup.manifest())),
     }

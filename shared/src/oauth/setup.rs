@@ -2,12 +2,14 @@
 //! that fetch tokens and ask whose they are, carried between the words of RFC 6749 and a provider's own.
 
 use super::connect::one_word;
+use super::connection::Connection;
 use crate::ctx::Ctx;
 use crate::error::{Code, Error, Result};
 use crate::model::http::{Authorization, Method, Request};
 use crate::net::Limits;
 use crate::providers::{
     AccessLife, Account, ClientAuth, CodeFlow, Credentials, Fault, Grant, Manifest, Provider, Site,
+    TENANT,
 };
 use chrono::{DateTime, TimeDelta, Utc};
 use futures::future::BoxFuture;
@@ -413,6 +415,20 @@ fn shown(name: &str) -> Option<String> {
         .collect();
     let plain = plain.trim();
     (!plain.is_empty()).then(|| plain.to_owned())
+}
+
+/// Asks the provider whether `grant` reaches the account of `connection`, by whichever of the consents
+/// to it that the provider counts together.
+pub(super) async fn account_of(
+    ctx: &Ctx,
+    setup: &Setup,
+    connection: &Connection,
+    grant: &Grant,
+) -> Result<Account, Rejected> {
+    let mut grant = grant.clone();
+    let tenant = Value::String(connection.tenant_id.clone());
+    grant.facts.insert(TENANT.to_owned(), tenant);
+    account(ctx, setup, &grant).await
 }
 
 /// Asks the provider which account `grant` reaches.

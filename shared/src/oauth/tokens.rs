@@ -17,7 +17,7 @@ use super::connection::{
     Along, Connection, Decision, Happened, Lease, PATIENCE_LONG, Status, Tokens, Trouble, change,
     change_within, load, store,
 };
-use super::setup::{Given, Setup, TokenError, account, is_invalid_grant, token_error};
+use super::setup::{Given, Setup, TokenError, account_of, is_invalid_grant, token_error};
 use super::vault::{self, DataKey, Sealed};
 use crate::ctx::Ctx;
 use crate::error::{Code, Error, Result};
@@ -515,7 +515,7 @@ pub async fn still_reaches(
     if !flow.is_some_and(|flow| flow.account_can_leave) {
         return Ok(());
     }
-    match account(ctx, setup, grant).await {
+    match account_of(ctx, setup, connection, grant).await {
         Err(rejected) if rejected.is_final() => Err(give_up(ctx, setup, connection, grant).await?),
         // Whatever else it is shows at the next call that carries something.
         _ => Ok(()),
@@ -531,7 +531,7 @@ pub async fn give_up(
     connection: &Connection,
     grant: &Grant,
 ) -> Result<Error> {
-    match account(ctx, setup, grant).await {
+    match account_of(ctx, setup, connection, grant).await {
         Ok(_) => {
             return Ok(Error::new(
                 Code::UpstreamFailed,

@@ -567,6 +567,9 @@ pub enum Fault {
     Refused { code: String, detail: String },
 }
 
+/// The fact of a grant that says which of several accounts is meant, where a person told it.
+pub const TENANT: &str = "tenant_id";
+
 /// The code of a refusal which says that a grant is good, but reaches no account, or no longer.
 pub const NO_ACCOUNT: &str = "no_account";
 

@@ -162,7 +162,11 @@ impl Provider for Xero {
     fn account_requests(&self, site: &Site, grant: &Grant) -> Vec<Request> {
         let mut url = site.api.clone();
         url.set_path("/connections");
-        if let Some(event) = consent_event(grant) {
+        // Xero names the newest consent of this person to an organisation, so the consent is asked for
+        // only where it says which organisation is meant.
+        if grant.fact(super::TENANT).is_empty()
+            && let Some(event) = consent_event(grant)
+        {
             url.query_pairs_mut().append_pair("authEventId", &event);
         }
         vec![Request::new(Method::Get, url).header("accept", "application/json")]
@@ -178,7 +182,7 @@ impl Provider for Xero {
             return Err(super::incomplete(MANIFEST.title));
         };
         let body = json_answer(MANIFEST.title, answer)?;
-        let wanted = grant.fact("tenant_id");
+        let wanted = grant.fact(super::TENANT);
         let mut organisations = body
             .as_array()
             .into_iter()
