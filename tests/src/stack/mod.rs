@@ -329,8 +329,9 @@ fn emulator(config: &Config) -> Service {
         "aws",
         "ADDRESS_AWS",
         address,
-        venv.join("ministack"),
+        venv.join("python3"),
     )
+    .args([&config.root.join("tests/stack/emulator.py").display().to_string()])
     .env("GATEWAY_PORT", address.port().to_string())
     .env("BIND_HOST", address.ip().to_string())
     // Functions inherit it: this is how their SDK finds the emulator.
