@@ -45,6 +45,13 @@ const LIVE_SHARE: u32 = 4;
 const TURN_CALLS: u32 = 7;
 /// Messages that come back together: about as many as go in one call where calls carry several things.
 const TURN_SIZE: usize = 30;
+/// How long few messages wait for company, while calls that carry several things are running out.
+const GATHERING: Millis = 3000;
+/// So many are no longer few.
+const FEW: usize = TURN_SIZE / 2;
+/// So many of a window's calls with several things are for whoever comes, however little there is to
+/// carry: a quarter.
+const FREELY: u32 = 4;
 /// The longest way to send a message, as SQS allows.
 pub const AWAY_MAX: Millis = 900_000;
 /// The longest for a process whose clock may be wrong.
@@ -151,6 +158,9 @@ pub struct Row {
     /// When the messages that were sent away last come back, and how many they are.
     turn: Millis,
     turn_size: usize,
+    /// When somebody with few messages last began.
+    #[serde(default)]
+    began: Millis,
 }
 
 /// What one process wants.
@@ -363,6 +373,30 @@ impl Row {
             row.count(scope, ask.path, ask.now);
         }
         !row.fits(scope, ask, ask.now)
+    }
+
+    /// Lets somebody begin who has `count` messages: the new row, or the time until which few messages
+    /// gather first. They do so when calls that carry several things are counted apart and are running
+    /// out, because what is done now with a call that is half empty waits for the next window later.
+    pub fn begin(&self, scope: &Scope, ask: &Ask, count: usize) -> Result<Row, Millis> {
+        let row = self.shaped(scope, ask);
+        let mut several = scope.windows.iter().zip(&row.used);
+        let scarce = several.any(|(window, used)| {
+            let first = window.first(window.slice(ask.now));
+            let used: u32 = used.range(first..).map(|(_, count)| count).sum();
+            window.only.is_some() && used >= window.calls / FREELY
+        });
+        if count >= FEW || !scarce {
+            return Ok(self.clone());
+        }
+        let until = self.began + GATHERING;
+        if (self.began..until).contains(&ask.now) {
+            return Err(until);
+        }
+        Ok(Row {
+            began: ask.now,
+            ..self.clone()
+        })
     }
 
     /// Keeps the seats free for as long as the pace lasts that a process has no more use for: its last
