@@ -140,7 +140,7 @@ impl<'a> Budget<'a> {
                         return Ok(());
                     }
                 }
-                Err(until) => {
+                Err((until, row)) => {
                     let full = Full {
                         until,
                         condition,

@@ -49,6 +49,8 @@ const TURN_SIZE: usize = 30;
 const GATHERING: Millis = 3000;
 /// So many are no longer few.
 const FEW: usize = TURN_SIZE / 2;
+/// For how long nobody waits for company after it did not come.
+const ALONE: Millis = 60_000;
 /// So many of a window's calls with several things are for whoever comes, however little there is to
 /// carry: a quarter.
 const FREELY: u32 = 4;
@@ -158,9 +160,12 @@ pub struct Row {
     /// When the messages that were sent away last come back, and how many they are.
     turn: Millis,
     turn_size: usize,
-    /// When somebody with few messages last began.
+    /// When somebody with few messages last began, or until when nobody waits for company; and how many
+    /// messages were sent away since then to have some.
     #[serde(default)]
     began: Millis,
+    #[serde(default)]
+    gathering: usize,
 }
 
 /// What one process wants.
@@ -375,10 +380,11 @@ impl Row {
         !row.fits(scope, ask, ask.now)
     }
 
-    /// Lets somebody begin who has `count` messages: the new row, or the time until which few messages
-    /// gather first. They do so when calls that carry several things are counted apart and are running
-    /// out, because what is done now with a call that is half empty waits for the next window later.
-    pub fn begin(&self, scope: &Scope, ask: &Ask, count: usize) -> Result<Row, Millis> {
+    /// Lets somebody begin who has `count` messages: the new row; or the time until which few messages
+    /// gather first, and the row to say so in. They do so when calls that carry several things are
+    /// counted apart and are running out, because what is done now with a call that is half empty waits
+    /// for the next window later.
+    pub fn begin(&self, scope: &Scope, ask: &Ask, count: usize) -> Result<Row, (Millis, Row)> {
         let row = self.shaped(scope, ask);
         let mut several = scope.windows.iter().zip(&row.used);
         let scarce = several.any(|(window, used)| {
@@ -386,17 +392,27 @@ impl Row {
             let used: u32 = used.range(first..).map(|(_, count)| count).sum();
             window.only.is_some() && used >= window.calls / FREELY
         });
-        if count >= FEW || !scarce {
-            return Ok(self.clone());
+        let next = |began, gathering| Row {
+            began,
+            gathering,
+            ..self.clone()
+        };
+        if count >= FEW {
+            return Ok(next(self.began, 0));
         }
         let until = self.began + GATHERING;
-        if (self.began..until).contains(&ask.now) {
-            return Err(until);
+        let alone = (ask.now + 1..=ask.now + ALONE).contains(&self.began);
+        if !scarce || alone {
+            return Ok(self.clone());
         }
-        Ok(Row {
-            began: ask.now,
-            ..self.clone()
-        })
+        if (self.began..until).contains(&ask.now) {
+            return Err((until, next(self.began, self.gathering + count)));
+        }
+        // Many were to come together, and here are few: whoever hands them over does not put them together.
+        if self.gathering >= FEW {
+            return Ok(next(ask.now + ALONE, 0));
+        }
+        Ok(next(ask.now, 0))
     }
 
     /// Keeps the seats free for as long as the pace lasts that a process has no more use for: its last

@@ -347,17 +347,37 @@ fn few_gather_while_calls_with_several_run_out() {
     let scarce = used(10);
     let begun = begin(&scarce, 0, 1).unwrap();
     assert_ne!(begun, scarce);
+    let until =
+        |row: &Row, later, count| begin(row, later, count).map_err(|(until, _)| until - now);
     for count in 1..FEW {
-        assert_eq!(begin(&begun, 1, count), Err(now + GATHERING));
-        assert_eq!(begin(&begun, GATHERING - 1, count), Err(now + GATHERING));
+        assert_eq!(until(&begun, 1, count), Err(GATHERING));
+        assert_eq!(until(&begun, GATHERING - 1, count), Err(GATHERING));
         assert!(begin(&begun, GATHERING, count).is_ok());
     }
     // Many need no company, and let nobody wait.
     assert_eq!(begin(&begun, 1, FEW), Ok(begun.clone()));
+    // Those who were sent away come together, and the next few gather again.
+    let (_, sent) = begin(&begun, 1, FEW - 1).unwrap_err();
+    let (_, sent) = begin(&sent, 2, 1).unwrap_err();
+    let together = begin(&sent, GATHERING, FEW).unwrap();
+    let next = begin(&together, GATHERING, 1).unwrap();
+    assert_eq!(until(&next, GATHERING + 1, 1), Err(2 * GATHERING));
+    // Where they come as few as before, nobody waits for a minute.
+    let mut alone = begin(&sent, GATHERING, 1).unwrap();
+    for later in (GATHERING..GATHERING + ALONE).step_by(500) {
+        // The window is as full as ever.
+        alone.count(scope, path, now + later);
+        alone = begin(&alone, later, 1).unwrap();
+    }
+    assert_eq!(
+        until(&alone, GATHERING + ALONE + 1, 1),
+        Err(GATHERING + ALONE + GATHERING)
+    );
     // When the window has moved on there are plenty again.
     assert_eq!(begin(&begun, 61_000, 1), Ok(begun.clone()));
     // A clock that was ahead makes nobody wait.
     assert!(begin(&begun, -1, 1).is_ok());
+    assert!(begin(&begun, -2 * ALONE, 1).is_ok());
     // Where nothing is counted apart, nothing is gathered.
     let row = Row::default();
     let ask = held.ask("", now);
