@@ -18,8 +18,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 const FIRST: u64 = 1;
-/// How many a run of all tests tells: what two cores tell in about two minutes without optimisation.
-const RUNS: u64 = 3_000;
+/// How many a run of all tests tells: what two cores tell in a few minutes.
+const RUNS: u64 = 20_000;
 /// After so many failures a run is over: those that follow would tell no more.
 const FAILURES_MAX: u64 = 5;
 const PROGRESS_EVERY: Duration = Duration::from_secs(5);
