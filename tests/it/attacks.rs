@@ -148,8 +148,6 @@ impl Stage {
             .filter(|(key, row)| self.before.get(*key) != Some(*row))
             .map(|(key, _)| key)
             .chain(self.before.keys().filter(|key| !after.contains_key(*key)))
-            // What a refused import was given is kept for whoever brought the token, and for nobody else.
-            .filter(|(key, _)| !key.contains("/import/"))
             .collect();
         if !changed.is_empty() {
             self.fault(format!("one of {series:?} changed {changed:?}"));

@@ -10,6 +10,7 @@
 //! What came with the browser proves nothing about the account: the provider is asked, with what the
 //! consent gave, and an account belongs to one merchant.
 
+use super::brought::Hold;
 use super::connection::{
     Along, Browser, CONNECTIONS_MAX, Connection, Consent, Decision, Happened, Settings, Status,
     Tokens, change, list, load, store,
@@ -911,7 +912,7 @@ pub async fn prove(ctx: &Ctx, secret: &str, cookies: &BTreeMap<String, String>) 
         ));
     }
     let (merchant, id) = (&proof.merchant_id, &proof.connection_id);
-    let connection = bring_to_life(ctx, merchant, id, &proof.confirmation_hash).await?;
+    let connection = bring_to_life(ctx, merchant, id, &proof.confirmation_hash, None).await?;
     let mut url = browser.return_url.clone();
     url.query_pairs_mut()
         .append_pair("connection_id", connection.id.as_str())
@@ -922,13 +923,15 @@ pub async fn prove(ctx: &Ctx, secret: &str, cookies: &BTreeMap<String, String>) 
     Ok(url)
 }
 
-/// Puts the consent that `confirmation_hash` confirms into use. Of two merchants that come with the
-/// same account the first one wins.
+/// Puts the consent that `confirmation_hash` confirms into use, and notes at the token of an import,
+/// where it came of one, what that became. Of two merchants that come with the same account the first one
+/// wins.
 pub(super) async fn bring_to_life(
     ctx: &Ctx,
     merchant: &MerchantId,
     id: &ConnectionId,
     confirmation_hash: &str,
+    import: Option<&Hold>,
 ) -> Result<Connection> {
     let mut rounds = 0;
     loop {
@@ -940,6 +943,10 @@ pub(super) async fn bring_to_life(
         let owner = Owner {
             merchant_id: merchant.clone(),
             connection_id: id.clone(),
+        };
+        let became = match import {
+            Some(hold) => Some(hold.became(ctx, merchant, id).await?),
+            None => None,
         };
         let mut replaced = None;
         let changed = change(ctx, merchant, id, |current| {
@@ -959,6 +966,7 @@ pub(super) async fn bring_to_life(
             let mut along = connected(current, manifest, again);
             let write = Write::put(key.clone(), claimed, &owner)?;
             along.writes.push(write);
+            along.writes.extend(became.clone());
             Ok(Decision::Store(along, true))
         });
         match changed.await {

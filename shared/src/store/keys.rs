@@ -91,12 +91,19 @@ pub fn placed(merchant: &MerchantId, provider: &str, account_hash: &str) -> Key 
     )
 }
 
-/// What an import was given for a refresh token that may work once.
-pub fn import(merchant: &MerchantId, token_hash: &str) -> Key {
+/// What an import was given for a refresh token that may work once, and what became of it. Whoever brings
+/// the token has to find it, whichever merchant he brings it for, so it is found by the hash of that
+/// secret, and the document names the merchant.
+pub fn import(provider: &str, token_hash: &str) -> Key {
     alone(
         Table::Connections,
-        format!("{merchant}/import/{token_hash}"),
+        format!("import/{provider}/{token_hash}"),
     )
+}
+
+/// Whose secrets the row of an import holds, as the vault names it.
+pub fn import_owner(row: &Key) -> &str {
+    &row.pk
 }
 
 /// What happened to one connection, oldest first.
