@@ -517,9 +517,18 @@ pub async fn store(
 
 /// How long a change is tried again, and how often it is looked at within that time.
 const PATIENCE: Duration = Duration::from_secs(3);
-/// For changes that must not be lost, such as tokens that were just given: a table that is throttled
-/// for a moment takes them later.
+/// For changes that must not be lost: a table that is throttled for a moment takes them later.
 pub const PATIENCE_LONG: Duration = Duration::from_secs(8);
+/// A try to store what was given that begins later than this before the function's end would be cut off.
+const LAST_TRY: Duration = Duration::from_secs(2);
+
+/// How long tokens that were just given are tried to be stored: for as long as the function lives, except
+/// for `after`. They are the only ones that work from then on, so what is dropped with them is the
+/// connection.
+pub(super) fn patience_for_tokens(ctx: &Ctx, after: Duration) -> Duration {
+    let left = ctx.clock.left().unwrap_or_default();
+    left.saturating_sub(LAST_TRY + after).max(PATIENCE_LONG)
+}
 
 /// Changes one connection: reads it, lets `decide` change it, stores it with what goes along. When
 /// somebody else was faster, it is read and decided again.
@@ -540,7 +549,8 @@ pub async fn change_within<T>(
     id: &ConnectionId,
     mut decide: impl FnMut(&mut Connection) -> Result<Decision<T>>,
 ) -> Result<(Connection, T)> {
-    let mut waited = Duration::ZERO;
+    let begun = ctx.clock.passed();
+    let mut paused = Duration::ZERO;
     let mut pause = Duration::from_millis(20);
     loop {
         let failed = match try_change(ctx, merchant, id, &mut decide).await {
@@ -552,14 +562,16 @@ pub async fn change_within<T>(
             Err(error) if error.code() == Code::Internal && patience > PATIENCE => error,
             Err(error) => return Err(error),
         };
-        if waited >= patience {
+        // A call that fails may have taken long, too.
+        let passed = ctx.clock.passed().saturating_sub(begun);
+        if passed.max(paused) >= patience {
             return Err(failed);
         }
         // Between half and all of the pause, so that two do not meet again.
         let part = u64::from(ctx.random::<1>()[0]) + 256;
         let wait = pause * u32::try_from(part).unwrap_or(512) / 512;
         ctx.clock.sleep(wait).await;
-        waited += wait;
+        paused += wait;
         pause = (pause * 2).min(Duration::from_secs(1));
     }
 }
@@ -687,6 +699,8 @@ mod tests {
         millis: AtomicI64,
         draws: AtomicU64,
         writes: AtomicU64,
+        /// How long each write takes, in milliseconds.
+        slow: AtomicI64,
         meets: Mutex<Vec<Meets>>,
     }
 
@@ -705,6 +719,10 @@ mod tests {
             for byte in bytes {
                 *byte = self.draws.fetch_add(1, Relaxed) as u8;
             }
+        }
+
+        fn passed(&self) -> Duration {
+            Duration::from_millis(self.millis.load(Relaxed).unsigned_abs())
         }
     }
 
@@ -732,6 +750,7 @@ mod tests {
 
         async fn transact(&self, writes: Vec<Write>) -> Result<(), WriteError> {
             self.writes.fetch_add(1, Relaxed);
+            self.millis.fetch_add(self.slow.load(Relaxed), Relaxed);
             let meets = self.meets.lock().unwrap().pop();
             match meets {
                 None => {}
@@ -907,6 +926,16 @@ mod tests {
         *world.meets.lock().unwrap() = vec![Meets::Failure; 100];
         let lost = change_within(&ctx, PATIENCE_LONG, &merchant(), &id(), count).await;
         assert_eq!(lost.unwrap_err().code(), Code::Internal);
+    }
+
+    #[tokio::test]
+    async fn what_failed_calls_took_counts_as_waiting() {
+        let (world, ctx) = world().await;
+        world.slow.store(7_000, Relaxed);
+        *world.meets.lock().unwrap() = vec![Meets::Failure; 100];
+        let lost = change_within(&ctx, PATIENCE_LONG, &merchant(), &id(), count).await;
+        assert_eq!(lost.unwrap_err().code(), Code::Internal);
+        assert_eq!(world.writes.load(Relaxed), 2);
     }
 
     #[tokio::test]

@@ -15,7 +15,7 @@
 
 use super::connection::{
     Along, Connection, Decision, Happened, Lease, PATIENCE_LONG, Status, Tokens, Trouble, change,
-    change_within, load, store,
+    change_within, load, patience_for_tokens, store,
 };
 use super::setup::{Given, Setup, TokenError, account_of, is_invalid_grant, token_error};
 use super::vault::{self, DataKey, Sealed};
@@ -25,6 +25,7 @@ use crate::model::event::EventType;
 use crate::model::ids::{ConnectionId, MerchantId};
 use crate::net::Limits;
 use crate::providers::{CodeFlow, Grant, Manifest, Refresh};
+use crate::store::CALL_MAX;
 use chrono::{DateTime, TimeDelta, Utc};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
@@ -35,14 +36,17 @@ use std::time::Duration;
 
 /// An access token is renewed when less than this is left of it.
 pub(super) const MARGIN: TimeDelta = TimeDelta::minutes(2);
-/// How long a lease has to stand still before somebody else takes it: longer than the call to the
-/// provider ([`Limits::PROVIDER`]) and the storing of its answer ([`PATIENCE_LONG`]) together. A second
-/// call is made only where the tokens before still work, so being overtaken then does no harm.
-const TAKEOVER: Duration = Duration::from_secs(32);
-const _: () = assert!(
-    TAKEOVER.as_secs() >= Limits::PROVIDER.total.as_secs() + PATIENCE_LONG.as_secs() + 4,
-    "a holder that lives must not be overtaken"
-);
+/// How long a lease has to stand still before somebody else takes it: longer than whoever holds it needs
+/// with a table that answers. That is the answer to the write that took it, the call to the provider
+/// ([`Limits::PROVIDER`]), and the storing of what that gave: tries that begin within [`PATIENCE_LONG`], of
+/// which the last one reads and writes. A second call is made only where the tokens before still work, so
+/// being overtaken then does no harm. Whoever could not store what he was given by then goes on trying,
+/// since whoever overtakes him cannot write either.
+const TAKEOVER: Duration = CALL_MAX
+    .saturating_add(Limits::PROVIDER.total)
+    .saturating_add(PATIENCE_LONG)
+    .saturating_add(CALL_MAX.saturating_mul(2))
+    .saturating_add(Duration::from_secs(2));
 /// The first pause between two looks at a lease, and the longest.
 const LOOK_FIRST: Duration = Duration::from_millis(100);
 const LOOK_LAST: Duration = Duration::from_secs(1);
@@ -359,7 +363,8 @@ impl Renewal<'_> {
             access_expires_at: given.access_expires_at,
         };
         let (merchant, id) = (&self.connection.merchant_id, &self.connection.id);
-        let (stored, kept) = change_within(ctx, PATIENCE_LONG, merchant, id, |current| {
+        let patience = patience_for_tokens(ctx, Duration::ZERO);
+        let (stored, kept) = change_within(ctx, patience, merchant, id, |current| {
             release(current, self.fence);
             if current.tokens.as_ref() == Some(&ours) {
                 // They were stored by a write whose answer was lost.
