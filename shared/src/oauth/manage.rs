@@ -72,13 +72,16 @@ pub async fn resume(ctx: &Ctx, merchant: &MerchantId, id: &ConnectionId) -> Resu
 }
 
 /// Asks the provider whether the access still works, with a real call, and returns the connection as it
-/// is then: live and healthy, live and failing, or to be connected again.
+/// is then: live and healthy, live and failing, or to be connected again. One that has to be connected
+/// again is tried with the tokens that it had: where it was the platform that the provider refused, they
+/// are good once that is put right.
 pub async fn check(ctx: &Ctx, merchant: &MerchantId, id: &ConnectionId) -> Result<Connection> {
     let (_, connection) = load(ctx, merchant, id).await?;
-    if !connection.status.holds_tokens() {
+    let ended = connection.status == Status::ReauthRequired && connection.tokens.is_some();
+    if !connection.status.holds_tokens() && !ended {
         return Err(wrong_status(
             &connection,
-            "one that is live or paused can be checked",
+            "one that is live, paused or to be connected again can be checked",
         ));
     }
     let setup = Setup::of(ctx, connection.provider()?).await?;
@@ -109,10 +112,10 @@ pub async fn check(ctx: &Ctx, merchant: &MerchantId, id: &ConnectionId) -> Resul
 
 /// Asks for the account, and once more with renewed tokens if those in use are refused.
 async fn asked(ctx: &Ctx, setup: &Setup, merchant: &MerchantId, id: &ConnectionId) -> Result<()> {
-    let (connection, grant) =
-        tokens::access_within(ctx, PATIENCE, setup, merchant, id, Need::Good).await?;
+    let access = |need| tokens::access_again(ctx, PATIENCE, setup, merchant, id, need);
+    let (connection, grant) = access(Need::Good).await?;
     let rejected = match account_of(ctx, setup, &connection, &grant).await {
-        Ok(_) => return Ok(()),
+        Ok(_) => return tokens::recover(ctx, setup, &connection).await,
         Err(rejected) => rejected,
     };
     if !matches!(rejected, Rejected::Theirs(Fault::Unauthorized)) {
@@ -121,10 +124,9 @@ async fn asked(ctx: &Ctx, setup: &Setup, merchant: &MerchantId, id: &ConnectionI
         }
         return Err(rejected.into_error(setup.manifest()));
     }
-    let need = Need::Other(&grant.access);
-    let (_, grant) = tokens::access_within(ctx, PATIENCE, setup, merchant, id, need).await?;
+    let (connection, grant) = access(Need::Other(&grant.access)).await?;
     match account_of(ctx, setup, &connection, &grant).await {
-        Ok(_) => Ok(()),
+        Ok(_) => tokens::recover(ctx, setup, &connection).await,
         Err(rejected) => Err(rejected.into_error(setup.manifest())),
     }
 }

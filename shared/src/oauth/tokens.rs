@@ -211,11 +211,37 @@ pub(super) async fn access_within(
     id: &ConnectionId,
     need: Need<'_>,
 ) -> Result<(Connection, Grant)> {
+    access_of(ctx, patience, setup, merchant, id, need, false).await
+}
+
+/// The same for a connection whose tokens the provider refused: they may be good again, when it was the
+/// platform that was refused, or the account comes back.
+pub(super) async fn access_again(
+    ctx: &Ctx,
+    patience: Duration,
+    setup: &Setup,
+    merchant: &MerchantId,
+    id: &ConnectionId,
+    need: Need<'_>,
+) -> Result<(Connection, Grant)> {
+    access_of(ctx, patience, setup, merchant, id, need, true).await
+}
+
+async fn access_of(
+    ctx: &Ctx,
+    patience: Duration,
+    setup: &Setup,
+    merchant: &MerchantId,
+    id: &ConnectionId,
+    need: Need<'_>,
+    ended: bool,
+) -> Result<(Connection, Grant)> {
     let mut watched: Option<Watched> = None;
     let mut pause = LOOK_FIRST;
     loop {
         let (rev, connection) = load(ctx, merchant, id).await?;
-        if !connection.status.holds_tokens() {
+        let again = ended && connection.status == Status::ReauthRequired;
+        if !connection.status.holds_tokens() && !again {
             return Err(reauth(&connection));
         }
         let key = data_key(ctx, &connection).await?;
@@ -562,6 +588,26 @@ pub async fn give_up(
     })
     .await?;
     Ok(reauth(&current))
+}
+
+/// Makes `connection` live again, whose tokens the provider has just taken after it had refused them.
+pub(super) async fn recover(ctx: &Ctx, setup: &Setup, connection: &Connection) -> Result<()> {
+    let (merchant, id) = (&connection.merchant_id, &connection.id);
+    change(ctx, merchant, id, |current| {
+        if current.status != Status::ReauthRequired || current.tokens != connection.tokens {
+            return Ok(Decision::Leave(()));
+        }
+        current.status = current.at_work();
+        current.trouble = None;
+        let ends = current.tokens.as_ref();
+        let ends = ends.and_then(|tokens| tokens.access_expires_at);
+        current.next_refresh_at = next_refresh(ctx.now(), id, setup.manifest(), ends);
+        let along = Along::entry(Happened::Recovered, "the provider takes our tokens again")
+            .event(EventType::ConnectionConnected);
+        Ok(Decision::Store(along, ()))
+    })
+    .await?;
+    Ok(())
 }
 
 /// Notes that the provider took the new tokens: then the ones before are of no more use.
