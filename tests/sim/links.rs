@@ -2,13 +2,14 @@
 //! an hour, also while their rows still stand: the
 //! table deletes what has ended some time later.
 
+use crate::cell::connection as made;
 use crate::run::{alone, confirm, consent, cookies, finish, link, merchant, prove, register};
 use crate::world::{PLATFORM_KEY, PUBLIC_URL, RETURN_URL, World};
 use crossdock::api::{Request, Response, connect_pages, integrations};
 use crossdock::ctx::Ctx;
 use crossdock::error::{Code, Result};
 use crossdock::oauth::connect::{self, LINK_LIFE};
-use crossdock::oauth::connection::{self, Status};
+use crossdock::oauth::connection::{self, Along, Status};
 use crossdock::oauth::tenant;
 use crossdock::providers::provider;
 use crossdock::store::{Condition, Item, Store, Table, Write, keys};
@@ -258,4 +259,43 @@ fn a_browser_that_brings_nothing_is_told_what_to_do() {
     ] {
         assert!(refused.detail().contains(words), "{refused}");
     }
+}
+
+/// Those that were given up stay for their history, and hide none of those that are in use.
+#[test]
+fn a_merchant_sees_every_connection_however_many_were_given_up() {
+    let (world, ctx) = fresh();
+    let count = 250;
+    alone(async {
+        for number in 0..count {
+            world.advance(Duration::from_millis(1));
+            let mut one = made(&ctx, "quickbooks", number).await;
+            one.merchant_id = merchant();
+            one.status = match number + 1 == count {
+                true => Status::Live,
+                false => Status::Disconnected,
+            };
+            let stored = connection::store(&ctx, &mut one, None, Along::default()).await;
+            assert!(stored.unwrap());
+        }
+        let all = connection::list(&ctx, &merchant()).await.unwrap();
+        assert_eq!(all.len(), count);
+        let (_, last) = all.last().unwrap();
+        assert_eq!(last.status, Status::Live, "ids sort by age");
+        // And another one may still be connected.
+        let callback = consent(&world, &ctx, &link(&world, &ctx).await).await;
+        finish(&ctx, callback).await.unwrap();
+    });
+    let request = Request {
+        method: "GET".to_owned(),
+        path: "/api/v1/integrations".to_owned(),
+        query: BTreeMap::from([("merchant_id".to_owned(), merchant().to_string())]),
+        bearer: Some(PLATFORM_KEY.into()),
+        ..Request::default()
+    };
+    let shown = alone(integrations::handle(&ctx, &request)).unwrap();
+    let shown: Value = serde_json::from_str(&shown.body).unwrap();
+    let shown = shown["data"].as_array().unwrap();
+    let live = shown.iter().filter(|one| one["status"] == "live");
+    assert_eq!((shown.len(), live.count()), (count + 1, 1));
 }

@@ -21,7 +21,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 use url::Url;
 
-/// Most connections of one merchant.
+/// Most connections of one merchant, those aside that were given up.
 pub const CONNECTIONS_MAX: usize = 100;
 /// How long an entry of the history is kept.
 const HISTORY_LIFE: TimeDelta = TimeDelta::days(400);
@@ -604,9 +604,9 @@ pub async fn load(
     Ok((item.rev, item.read()?))
 }
 
-/// Reads all connections of a merchant.
+/// Reads all connections of a merchant, also those that were given up, of which there may be any number.
 pub async fn list(ctx: &Ctx, merchant: &MerchantId) -> Result<Vec<(u64, Connection)>> {
-    list_all(&*ctx.store, &keys::connections(merchant), CONNECTIONS_MAX)
+    list_all(&*ctx.store, &keys::connections(merchant), usize::MAX)
         .await?
         .iter()
         .map(|item| Ok((item.rev, item.read()?)))
