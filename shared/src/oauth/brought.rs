@@ -33,9 +33,9 @@ const STORE_PAUSE: Duration = Duration::from_millis(250);
 
 /// The row of one token.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-struct Brought {
+pub struct Brought {
     /// Absent once there is a connection.
-    key: Option<WrappedKey>,
+    pub key: Option<WrappedKey>,
     /// What the provider gave; absent until it has answered, and once there is a connection.
     sealed: Option<Sealed>,
     access_expires_at: Option<DateTime<Utc>>,
@@ -61,7 +61,8 @@ struct Became {
 }
 
 impl Brought {
-    fn write(&self, row: &Key, condition: Condition) -> Result<Write> {
+    /// The write that stores it in its row.
+    pub fn write(&self, row: &Key, condition: Condition) -> Result<Write> {
         let write = Write::put(row.clone(), condition, self)?;
         Ok(match self.vanishes_at {
             Some(at) => write.expiring(at.timestamp()),

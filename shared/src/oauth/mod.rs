@@ -1,6 +1,6 @@
 //! Connections to providers: the connect flow, the vault, and tokens that stay fresh.
 
-mod brought;
+pub mod brought;
 pub mod connect;
 pub mod connection;
 mod give_back;

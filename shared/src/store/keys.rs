@@ -168,6 +168,15 @@ pub fn is_connection(key: &Key) -> bool {
     key.table == Table::Connections && key.pk.ends_with("/connections")
 }
 
+/// Whether the row of an import stands at `key`.
+pub fn is_import(key: &Key) -> bool {
+    let parts: Vec<&str> = key.pk.split('/').collect();
+    // A merchant may have any name, but nothing of his ends in the hash of a secret after two words.
+    let is_hash =
+        |word: &str| word.len() == 64 && word.bytes().all(|byte| byte.is_ascii_hexdigit());
+    key.table == Table::Connections && matches!(parts[..], ["import", _, last] if is_hash(last))
+}
+
 /// Whether a webhook endpoint stands at `key`.
 pub fn is_endpoint(key: &Key) -> bool {
     key.table == Table::Webhooks && key.pk.ends_with("/endpoints")
