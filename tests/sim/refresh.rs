@@ -1,22 +1,29 @@
 //! One thing at a time that goes wrong while tokens are renewed.
 
+use crate::cell::token_answer;
 use crate::cell::{Canned, Cell, LIFE, Outage, Rule, connection as made, merchant, stored_refresh};
 use crate::run::alone;
+use async_trait::async_trait;
 use chrono::TimeDelta;
 use crossdock::ctx::Ctx;
 use crossdock::engine::refresh::{self, DueNotice};
+use crossdock::engine::session::Session;
 use crossdock::error::{Code, Error, Result};
 use crossdock::model::event::EventType;
-use crossdock::model::ids::ConnectionId;
+use crossdock::model::http::{Method, Request, Response};
+use crossdock::model::ids::{ConnectionId, MerchantId};
+use crossdock::net::{Limits, Net};
 use crossdock::oauth::connection::{
     self, Along, Connection, Decision, Due, Status, Tokens, change, minute_of,
 };
 use crossdock::oauth::setup::Setup;
 use crossdock::oauth::tokens::{self, Need};
+use crossdock::providers::accounting::accounting;
 use crossdock::store::{Condition, Item, Store, Write, keys};
 use futures::future::join_all;
 use secrecy::ExposeSecret;
 use serde_json::json;
+use std::sync::Arc;
 use std::task::{Context, Waker};
 
 /// How long a lease has to stand still: the answer to the write that took it, the call to the provider,
@@ -27,6 +34,7 @@ struct One {
     cell: Cell,
     ctx: Ctx,
     setup: Setup,
+    owner: MerchantId,
     id: ConnectionId,
 }
 
@@ -40,6 +48,7 @@ impl One {
             cell,
             ctx,
             setup,
+            owner: merchant(),
             id,
         }
     }
@@ -355,6 +364,91 @@ fn any_number_of_callers_ask_once() {
             assert_eq!(one.requests(), asked, "{rule:?}");
             assert_eq!(one.stored().lease, None);
         }
+    }
+}
+
+/// A token may live for less than the time that is left of others when they are renewed, or for no time.
+#[test]
+fn tokens_that_live_for_a_moment_are_asked_for_once() {
+    for seconds in [0, 1, 60, 120] {
+        let one = One::new(Rule::Fixed);
+        let given = |number: u64| {
+            let body = json!({
+                "access_token": format!("B{number}"), "token_type": "bearer", "expires_in": seconds,
+            });
+            // Mailchimp says 0 for a token that does not end; nothing can be done with this one.
+            let mut body = body;
+            if seconds == 0 {
+                body["access_token"] = json!("a b");
+            }
+            Canned::Reply(200, "application/json", body.to_string())
+        };
+        one.canned(&(0..40).map(given).collect::<Vec<_>>());
+        let good = |_| tokens::access(&one.ctx, &one.setup, &one.owner, &one.id, Need::Good);
+        one.pass(LIFE);
+        let all = alone(join_all((0..20).map(good)));
+        assert!(all.iter().all(Result::is_ok), "{seconds} s");
+        assert_eq!(one.requests(), 1, "{seconds} s");
+        if seconds < 60 {
+            continue;
+        }
+        // And whoever comes a moment later has it, too.
+        one.pass(TimeDelta::seconds(seconds / 2));
+        for number in 0..5 {
+            alone(good(number)).unwrap();
+        }
+        assert_eq!(one.requests(), 1, "{seconds} s");
+        one.pass(TimeDelta::seconds(seconds / 2));
+        alone(good(0)).unwrap();
+        assert_eq!(one.requests(), 2, "{seconds} s");
+    }
+}
+
+/// The provider, which answers a call while others renew.
+struct Renewing {
+    one: One,
+    /// Whether they do.
+    renews: bool,
+}
+
+#[async_trait]
+impl Net for Renewing {
+    async fn send(&self, request: Request, limits: Limits) -> Result<Response> {
+        if request.url.path().contains("tokens") {
+            return self.one.cell.send(request, limits).await;
+        }
+        if self.renews {
+            self.one.access(2).await?;
+        }
+        Ok(token_answer(Some(&Default::default()), None))
+    }
+}
+
+#[test]
+fn a_call_with_older_tokens_settles_no_newer_ones() {
+    for renews in [false, true] {
+        let one = One::new(Rule::Daily);
+        one.renew(1).unwrap();
+        let connection = one.stored();
+        assert!(connection.previous.is_some());
+        let net = Arc::new(Renewing { one, renews });
+        let one = &net.one;
+        let ctx = Ctx {
+            net: net.clone(),
+            ..one.cell.ctx()
+        };
+        let books = accounting("quickbooks").unwrap();
+        alone(async {
+            let session = Session::new(&ctx, books, &connection, 1, false)
+                .await
+                .unwrap();
+            let url = "http://localhost:1/v3/company".parse().unwrap();
+            let request = Request::new(Method::Get, url);
+            session.call(request, |_| Ok(())).await.unwrap();
+        });
+        let now = one.stored();
+        assert_eq!(now.generation(), if renews { 3 } else { 2 });
+        assert_eq!(now.previous.is_some(), renews);
     }
 }
 

@@ -86,7 +86,10 @@ pub async fn check(ctx: &Ctx, merchant: &MerchantId, id: &ConnectionId) -> Resul
     }
     let setup = Setup::of(ctx, connection.provider()?).await?;
     let trouble = match asked(ctx, &setup, merchant, id).await {
-        Ok(()) => None,
+        Ok(generation) => {
+            tokens::settle(ctx, merchant, id, generation).await;
+            None
+        }
         // The connection itself says so by now.
         Err(error) if error.code() == Code::ConnectionReauthRequired => {
             return load(ctx, merchant, id)
@@ -103,19 +106,20 @@ pub async fn check(ctx: &Ctx, merchant: &MerchantId, id: &ConnectionId) -> Resul
         Err(error) => return Err(error),
     };
     let (_, connection) = load(ctx, merchant, id).await?;
-    if trouble.is_none() {
-        tokens::settle(ctx, &connection).await;
-    }
     note_health(ctx, &connection, trouble).await;
     Ok(connection)
 }
 
-/// Asks for the account, and once more with renewed tokens if those in use are refused.
-async fn asked(ctx: &Ctx, setup: &Setup, merchant: &MerchantId, id: &ConnectionId) -> Result<()> {
+/// Asks for the account, and once more with renewed tokens if those in use are refused; returns the
+/// generation of the tokens that were taken.
+async fn asked(ctx: &Ctx, setup: &Setup, merchant: &MerchantId, id: &ConnectionId) -> Result<u64> {
     let access = |need| tokens::access_again(ctx, PATIENCE, setup, merchant, id, need);
     let (connection, grant) = access(Need::Good).await?;
     let rejected = match account_of(ctx, setup, &connection, &grant).await {
-        Ok(_) => return tokens::recover(ctx, setup, &connection).await,
+        Ok(_) => {
+            tokens::recover(ctx, setup, &connection).await?;
+            return Ok(connection.generation());
+        }
         Err(rejected) => rejected,
     };
     if !matches!(rejected, Rejected::Theirs(Fault::Unauthorized)) {
@@ -126,7 +130,10 @@ async fn asked(ctx: &Ctx, setup: &Setup, merchant: &MerchantId, id: &ConnectionI
     }
     let (connection, grant) = access(Need::Other(&grant.access)).await?;
     match account_of(ctx, setup, &connection, &grant).await {
-        Ok(_) => tokens::recover(ctx, setup, &connection).await,
+        Ok(_) => {
+            tokens::recover(ctx, setup, &connection).await?;
+            Ok(connection.generation())
+        }
         Err(rejected) => Err(rejected.into_error(setup.manifest())),
     }
 }
@@ -242,9 +249,12 @@ pub async fn disconnect(
     // It may be somebody else's by now, if this connection never came to life.
     let held = ctx.store.get(&account).await?;
     let held = held.filter(|item| item.doc["connection_id"] == connection.id.as_str());
-    let waited = waiting(&connection);
+    let (waited, confirmed) = (waiting(&connection), connection.confirmed.clone());
     let (connection, ()) = change(ctx, merchant, id, |current| {
-        if current.consent.is_some() && waiting(current) != waited {
+        let consented = current.consent.is_some() && waiting(current) != waited;
+        // What was put into use meanwhile may be the consent that waited, which was given back.
+        let adopted = current.confirmed != confirmed && current.confirmed != waited;
+        if consented || adopted {
             // Somebody consented meanwhile, and that was not given back.
             return Err(Error::new(
                 Code::Busy,

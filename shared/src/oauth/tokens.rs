@@ -34,7 +34,7 @@ use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// An access token is renewed when less than this is left of it.
+/// An access token is renewed when less than this is left of it, or less than a quarter of its life.
 pub(super) const MARGIN: TimeDelta = TimeDelta::minutes(2);
 /// How long a lease has to stand still before somebody else takes it: longer than whoever holds it needs
 /// with a table that answers. That is the answer to the write that took it, the call to the provider
@@ -246,7 +246,13 @@ async fn access_of(
         }
         let key = data_key(ctx, &connection).await?;
         let grant = in_use(&key, &connection)?;
-        if suffices(ctx.now(), &connection, &grant, need) {
+        // Whoever waited takes what the other one was given, however short its life is: it is as good as
+        // what he would be given himself.
+        let waited = watched
+            .as_ref()
+            .is_some_and(|watched| watched.tokens != connection.tokens);
+        let good = waited || is_good(ctx.now(), &connection);
+        if good && is_needed(&connection, &grant, need) {
             return Ok((connection, grant));
         }
         let flow = setup.manifest().code_flow();
@@ -321,14 +327,20 @@ fn shared_failure(manifest: &Manifest, connection: &Connection) -> Error {
     }
 }
 
-fn suffices(now: DateTime<Utc>, connection: &Connection, grant: &Grant, need: Need) -> bool {
-    let tokens = connection.tokens.as_ref();
-    let ends = tokens.and_then(|tokens| tokens.access_expires_at);
-    let good = ends.is_none_or(|at| at - MARGIN > now);
+/// Whether the access token has a while to live, as lives of such tokens go.
+fn is_good(now: DateTime<Utc>, connection: &Connection) -> bool {
+    let Some(tokens) = &connection.tokens else {
+        return false;
+    };
+    let ends = tokens.access_expires_at;
+    ends.is_none_or(|at| at - MARGIN.min((at - tokens.issued_at) / 4) > now)
+}
+
+fn is_needed(connection: &Connection, grant: &Grant, need: Need) -> bool {
     match need {
-        Need::Good => good,
-        Need::Other(refused) => good && refused.expose_secret() != grant.access.expose_secret(),
-        Need::Newer(generation) => good && connection.generation() > generation,
+        Need::Good => true,
+        Need::Other(refused) => refused.expose_secret() != grant.access.expose_secret(),
+        Need::Newer(generation) => connection.generation() > generation,
     }
 }
 
@@ -610,13 +622,9 @@ pub(super) async fn recover(ctx: &Ctx, setup: &Setup, connection: &Connection) -
     Ok(())
 }
 
-/// Notes that the provider took the new tokens: then the ones before are of no more use.
-pub async fn settle(ctx: &Ctx, connection: &Connection) {
-    if connection.previous.is_none() {
-        return;
-    }
-    let generation = connection.generation();
-    let (merchant, id) = (&connection.merchant_id, &connection.id);
+/// Notes that the provider took the tokens of `generation`: if they are those in use, the ones before are
+/// of no more use. A success with older ones says nothing about newer ones.
+pub async fn settle(ctx: &Ctx, merchant: &MerchantId, id: &ConnectionId, generation: u64) {
     let settled = change(ctx, merchant, id, |current| {
         if current.generation() != generation || current.previous.is_none() {
             return Ok(Decision::Leave(()));
@@ -626,7 +634,7 @@ pub async fn settle(ctx: &Ctx, connection: &Connection) {
     });
     // They are in nobody's way: the next success tries again.
     if let Err(error) = settled.await {
-        tracing::warn!(connection_id = %connection.id, error = %error.chain(), "not settled");
+        tracing::warn!(connection_id = %id, error = %error.chain(), "not settled");
     }
 }
 
