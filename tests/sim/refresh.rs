@@ -576,6 +576,38 @@ fn a_row_behind_the_schedule_is_found() {
     assert_eq!(alone(refresh::plan(&one.ctx)).unwrap(), 0);
 }
 
+/// A message that ends in the dead-letter queue leaves its row in a minute that is over.
+#[test]
+fn a_renewal_whose_messages_die_is_planned_again_every_hour() {
+    let one = One::new(Rule::Strict);
+    let mut handed_out = Vec::new();
+    let mut last = None;
+    for minute in 1..=200 {
+        one.pass(TimeDelta::minutes(1));
+        if alone(refresh::plan(&one.ctx)).unwrap() > 0 {
+            handed_out.push(minute);
+        }
+        // Nobody ever gets it.
+        last = one.cell.state().queue.drain(..).next_back().or(last);
+        assert_eq!(
+            due_rows(&one, minute_of(one.stored().next_refresh_at.unwrap())).len(),
+            1
+        );
+    }
+    for hour in [0..60, 60..125, 125..190] {
+        assert!(
+            handed_out.iter().any(|minute| hour.contains(minute)),
+            "{handed_out:?}"
+        );
+    }
+    // Each time for a quarter of an hour, as it always was.
+    assert!(handed_out.len() <= 3 * 17, "{handed_out:?}");
+    let notice: DueNotice = serde_json::from_str(&last.unwrap().body).unwrap();
+    alone(refresh::renew(&one.ctx, &notice)).unwrap();
+    assert_eq!(one.stored().generation(), 2);
+    one.lives();
+}
+
 /// Two that ended, recovered or renewed it at once still leave one row in the schedule.
 #[test]
 fn a_connection_has_one_row_in_the_schedule() {
