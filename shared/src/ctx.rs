@@ -2,7 +2,8 @@
 
 use crate::bus::Bus;
 use crate::config::Config;
-use crate::net::Net;
+use crate::error::{Code, Error, Result};
+use crate::net::{Limits, Net};
 use crate::queue::Queue;
 use crate::secrets::Secrets;
 use crate::store::{Key, Store};
@@ -115,6 +116,22 @@ impl Ctx {
         let mut bytes = [0; N];
         self.clock.random(&mut bytes);
         bytes
+    }
+
+    /// `limits` for a call that has to end while `after` is left of the function's time, for what follows it.
+    ///
+    /// # Errors
+    /// [`Code::Busy`] when that leaves less than `least`: then nothing is begun, since it could be cut off.
+    pub fn within(&self, limits: Limits, least: Duration, after: Duration) -> Result<Limits> {
+        let Some(left) = self.clock.left() else {
+            return Ok(limits);
+        };
+        let total = limits.total.min(left.saturating_sub(after));
+        if total < least {
+            let detail = "there is too little time left for this; send it again";
+            return Err(Error::new(Code::Busy, detail));
+        }
+        Ok(Limits { total, ..limits })
     }
 
     /// A UUIDv7 (RFC 9562) of now.

@@ -4,10 +4,11 @@
 
 use crate::run::{alone, merchant, register, register_as};
 use crate::world::{Planned, Trouble, World};
+use chrono::TimeDelta;
 use crossdock::ctx::Ctx;
 use crossdock::error::{Code, Result};
 use crossdock::model::ids::MerchantId;
-use crossdock::oauth::connection::{self, Connection, Status};
+use crossdock::oauth::connection::{self, Along, Connection, Decision, Lease, Status};
 use crossdock::oauth::import::{self, Import};
 use crossdock::oauth::setup::Setup;
 use crossdock::oauth::tokens::{self, Need};
@@ -400,4 +401,105 @@ fn with_a_fast_clock(lead: usize) -> bool {
 fn an_import_under_way_is_not_taken_over_by_a_clock() {
     let cases = (0..).take_while(|lead| !with_a_fast_clock(*lead)).count();
     assert!(cases > 10, "{cases}");
+}
+
+/// How long the function lives that answers the API.
+const LIFE: TimeDelta = TimeDelta::seconds(29);
+
+/// Does something within a function's life, at a provider that takes all the time that each call has.
+fn within_a_life<T>(world: &World, ctx: &Ctx, act: impl Future<Output = T>) -> T {
+    let begun = ctx.now();
+    {
+        let mut state = world.state();
+        state.slow = true;
+        state.deadline = Some(begun + LIFE);
+    }
+    let done = alone(act);
+    let took = ctx.now() - begun;
+    assert!(took < LIFE, "{took}");
+    let mut state = world.state();
+    state.slow = false;
+    state.deadline = None;
+    done
+}
+
+#[test]
+fn what_a_request_asks_of_a_slow_provider_fits_into_its_time() {
+    let (world, ctx, token) = salesforce();
+    let grants = alone(world.control("GET", "grants", ""));
+    let access = grants[0]["access_tokens"][0].clone();
+    let owner = merchant();
+    let bring = |tokens: Value| import_at(&ctx, "salesforce", &owner, tokens);
+    let whole = json!({ "refresh_token": token, "access_token": access });
+    let mut tries = 0;
+    let connection = loop {
+        tries += 1;
+        assert!(tries < 4, "it gets no further");
+        match within_a_life(&world, &ctx, bring(whole.clone())) {
+            Ok(connection) => break connection,
+            Err(error) => {
+                let again = error.code().retryable() || error.code() == Code::UpstreamFailed;
+                assert!(again, "{}", error.chain());
+            }
+        }
+    };
+    assert_lives(&ctx, "salesforce", &owner, &connection);
+
+    // Once its access token has ended, a check and a disconnect have to renew it first.
+    world.advance(Duration::from_secs(7200));
+    let checked = within_a_life(&world, &ctx, manage::check(&ctx, &owner, &connection.id));
+    assert!(checked.is_ok_and(|checked| checked.status == Status::Live));
+    assert_lives(&ctx, "salesforce", &owner, &connection);
+    // Another process has died while it renewed.
+    world.advance(Duration::from_secs(7200));
+    let leased = connection::change(&ctx, &owner, &connection.id, |current| {
+        current.fence += 1;
+        current.lease = Some(Lease {
+            fence: current.fence,
+        });
+        Ok(Decision::Store(Along::default(), ()))
+    });
+    alone(leased).unwrap();
+    let refused = within_a_life(
+        &world,
+        &ctx,
+        manage::disconnect(&ctx, &owner, &connection.id, false),
+    );
+    assert_eq!(refused.unwrap_err().code(), Code::UpstreamFailed);
+    let free = connection::change(&ctx, &owner, &connection.id, |current| {
+        current.lease = None;
+        Ok(Decision::Store(Along::default(), ()))
+    });
+    alone(free).unwrap();
+    let gone = within_a_life(
+        &world,
+        &ctx,
+        manage::disconnect(&ctx, &owner, &connection.id, false),
+    );
+    assert_eq!(gone.unwrap().status, Status::Disconnected);
+}
+
+/// A refresh token is not used by whoever could not store what it gives.
+#[test]
+fn whoever_has_too_little_time_uses_no_token() {
+    for seconds in 0..29 {
+        let (world, ctx, token) = salesforce();
+        let begun = ctx.now();
+        world.state().deadline = Some(begun + TimeDelta::seconds(seconds));
+        world.state().slow = true;
+        let owner = merchant();
+        let tokens = json!({ "refresh_token": token });
+        let told = alone(import_at(&ctx, "salesforce", &owner, tokens.clone()));
+        assert!(
+            ctx.now() - begun <= TimeDelta::seconds(seconds),
+            "{seconds}"
+        );
+        world.state().deadline = None;
+        world.state().slow = false;
+        if let Err(error) = told {
+            assert_eq!(error.code(), Code::Busy, "{seconds}: {}", error.chain());
+        }
+        let done = alone(import_at(&ctx, "salesforce", &owner, tokens)).unwrap();
+        assert_lives(&ctx, "salesforce", &owner, &done);
+    }
 }

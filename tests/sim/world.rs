@@ -380,6 +380,10 @@ pub struct State {
     pub sent: Vec<(String, String)>,
     /// Ids of events that the bus took.
     pub on_bus: BTreeSet<String>,
+    /// When the function that is at work is ended.
+    pub deadline: Option<DateTime<Utc>>,
+    /// Whether every answer comes at the very end of the time that its call has.
+    pub slow: bool,
     /// When a row is to vanish.
     pub vanishing: BTreeMap<Key, i64>,
     /// What happened, to be shown when a run fails.
@@ -467,6 +471,8 @@ impl World {
                 queue: Vec::new(),
                 sent: Vec::new(),
                 on_bus: BTreeSet::new(),
+                deadline: None,
+                slow: false,
                 vanishing: BTreeMap::new(),
                 trace: Vec::new(),
                 traced: true,
@@ -753,6 +759,15 @@ impl Clock for World {
             *byte = state.dice.next() as u8;
         }
     }
+
+    fn passed(&self) -> Duration {
+        (self.state().now - start()).to_std().unwrap_or_default()
+    }
+
+    fn left(&self) -> Option<Duration> {
+        let state = self.state();
+        Some((state.deadline? - state.now).to_std().unwrap_or_default())
+    }
 }
 
 #[async_trait]
@@ -876,8 +891,11 @@ fn page(status: u16) -> Response {
 
 #[async_trait]
 impl Net for World {
-    async fn send(&self, request: Request, _: Limits) -> Result<Response> {
+    async fn send(&self, request: Request, limits: Limits) -> Result<Response> {
         turn().await;
+        if self.state().slow {
+            self.advance(limits.total);
+        }
         let request = outbound(request);
         let trouble = self.net_trouble();
         let bad = self.badness(&request);

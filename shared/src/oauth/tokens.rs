@@ -17,7 +17,9 @@ use super::connection::{
     Along, Connection, Decision, Happened, Lease, PATIENCE_LONG, Status, Tokens, Trouble, change,
     change_within, load, patience_for_tokens, store,
 };
-use super::setup::{Given, Setup, TokenError, account_of, is_invalid_grant, token_error};
+use super::setup::{
+    Given, Setup, TokenError, account_of, is_invalid_grant, token_error, token_limits,
+};
 use super::vault::{self, DataKey, Sealed};
 use crate::ctx::Ctx;
 use crate::error::{Code, Error, Result};
@@ -278,6 +280,10 @@ async fn access_of(
                 false
             }
         };
+        if free {
+            // Whoever has no time left to store what he is given leaves it to others.
+            token_limits(ctx)?;
+        }
         if free && let Some(fence) = take_lease(ctx, rev, &connection).await? {
             let renewal = Renewal {
                 ctx,
