@@ -8,6 +8,7 @@
 use crate::ctx::Ctx;
 use crate::error::{Code, Error, Result};
 use crate::oauth::connection::{self, Along, Decision, Due, minute_of};
+use crate::oauth::give_back::give_back_stale;
 use crate::oauth::setup::Setup;
 use crate::oauth::tokens::{self, Need};
 use crate::queue::Message;
@@ -182,6 +183,7 @@ async fn renew_one(ctx: &Ctx, due: &Due) -> Result<()> {
     }
     ctx.config.enabled(connection.category)?;
     let setup = Setup::of(ctx, connection.provider()?).await?;
+    give_back_stale(ctx, &setup, &connection).await;
     let need = Need::Newer(due.generation);
     let (connection, grant) = tokens::access(ctx, &setup, merchant, id, need).await?;
     tokens::still_reaches(ctx, &setup, &connection, &grant).await

@@ -43,6 +43,8 @@ use url::{Origin, Url};
 pub const LINK_LIFE: TimeDelta = TimeDelta::minutes(30);
 /// Longest key that a merchant may paste, in bytes.
 pub(super) const KEY_BYTES_MAX: usize = 500;
+/// How often a link is tried to be used up while somebody else holds its row.
+const CONSUME_ROUNDS_MAX: u32 = 8;
 /// How often it is looked again whose an account is.
 const CLAIM_ROUNDS_MAX: u32 = 2;
 
@@ -520,20 +522,24 @@ impl Given {
     }
 }
 
-/// Deletes what may be used once; whoever comes second finds it gone.
+/// Deletes what may be used once; whoever comes second finds it gone. That somebody else holds a row at
+/// this moment says nothing of that.
 async fn consume(ctx: &Ctx, once: Vec<Key>) -> Result<()> {
-    let delete = |key| Write::Delete {
-        key,
+    let delete = |key: &Key| Write::Delete {
+        key: key.clone(),
         condition: Condition::Present,
     };
-    match ctx
-        .store
-        .transact(once.into_iter().map(delete).collect())
-        .await
-    {
-        Err(WriteError::Condition(_) | WriteError::Contended) => Err(expired()),
-        other => Ok(other?),
+    for _ in 0..CONSUME_ROUNDS_MAX {
+        match ctx.store.transact(once.iter().map(delete).collect()).await {
+            Err(WriteError::Condition(_)) => return Err(expired()),
+            Err(WriteError::Contended) => step_aside(ctx).await,
+            other => return Ok(other?),
+        }
     }
+    Err(Error::new(
+        Code::Busy,
+        "this link is in use at this moment; load this page again, or go back to the shop and start again",
+    ))
 }
 
 /// The row that says whose an account is, and the condition under which it may be written. An account

@@ -255,6 +255,12 @@ impl Connection {
         self.tokens.as_ref().map_or(0, |tokens| tokens.generation)
     }
 
+    /// Whether a consent waits that can no longer be confirmed.
+    pub fn has_stale_consent(&self, now: DateTime<Utc>) -> bool {
+        let consent = self.consent.as_ref();
+        consent.is_some_and(|consent| consent.expires_at <= now)
+    }
+
     /// When a connection goes away by itself, because nobody confirmed it.
     pub fn vanishes_at(&self) -> Option<DateTime<Utc>> {
         let consent = self.consent.as_ref()?;
@@ -491,6 +497,11 @@ pub async fn store(
     along: Along,
 ) -> Result<bool> {
     connection.updated_at = ctx.now();
+    // Nobody can confirm it any more, and what it gave is not kept for nothing. A pending connection
+    // consists of it, and goes away as a whole.
+    if connection.status != Status::Pending && connection.has_stale_consent(ctx.now()) {
+        connection.consent = None;
+    }
     let mut writes = Vec::new();
     if let Some(kind) = along.event {
         writes.extend(connection.announce(ctx, kind)?);

@@ -257,6 +257,26 @@ pub(super) async fn give_back_unused(
     }
 }
 
+/// Gives back the consent that waits at `connection`, when nobody can confirm it any more: whatever is
+/// stored next of the connection drops it.
+pub async fn give_back_stale(ctx: &Ctx, setup: &Setup, connection: &Connection) {
+    let Some(consent) = &connection.consent else {
+        return;
+    };
+    if !connection.has_stale_consent(ctx.now()) {
+        return;
+    }
+    let opened = tokens::data_key(ctx, connection).await;
+    let grant =
+        opened.and_then(|key| tokens::open(&key, connection.vault_owner(), &consent.sealed));
+    match grant {
+        Ok(grant) => give_back_unused(ctx, setup, &grant, &account_of(connection)).await,
+        Err(error) => {
+            tracing::warn!(connection_id = %connection.id, error = %error.chain(), "not given back");
+        }
+    }
+}
+
 /// The account of `connection`, as giving back needs it.
 pub(super) fn account_of(connection: &Connection) -> Account {
     Account {

@@ -3,7 +3,7 @@
 pub mod brought;
 pub mod connect;
 pub mod connection;
-mod give_back;
+pub mod give_back;
 pub mod import;
 pub mod manage;
 pub mod setup;
