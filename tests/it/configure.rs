@@ -26,6 +26,8 @@ async fn everything(world: Arc<World>, before: Secrets) {
         let manifest = provider.manifest();
         good.insert(manifest.name, introduced(&world, manifest).await);
     }
+    other_applications(&world, &good, &before).await;
+    eprintln!("  another application is written only when that is wanted");
     good_file(&world, &good).await;
     eprintln!("  a good file is carried into every secret");
     restore(&world, &before).await;
@@ -161,10 +163,42 @@ fn without(lines: &[(String, String)], name: &str) -> Vec<(String, String)> {
     kept.cloned().collect()
 }
 
+/// The tokens that are held belong to the application that is stored, so nobody replaces it by mistake.
+async fn other_applications(
+    world: &World,
+    good: &BTreeMap<&'static str, Vec<(String, String)>>,
+    before: &Secrets,
+) {
+    let lines: Vec<_> = good.values().flatten().cloned().collect();
+    let said = configure(world, &lines, &[]).await;
+    assert!(!said.ok, "{}", said.text);
+    let now = secrets(world).await;
+    for provider in PROVIDERS {
+        let manifest = provider.manifest();
+        let mut credentials = manifest.credentials.iter();
+        let has_application = credentials.any(|one| one.member == "client_id");
+        let refused = said
+            .of(manifest)
+            .contains("would end: their tokens belong to");
+        assert_eq!(refused, has_application, "{}", said.of(manifest));
+        assert!(
+            !said.of(manifest).contains("cannot be read"),
+            "{}",
+            said.text
+        );
+        let changed = now[manifest.name] != before[manifest.name];
+        assert!(!(changed && has_application), "{}", manifest.name);
+    }
+    restore(world, before).await;
+}
+
 async fn good_file(world: &World, good: &BTreeMap<&'static str, Vec<(String, String)>>) {
     // Square Loyalty has no application of its own.
     let lines = good.iter().filter(|(name, _)| **name != "square_loyalty");
     let lines: Vec<_> = lines.flat_map(|(_, lines)| lines.clone()).collect();
+    // It is another application than the stack's own; the second time it is the same.
+    let said = configure(world, &lines, &["--force"]).await;
+    assert!(said.ok, "{}", said.text);
     let said = configure(world, &lines, &[]).await;
     assert!(said.ok, "{}", said.text);
     let now = secrets(world).await;
@@ -322,8 +356,14 @@ async fn one_of_two(
     good: &BTreeMap<&'static str, Vec<(String, String)>>,
     before: &Secrets,
 ) {
+    // HubSpot was not set up before.
     let mut lines = without(&good["xero"], "XERO_CLIENT_SECRET");
     lines.extend(good["hubspot"].clone());
+    let hubspot = json!({}).to_string();
+    let body = json!({ "SecretId": id(world, "hubspot"), "SecretString": hubspot });
+    world
+        .aws("secretsmanager", "secretsmanager.PutSecretValue", body)
+        .await;
     let said = configure(world, &lines, &[]).await;
     assert!(!said.ok, "{}", said.text);
     for provider in PROVIDERS {

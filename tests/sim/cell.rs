@@ -170,6 +170,8 @@ pub struct State {
     down_until: Option<DateTime<Utc>>,
     /// Store calls since the vendor's first answer.
     after_answer: Option<u32>,
+    /// When the function that is at work is ended.
+    pub deadline: Option<DateTime<Utc>>,
     /// The vault's secret cannot be read once the vendor has answered.
     pub vault_fails: bool,
     pub queue: Vec<Message>,
@@ -269,6 +271,7 @@ impl Cell {
             outage: None,
             down_until: None,
             after_answer: None,
+            deadline: None,
             vault_fails: false,
             queue: Vec::new(),
             dice: Dice::new(1),
@@ -419,6 +422,16 @@ impl Clock for Cell {
         for byte in bytes {
             *byte = state.dice.next() as u8;
         }
+    }
+
+    fn passed(&self) -> Duration {
+        let passed = self.state().now - start();
+        passed.to_std().unwrap_or_default()
+    }
+
+    fn left(&self) -> Option<Duration> {
+        let state = self.state();
+        Some((state.deadline? - state.now).to_std().unwrap_or_default())
     }
 }
 

@@ -10,7 +10,7 @@ use crossdock::model::event::EventType;
 use crossdock::model::http::{Request, Response};
 use crossdock::model::ids::ConnectionId;
 use crossdock::net::{Limits, Net};
-use crossdock::oauth::connection::{self, Along, Connection, Consent, Entry, Status};
+use crossdock::oauth::connection::{self, Along, Connection, Consent, Entry, Status, Tokens};
 use crossdock::oauth::{hash, manage, vault};
 use crossdock::secrets::Secrets;
 use crossdock::store::{Condition, Item, Store, Write, keys, list_all};
@@ -352,6 +352,65 @@ fn a_consent_that_comes_meanwhile_is_not_dropped_unsaid() {
     alone(manage::disconnect(&ctx, &merchant(), &one.id, false)).unwrap();
     assert_eq!(square.tokens(), ["A0", "C0", "A0"]);
     assert_gone(&square, &ctx, &one.id, 1);
+}
+
+/// The consent that came meanwhile may be in use already.
+#[test]
+fn a_consent_that_is_proved_meanwhile_is_not_dropped_unsaid() {
+    for shape in [Shape::Live, Shape::LiveWithConsent] {
+        for own in [false, true] {
+            let (square, ctx) = Square::new(Some(200), Some(401)).open();
+            let one = alone(shaped(&ctx, shape));
+            let given = alone(consent(&ctx, &one));
+            let mut later = one.clone();
+            later.consent = None;
+            later.confirmed = Some(match own {
+                true => given.confirmation_hash,
+                false => hash("another confirmation"),
+            });
+            later.tokens = one.tokens.clone().map(|tokens| Tokens {
+                sealed: given.sealed,
+                generation: tokens.generation + 1,
+                ..tokens
+            });
+            *square.meanwhile.lock().unwrap() = Some(later.clone());
+            let done = alone(manage::disconnect(&ctx, &merchant(), &one.id, true));
+            // What waited was given back before somebody put it into use.
+            if own && shape == Shape::LiveWithConsent {
+                done.unwrap();
+                assert_eq!(square.tokens(), ["C0", "C0"]);
+            } else {
+                let refused = done.unwrap_err();
+                assert_eq!(refused.code(), Code::Busy, "{shape:?} {own}: {refused}");
+                assert_eq!(stored(&square.cell.memory, &one.id), later);
+                alone(manage::disconnect(&ctx, &merchant(), &one.id, false)).unwrap();
+                assert_eq!(square.tokens().last().unwrap(), "C0", "{shape:?} {own}");
+            }
+            assert_gone(&square, &ctx, &one.id, 1);
+        }
+    }
+}
+
+/// What was taken are the tokens that were in use when the check began, and others stand there by now: of
+/// these nobody knows yet.
+#[test]
+fn a_success_with_older_tokens_says_nothing_about_newer_ones() {
+    for renewed in [false, true] {
+        let (square, ctx) = Square::new(None, Some(200)).open();
+        let mut one = alone(shaped(&ctx, Shape::Live));
+        one.previous = one.tokens.clone();
+        let mut later = one.clone();
+        if renewed && let Some(tokens) = &mut later.tokens {
+            tokens.generation += 1;
+        }
+        let key = keys::connection(&merchant(), &one.id);
+        let write = Write::put(key, Condition::Any, &one).unwrap();
+        alone(square.cell.memory.write(write)).unwrap();
+        *square.meanwhile.lock().unwrap() = Some(later);
+        alone(manage::check(&ctx, &merchant(), &one.id)).unwrap();
+        let now = stored(&square.cell.memory, &one.id);
+        assert_eq!(now.previous.is_some(), renewed);
+    }
 }
 
 /// Square takes every token of a seller for an application back at once. That spares the other

@@ -1,19 +1,26 @@
 //! What is shown of a connection's health follows the renewals as well as the calls to the API.
 
+use crate::cell::told;
 use crate::run::{alone, consent, finish, link, set_up};
 use crate::shop::MERCHANT;
 use crate::world::{PLATFORM_KEY, Planned, Trouble, World};
+use async_trait::async_trait;
 use axum::http;
 use crossdock::api::{Request, integrations};
 use crossdock::ctx::Ctx;
 use crossdock::engine::refresh::{self, DueNotice};
-use crossdock::oauth::connection::{Due, Status};
+use crossdock::error::{Code, Result};
+use crossdock::model::event::EventType;
+use crossdock::oauth::connection::{self, Along, Decision, Due, Status};
 use crossdock::oauth::manage;
 use crossdock::oauth::setup::Setup;
 use crossdock::oauth::tokens::{self, Need};
 use crossdock::providers::provider;
-use serde_json::Value;
+use crossdock::secrets::Secrets;
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 fn shown(ctx: &Ctx) -> Value {
@@ -143,5 +150,86 @@ fn an_organisation_that_is_taken_away_is_noticed_by_whoever_comes_first() {
         let now = shown(&ctx);
         assert_eq!(now["status"], "reauth_required", "{first}: {now}");
         assert_eq!(now["trouble"]["code"], "invalid_grant", "{first}: {now}");
+    }
+}
+
+/// What the platform is at the providers, after somebody has configured another application.
+struct Reconfigured(World);
+
+const OTHER_APPLICATION: &str = "another-application";
+
+#[async_trait]
+impl Secrets for Reconfigured {
+    async fn get(&self, id: &str) -> Result<SecretString> {
+        let held = Secrets::get(&self.0, id).await?;
+        if !id.starts_with("provider-") {
+            return Ok(held);
+        }
+        let mut credentials: Value = serde_json::from_str(held.expose_secret()).unwrap();
+        credentials["client_id"] = OTHER_APPLICATION.into();
+        Ok(SecretString::from(credentials.to_string()))
+    }
+
+    async fn get_fresh(&self, id: &str) -> Result<SecretString> {
+        Secrets::get(self, id).await
+    }
+
+    async fn replace(&self, _: &str, _: &SecretString, _: &SecretString) -> Result<()> {
+        panic!("nobody replaces a secret here")
+    }
+}
+
+/// Another application ends the connections of the one before; once that is put right, a check finds that
+/// what is held is good, and until then it changes nothing.
+#[test]
+fn what_a_wrong_configuration_ended_is_found_again_by_a_check() {
+    for world in [World::new(1), World::with_xero(1)] {
+        let ctx = world.ctx();
+        let id = alone(set_up(&world, &ctx));
+        let other = json!({
+            "client_id": OTHER_APPLICATION,
+            "client_secret": local::standins::quickbooks::DEFAULT_CLIENT_SECRET,
+            "redirect_uris": [],
+        });
+        alone(world.control("POST", "clients", &other.to_string()));
+        let wrong = Ctx {
+            secrets: Arc::new(Reconfigured(world.clone())),
+            ..world.ctx()
+        };
+        let merchant = MERCHANT.parse().unwrap();
+        let check = |ctx: &Ctx| alone(manage::check(ctx, &merchant, &id)).unwrap();
+        world.advance(Duration::from_secs(3600));
+        for _ in 0..3 {
+            assert_eq!(check(&wrong).status, Status::ReauthRequired);
+        }
+        let told = |kind| told(&world.memory, kind);
+        assert_eq!(told(EventType::ConnectionReauthRequired), 1);
+        let connected = told(EventType::ConnectionConnected);
+        assert_eq!(shown(&ctx)["lease"], Value::Null);
+
+        let checked = check(&ctx);
+        assert_eq!(checked.status, Status::Live);
+        assert_eq!((checked.lease, checked.trouble), (None, None));
+        assert!(
+            checked.next_refresh_at.is_some(),
+            "the schedule has it again"
+        );
+        assert_eq!(told(EventType::ConnectionConnected), connected + 1);
+        assert_eq!(shown(&ctx)["health"], "healthy");
+        check(&ctx);
+        assert_eq!(told(EventType::ConnectionConnected), connected + 1);
+
+        // Also while the access token is good, which the provider refused for a while.
+        let name = world.vendor.name();
+        let setup = alone(Setup::of(&ctx, provider(name).unwrap())).unwrap();
+        let ended = connection::change(&ctx, &merchant, &id, |current| {
+            current.status = Status::ReauthRequired;
+            current.next_refresh_at = None;
+            Ok(Decision::Store(Along::default(), ()))
+        });
+        alone(ended).unwrap();
+        let used = alone(tokens::access(&ctx, &setup, &merchant, &id, Need::Good));
+        assert_eq!(used.unwrap_err().code(), Code::ConnectionReauthRequired);
+        assert_eq!(check(&ctx).status, Status::Live);
     }
 }

@@ -28,7 +28,7 @@ fn connected() -> (World, Ctx, ConnectionId) {
 fn quickbooks(world: &World) -> &Quickbooks {
     match &world.vendor {
         Stand::Quickbooks(vendor) => vendor,
-        Stand::Xero(_) => panic!("this is about QuickBooks"),
+        Stand::Xero(_) | Stand::OAuth(..) => panic!("this is about QuickBooks"),
     }
 }
 

@@ -2,33 +2,70 @@
 //! tokens are used by one, and what the provider gave is lost only if nobody ever stored it. And two that
 //! come with one account make one connection.
 
-use crate::run::{alone, merchant, register};
-use crate::world::World;
+use crate::run::{alone, merchant, register, register_as};
+use crate::world::{Planned, Trouble, World};
+use chrono::TimeDelta;
 use crossdock::ctx::Ctx;
 use crossdock::error::{Code, Result};
-use crossdock::oauth::connection::{self, Connection, Status};
+use crossdock::model::ids::MerchantId;
+use crossdock::oauth::connection::{self, Along, Connection, Decision, Lease, Status};
 use crossdock::oauth::import::{self, Import};
 use crossdock::oauth::setup::Setup;
 use crossdock::oauth::tokens::{self, Need};
+use crossdock::oauth::{hash, manage};
 use crossdock::providers::provider;
+use crossdock::store::{Store, keys};
 use futures::FutureExt;
 use local::standins::quickbooks::DEFAULT_REALM;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::collections::BTreeSet;
-use std::task::{Context, Waker};
+use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-/// After this long whoever was at work on an import is taken for dead.
-const AT_WORK: Duration = Duration::from_secs(61);
+/// So many requests have to see an import not end until it is taken for dead.
+const WATCHES: usize = 3;
 /// No import takes as many turns.
 const TURNS_MAX: usize = 500;
 
 async fn import(ctx: &Ctx, token: &str) -> Result<Connection> {
-    let import: Import = serde_json::from_value(json!({
-        "refresh_token": token, "tenant_id": DEFAULT_REALM,
-    }))
-    .unwrap();
-    import::import(ctx, &merchant(), provider("quickbooks").unwrap(), import).await
+    let tokens = json!({ "refresh_token": token, "tenant_id": DEFAULT_REALM });
+    import_at(ctx, "quickbooks", &merchant(), tokens).await
+}
+
+async fn import_at(
+    ctx: &Ctx,
+    name: &str,
+    merchant: &MerchantId,
+    tokens: Value,
+) -> Result<Connection> {
+    let import: Import = serde_json::from_value(tokens).unwrap();
+    import::import(ctx, merchant, provider(name).unwrap(), import).await
+}
+
+/// Whether somebody is at work on the import of a token, as far as its row knows.
+fn is_held(world: &World, token: &str) -> bool {
+    let row = keys::import("quickbooks", &hash(token));
+    let item = alone(world.memory.get(&row)).unwrap();
+    item.is_some_and(|item| item.doc["held"] == true)
+}
+
+/// Lets as many requests as it takes see that the import of a token does not end.
+fn watch(world: &World, ctx: &Ctx, token: &str) {
+    for _ in 0..WATCHES {
+        if !is_held(world, token) {
+            return;
+        }
+        let asked = alone(token_requests(world));
+        let told = alone(import(ctx, token)).unwrap_err();
+        assert_eq!(told.code(), Code::Busy, "{}", told.chain());
+        assert_eq!(
+            alone(token_requests(world)),
+            asked,
+            "nobody uses it meanwhile"
+        );
+    }
 }
 
 /// How many requests for tokens the provider answered, and how many of them with tokens.
@@ -78,7 +115,7 @@ fn taken_over(dies_at: usize, lead: usize) -> Outcome {
         }
     }
     let (_, given_before) = alone(token_requests(&world));
-    world.advance(AT_WORK);
+    watch(&world, &ctx, token);
 
     let mut two = [Box::pin(import(&ctx, token)), Box::pin(import(&ctx, token))];
     let mut ended = [None, None];
@@ -107,7 +144,7 @@ fn taken_over(dies_at: usize, lead: usize) -> Outcome {
     }
     // Whoever was told to come again does, and so does whoever never heard that it was done.
     for _ in 0..2 {
-        world.advance(AT_WORK);
+        watch(&world, &ctx, token);
         let again = alone(import(&ctx, token));
         let done = ended.iter().flatten().next();
         if let Some(done) = done {
@@ -220,4 +257,249 @@ fn beside(lead: usize) -> bool {
 fn two_grants_of_one_account_make_one_connection() {
     let cases = (0..).take_while(|lead| !beside(*lead)).count();
     assert!(cases > 10, "{cases}");
+}
+
+/// A grant at Salesforce, which ends when a used refresh token comes back.
+fn salesforce() -> (World, Ctx, String) {
+    let world = World::with_oauth(1, "salesforce");
+    let ctx = world.ctx();
+    alone(register(&world, &ctx));
+    let client = json!({ "client_id": local::standins::quickbooks::DEFAULT_CLIENT_ID });
+    let grant = alone(world.control("POST", "grants", &client.to_string()));
+    let token = grant["refresh_token"].as_str().unwrap().to_owned();
+    (world, ctx, token)
+}
+
+/// The provider still gives tokens for what the connection holds.
+#[track_caller]
+fn assert_lives(ctx: &Ctx, name: &str, owner: &MerchantId, connection: &Connection) {
+    alone(async {
+        let setup = Setup::of(ctx, provider(name).unwrap()).await.unwrap();
+        let (_, held) = connection::load(ctx, owner, &connection.id).await.unwrap();
+        let need = Need::Newer(held.generation());
+        let renewed = tokens::access(ctx, &setup, owner, &connection.id, need).await;
+        renewed.unwrap_or_else(|error| panic!("{}", error.chain()));
+    });
+}
+
+#[test]
+fn a_token_that_was_imported_is_never_used_again_while_its_connection_lives() {
+    let (world, ctx, token) = salesforce();
+    let other: MerchantId = "m_other".parse().unwrap();
+    alone(register_as(&world, &ctx, &other));
+    let bring = |owner: &MerchantId| {
+        let tokens = json!({ "refresh_token": token });
+        alone(import_at(&ctx, "salesforce", owner, tokens))
+    };
+    let first = bring(&merchant()).unwrap();
+    for days in [0, 2, 400] {
+        world.advance(Duration::from_secs(days * 86_400));
+        // The table has deleted by then what was to vanish.
+        alone(world.vanish());
+        let told = bring(&other).unwrap_err();
+        assert_eq!(told.code(), Code::Conflict, "{}", told.chain());
+        for words in [
+            "another shop",
+            "Disconnect it there first",
+            "consent of its own",
+        ] {
+            assert!(told.detail().contains(words), "{told}");
+        }
+        assert_eq!(
+            bring(&merchant()).unwrap().id,
+            first.id,
+            "{days} days later"
+        );
+        if days < 30 {
+            assert_lives(&ctx, "salesforce", &merchant(), &first);
+        }
+    }
+    // Once it is given up, whether the token is good is for the provider to say.
+    alone(manage::disconnect(&ctx, &merchant(), &first.id, true)).unwrap();
+    let told = bring(&other).unwrap_err();
+    assert_eq!(told.code(), Code::UpstreamRefused, "{}", told.chain());
+}
+
+/// What makes the connection live says at the token what became of it: whoever hears of a failure all the
+/// same, and sends the import again, uses nothing twice.
+#[test]
+fn an_import_whose_end_is_lost_is_known_to_be_done() {
+    let mut lost = 0;
+    for at in 1.. {
+        let (world, ctx, token) = salesforce();
+        world.state().store_calls = 0;
+        world.state().store_plan = Some(Planned {
+            at,
+            trouble: Trouble::After,
+        });
+        let bring = || {
+            alone(import_at(
+                &ctx,
+                "salesforce",
+                &merchant(),
+                json!({ "refresh_token": token }),
+            ))
+        };
+        let first = bring();
+        if world.state().store_calls < at {
+            assert!(first.is_ok());
+            break;
+        }
+        world.state().store_plan = None;
+        if first.is_ok() {
+            continue;
+        }
+        let live = |all: Vec<(u64, Connection)>| {
+            all.into_iter().find(|(_, one)| one.status == Status::Live)
+        };
+        let Some((_, alive)) = live(alone(connection::list(&ctx, &merchant())).unwrap()) else {
+            continue;
+        };
+        lost += 1;
+        // The connection goes on by itself, so what the import was given is dead by now.
+        assert_lives(&ctx, "salesforce", &merchant(), &alive);
+        world.advance(Duration::from_secs(7200));
+        assert_eq!(bring().unwrap().id, alive.id, "call {at}");
+        assert_lives(&ctx, "salesforce", &merchant(), &alive);
+    }
+    assert_eq!(lost, 1, "the transaction that makes it live is one call");
+}
+
+/// Two imports of one token, of which the second begins `lead` turns later in a process whose clock is ten
+/// minutes fast. Returns whether the first had ended by then.
+fn with_a_fast_clock(lead: usize) -> bool {
+    let (world, ctx, token) = salesforce();
+    let fast = world.process(Arc::new(AtomicI64::new(600_000)));
+    let owner = merchant();
+    let tokens = || json!({ "refresh_token": token });
+    let mut one = Box::pin(import_at(&ctx, "salesforce", &owner, tokens()));
+    let mut other = Box::pin(import_at(&fast, "salesforce", &owner, tokens()));
+    let mut context = Context::from_waker(Waker::noop());
+    let mut ended = [None, None];
+    let mut led = false;
+    for turn in 0..TURNS_MAX {
+        if turn >= lead
+            && ended[1].is_none()
+            && let Poll::Ready(result) = other.poll_unpin(&mut context)
+        {
+            ended[1] = Some(result);
+        }
+        if ended[0].is_none()
+            && let Poll::Ready(result) = one.poll_unpin(&mut context)
+        {
+            ended[0] = Some(result);
+        }
+        led |= turn + 1 == lead && ended[0].is_some();
+    }
+    let [first, second] = ended.map(|ended| ended.expect("it ends").unwrap());
+    assert_eq!(first.id, second.id, "{lead} turns ahead");
+    assert_lives(&ctx, "salesforce", &owner, &first);
+    led
+}
+
+#[test]
+fn an_import_under_way_is_not_taken_over_by_a_clock() {
+    let cases = (0..).take_while(|lead| !with_a_fast_clock(*lead)).count();
+    assert!(cases > 10, "{cases}");
+}
+
+/// How long the function lives that answers the API.
+const LIFE: TimeDelta = TimeDelta::seconds(29);
+
+/// Does something within a function's life, at a provider that takes all the time that each call has.
+fn within_a_life<T>(world: &World, ctx: &Ctx, act: impl Future<Output = T>) -> T {
+    let begun = ctx.now();
+    {
+        let mut state = world.state();
+        state.slow = true;
+        state.deadline = Some(begun + LIFE);
+    }
+    let done = alone(act);
+    let took = ctx.now() - begun;
+    assert!(took < LIFE, "{took}");
+    let mut state = world.state();
+    state.slow = false;
+    state.deadline = None;
+    done
+}
+
+#[test]
+fn what_a_request_asks_of_a_slow_provider_fits_into_its_time() {
+    let (world, ctx, token) = salesforce();
+    let grants = alone(world.control("GET", "grants", ""));
+    let access = grants[0]["access_tokens"][0].clone();
+    let owner = merchant();
+    let bring = |tokens: Value| import_at(&ctx, "salesforce", &owner, tokens);
+    let whole = json!({ "refresh_token": token, "access_token": access });
+    let mut tries = 0;
+    let connection = loop {
+        tries += 1;
+        assert!(tries < 4, "it gets no further");
+        match within_a_life(&world, &ctx, bring(whole.clone())) {
+            Ok(connection) => break connection,
+            Err(error) => {
+                let again = error.code().retryable() || error.code() == Code::UpstreamFailed;
+                assert!(again, "{}", error.chain());
+            }
+        }
+    };
+    assert_lives(&ctx, "salesforce", &owner, &connection);
+
+    // Once its access token has ended, a check and a disconnect have to renew it first.
+    world.advance(Duration::from_secs(7200));
+    let checked = within_a_life(&world, &ctx, manage::check(&ctx, &owner, &connection.id));
+    assert!(checked.is_ok_and(|checked| checked.status == Status::Live));
+    assert_lives(&ctx, "salesforce", &owner, &connection);
+    // Another process has died while it renewed.
+    world.advance(Duration::from_secs(7200));
+    let leased = connection::change(&ctx, &owner, &connection.id, |current| {
+        current.fence += 1;
+        current.lease = Some(Lease {
+            fence: current.fence,
+        });
+        Ok(Decision::Store(Along::default(), ()))
+    });
+    alone(leased).unwrap();
+    let refused = within_a_life(
+        &world,
+        &ctx,
+        manage::disconnect(&ctx, &owner, &connection.id, false),
+    );
+    assert_eq!(refused.unwrap_err().code(), Code::UpstreamFailed);
+    let free = connection::change(&ctx, &owner, &connection.id, |current| {
+        current.lease = None;
+        Ok(Decision::Store(Along::default(), ()))
+    });
+    alone(free).unwrap();
+    let gone = within_a_life(
+        &world,
+        &ctx,
+        manage::disconnect(&ctx, &owner, &connection.id, false),
+    );
+    assert_eq!(gone.unwrap().status, Status::Disconnected);
+}
+
+/// A refresh token is not used by whoever could not store what it gives.
+#[test]
+fn whoever_has_too_little_time_uses_no_token() {
+    for seconds in 0..29 {
+        let (world, ctx, token) = salesforce();
+        let begun = ctx.now();
+        world.state().deadline = Some(begun + TimeDelta::seconds(seconds));
+        world.state().slow = true;
+        let owner = merchant();
+        let tokens = json!({ "refresh_token": token });
+        let told = alone(import_at(&ctx, "salesforce", &owner, tokens.clone()));
+        assert!(
+            ctx.now() - begun <= TimeDelta::seconds(seconds),
+            "{seconds}"
+        );
+        world.state().deadline = None;
+        world.state().slow = false;
+        if let Err(error) = told {
+            assert_eq!(error.code(), Code::Busy, "{seconds}: {}", error.chain());
+        }
+        let done = alone(import_at(&ctx, "salesforce", &owner, tokens)).unwrap();
+        assert_lives(&ctx, "salesforce", &owner, &done);
+    }
 }

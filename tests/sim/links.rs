@@ -2,13 +2,17 @@
 //! an hour, also while their rows still stand: the
 //! table deletes what has ended some time later.
 
-use crate::run::{alone, confirm, consent, cookies, finish, link, merchant, prove, register};
-use crate::world::{PLATFORM_KEY, PUBLIC_URL, RETURN_URL, World};
+use crate::cell::connection as made;
+use crate::run::{
+    alone, confirm, consent, cookies, finish, link, merchant, prove, register, set_up,
+};
+use crate::world::{PLATFORM_KEY, PUBLIC_URL, Planned, RETURN_URL, Trouble, World};
 use crossdock::api::{Request, Response, connect_pages, integrations};
 use crossdock::ctx::Ctx;
+use crossdock::engine::refresh::{self, DueNotice};
 use crossdock::error::{Code, Result};
 use crossdock::oauth::connect::{self, LINK_LIFE};
-use crossdock::oauth::connection::{self, Status};
+use crossdock::oauth::connection::{self, Along, Due, Status};
 use crossdock::oauth::tenant;
 use crossdock::providers::provider;
 use crossdock::store::{Condition, Item, Store, Table, Write, keys};
@@ -258,4 +262,129 @@ fn a_browser_that_brings_nothing_is_told_what_to_do() {
     ] {
         assert!(refused.detail().contains(words), "{refused}");
     }
+}
+
+/// Those that were given up stay for their history, and hide none of those that are in use.
+#[test]
+fn a_merchant_sees_every_connection_however_many_were_given_up() {
+    let (world, ctx) = fresh();
+    let count = 250;
+    alone(async {
+        for number in 0..count {
+            world.advance(Duration::from_millis(1));
+            let mut one = made(&ctx, "quickbooks", number).await;
+            one.merchant_id = merchant();
+            one.status = match number + 1 == count {
+                true => Status::Live,
+                false => Status::Disconnected,
+            };
+            let stored = connection::store(&ctx, &mut one, None, Along::default()).await;
+            assert!(stored.unwrap());
+        }
+        let all = connection::list(&ctx, &merchant()).await.unwrap();
+        assert_eq!(all.len(), count);
+        let (_, last) = all.last().unwrap();
+        assert_eq!(last.status, Status::Live, "ids sort by age");
+        // And another one may still be connected.
+        let callback = consent(&world, &ctx, &link(&world, &ctx).await).await;
+        finish(&ctx, callback).await.unwrap();
+    });
+    let request = Request {
+        method: "GET".to_owned(),
+        path: "/api/v1/integrations".to_owned(),
+        query: BTreeMap::from([("merchant_id".to_owned(), merchant().to_string())]),
+        bearer: Some(PLATFORM_KEY.into()),
+        ..Request::default()
+    };
+    let shown = alone(integrations::handle(&ctx, &request)).unwrap();
+    let shown: Value = serde_json::from_str(&shown.body).unwrap();
+    let shown = shown["data"].as_array().unwrap();
+    let live = shown.iter().filter(|one| one["status"] == "live");
+    assert_eq!((shown.len(), live.count()), (count + 1, 1));
+}
+
+/// What the browser that consented brings, as a request.
+fn brought(callback: &connect::Callback) -> Request {
+    Request {
+        method: "GET".to_owned(),
+        path: format!("/oauth/cb/{}/{}", callback.provider, callback.tenant),
+        query: callback.parameters.clone(),
+        cookies: cookies(callback),
+        ..Request::default()
+    }
+}
+
+/// The table lets nobody else at a row while a transaction holds it, and a call to it may fail; neither
+/// makes a link expire, and a person is told on a page.
+#[test]
+fn a_table_in_trouble_expires_no_link_and_shows_a_page() {
+    for trouble in [Trouble::Contended, Trouble::Before, Trouble::After] {
+        let (mut good, mut bad) = (0, 0);
+        for at in 1.. {
+            let (world, ctx) = fresh();
+            let callback = alone(async { consent(&world, &ctx, &link(&world, &ctx).await).await });
+            {
+                let mut state = world.state();
+                state.store_calls = 0;
+                state.store_plan = Some(Planned { at, trouble });
+            }
+            let page = alone(connect_pages::callback(&ctx, &brought(&callback))).unwrap();
+            if world.state().store_calls < at {
+                break;
+            }
+            let case = format!("{trouble:?} at {at}: {} {}", page.status, page.body);
+            match page.status {
+                303 => good += 1,
+                status => {
+                    bad += 1;
+                    assert!([500, 503, 409].contains(&status), "{case}");
+                    assert_eq!(header(&page, "content-type"), "text/html; charset=utf-8");
+                    assert!(page.body.contains("start again"), "{case}");
+                    assert!(!page.body.contains("expired"), "{case}");
+                }
+            }
+        }
+        assert!(good + bad > 5, "{trouble:?} {good} {bad}");
+        // Somebody else's transaction is over in a moment; what it holds up are the two writes.
+        let contended = trouble == Trouble::Contended;
+        assert_eq!(good >= 2, contended, "{trouble:?} {good} {bad}");
+    }
+}
+
+/// A consent that nobody confirmed is neither kept here nor left behind where each leaves a grant.
+#[test]
+fn a_consent_that_ended_is_dropped_and_given_back() {
+    let world = World::with_oauth(1, "salesforce");
+    let ctx = world.ctx();
+    let id = alone(set_up(&world, &ctx));
+    let alive = || {
+        let grants = alone(world.control("GET", "grants", ""));
+        let grants = grants.as_array().unwrap().iter();
+        grants.filter(|grant| grant["revoked"] == false).count()
+    };
+    let renew = || {
+        let due = Due {
+            merchant_id: merchant(),
+            connection_id: id.clone(),
+            category: provider("salesforce").unwrap().manifest().category,
+            generation: alone(connection::load(&ctx, &merchant(), &id))
+                .unwrap()
+                .1
+                .generation(),
+        };
+        alone(refresh::renew(&ctx, &DueNotice { due: vec![due] })).unwrap();
+        alone(connection::load(&ctx, &merchant(), &id)).unwrap().1
+    };
+    alone(async {
+        let callback = consent(&world, &ctx, &link(&world, &ctx).await).await;
+        finish(&ctx, callback).await.unwrap();
+    });
+    assert_eq!(alive(), 2);
+    world.advance(LIFE - SECOND);
+    assert!(renew().consent.is_some(), "it may still be confirmed");
+    assert_eq!(alive(), 2);
+    world.advance(SECOND);
+    let now = renew();
+    assert_eq!((now.generation(), alive()), (3, 1));
+    assert_eq!((now.consent, now.status), (None, Status::Live));
 }

@@ -1,28 +1,40 @@
 //! One thing at a time that goes wrong while tokens are renewed.
 
+use crate::cell::token_answer;
 use crate::cell::{Canned, Cell, LIFE, Outage, Rule, connection as made, merchant, stored_refresh};
 use crate::run::alone;
+use async_trait::async_trait;
 use chrono::TimeDelta;
 use crossdock::ctx::Ctx;
 use crossdock::engine::refresh::{self, DueNotice};
+use crossdock::engine::session::Session;
 use crossdock::error::{Code, Error, Result};
 use crossdock::model::event::EventType;
-use crossdock::model::ids::ConnectionId;
+use crossdock::model::http::{Method, Request, Response};
+use crossdock::model::ids::{ConnectionId, MerchantId};
+use crossdock::net::{Limits, Net};
 use crossdock::oauth::connection::{
     self, Along, Connection, Decision, Due, Status, Tokens, change, minute_of,
 };
 use crossdock::oauth::setup::Setup;
 use crossdock::oauth::tokens::{self, Need};
+use crossdock::providers::accounting::accounting;
 use crossdock::store::{Condition, Item, Store, Write, keys};
 use futures::future::join_all;
 use secrecy::ExposeSecret;
 use serde_json::json;
+use std::sync::Arc;
 use std::task::{Context, Waker};
+
+/// How long a lease has to stand still: the answer to the write that took it, the call to the provider,
+/// and the storing of what that gave, of which the last try may begin at the end of its time.
+const TAKEOVER: TimeDelta = TimeDelta::seconds(8 + 20 + 8 + 2 * 8 + 2);
 
 struct One {
     cell: Cell,
     ctx: Ctx,
     setup: Setup,
+    owner: MerchantId,
     id: ConnectionId,
 }
 
@@ -36,6 +48,7 @@ impl One {
             cell,
             ctx,
             setup,
+            owner: merchant(),
             id,
         }
     }
@@ -112,6 +125,38 @@ fn a_table_that_takes_nothing_for_five_seconds_loses_no_pair() {
             assert_eq!(connection.generation(), 2, "{rule:?} {at} {acts}");
             assert_eq!(one.requests(), 1);
             one.lives();
+        }
+    }
+}
+
+/// A function that has the time goes on until shortly before its end, and no longer.
+#[test]
+fn a_pair_is_tried_to_be_stored_for_as_long_as_the_function_lives() {
+    let life = TimeDelta::seconds(90);
+    for rule in Rule::ALL {
+        for (lasts, kept) in [(80, true), (3600, false)] {
+            let one = One::new(rule);
+            let begun = one.ctx.now();
+            one.cell.state().deadline = Some(begun + life);
+            one.cell.state().outage = Some(Outage {
+                at: 1,
+                lasts: TimeDelta::seconds(lasts),
+                acts: false,
+            });
+            let renewed = one.renew(1);
+            let took = one.ctx.now() - begun;
+            assert!(took < life, "{rule:?} {took}");
+            match kept {
+                true => {
+                    assert_eq!(renewed.unwrap().0.generation(), 2, "{rule:?}");
+                    one.lives();
+                }
+                false => {
+                    assert_eq!(renewed.unwrap_err(), Code::Internal, "{rule:?}");
+                    assert!(life - took < TimeDelta::seconds(5), "{rule:?} {took}");
+                }
+            }
+            assert_eq!(one.requests(), 1, "{rule:?}");
         }
     }
 }
@@ -249,7 +294,7 @@ fn whoever_comes_after_a_dead_holder_takes_over() {
             let before = one.ctx.now();
             let after = one.renew(1);
             let waited = one.ctx.now() - before;
-            assert_eq!(leased, waited >= TimeDelta::seconds(32), "{waited}");
+            assert_eq!(leased, waited >= TAKEOVER, "{waited}");
             assert!(one.requests() <= asked + 1);
             let stored = one.stored();
             if stored.status == Status::Live {
@@ -319,6 +364,91 @@ fn any_number_of_callers_ask_once() {
             assert_eq!(one.requests(), asked, "{rule:?}");
             assert_eq!(one.stored().lease, None);
         }
+    }
+}
+
+/// A token may live for less than the time that is left of others when they are renewed, or for no time.
+#[test]
+fn tokens_that_live_for_a_moment_are_asked_for_once() {
+    for seconds in [0, 1, 60, 120] {
+        let one = One::new(Rule::Fixed);
+        let given = |number: u64| {
+            let body = json!({
+                "access_token": format!("B{number}"), "token_type": "bearer", "expires_in": seconds,
+            });
+            // Mailchimp says 0 for a token that does not end; nothing can be done with this one.
+            let mut body = body;
+            if seconds == 0 {
+                body["access_token"] = json!("a b");
+            }
+            Canned::Reply(200, "application/json", body.to_string())
+        };
+        one.canned(&(0..40).map(given).collect::<Vec<_>>());
+        let good = |_| tokens::access(&one.ctx, &one.setup, &one.owner, &one.id, Need::Good);
+        one.pass(LIFE);
+        let all = alone(join_all((0..20).map(good)));
+        assert!(all.iter().all(Result::is_ok), "{seconds} s");
+        assert_eq!(one.requests(), 1, "{seconds} s");
+        if seconds < 60 {
+            continue;
+        }
+        // And whoever comes a moment later has it, too.
+        one.pass(TimeDelta::seconds(seconds / 2));
+        for number in 0..5 {
+            alone(good(number)).unwrap();
+        }
+        assert_eq!(one.requests(), 1, "{seconds} s");
+        one.pass(TimeDelta::seconds(seconds / 2));
+        alone(good(0)).unwrap();
+        assert_eq!(one.requests(), 2, "{seconds} s");
+    }
+}
+
+/// The provider, which answers a call while others renew.
+struct Renewing {
+    one: One,
+    /// Whether they do.
+    renews: bool,
+}
+
+#[async_trait]
+impl Net for Renewing {
+    async fn send(&self, request: Request, limits: Limits) -> Result<Response> {
+        if request.url.path().contains("tokens") {
+            return self.one.cell.send(request, limits).await;
+        }
+        if self.renews {
+            self.one.access(2).await?;
+        }
+        Ok(token_answer(Some(&Default::default()), None))
+    }
+}
+
+#[test]
+fn a_call_with_older_tokens_settles_no_newer_ones() {
+    for renews in [false, true] {
+        let one = One::new(Rule::Daily);
+        one.renew(1).unwrap();
+        let connection = one.stored();
+        assert!(connection.previous.is_some());
+        let net = Arc::new(Renewing { one, renews });
+        let one = &net.one;
+        let ctx = Ctx {
+            net: net.clone(),
+            ..one.cell.ctx()
+        };
+        let books = accounting("quickbooks").unwrap();
+        alone(async {
+            let session = Session::new(&ctx, books, &connection, 1, false)
+                .await
+                .unwrap();
+            let url = "http://localhost:1/v3/company".parse().unwrap();
+            let request = Request::new(Method::Get, url);
+            session.call(request, |_| Ok(())).await.unwrap();
+        });
+        let now = one.stored();
+        assert_eq!(now.generation(), if renews { 3 } else { 2 });
+        assert_eq!(now.previous.is_some(), renews);
     }
 }
 
@@ -444,6 +574,38 @@ fn a_row_behind_the_schedule_is_found() {
     alone(refresh::renew(&one.ctx, &notice)).unwrap();
     assert_eq!(one.stored().generation(), 2);
     assert_eq!(alone(refresh::plan(&one.ctx)).unwrap(), 0);
+}
+
+/// A message that ends in the dead-letter queue leaves its row in a minute that is over.
+#[test]
+fn a_renewal_whose_messages_die_is_planned_again_every_hour() {
+    let one = One::new(Rule::Strict);
+    let mut handed_out = Vec::new();
+    let mut last = None;
+    for minute in 1..=200 {
+        one.pass(TimeDelta::minutes(1));
+        if alone(refresh::plan(&one.ctx)).unwrap() > 0 {
+            handed_out.push(minute);
+        }
+        // Nobody ever gets it.
+        last = one.cell.state().queue.drain(..).next_back().or(last);
+        assert_eq!(
+            due_rows(&one, minute_of(one.stored().next_refresh_at.unwrap())).len(),
+            1
+        );
+    }
+    for hour in [0..60, 60..125, 125..190] {
+        assert!(
+            handed_out.iter().any(|minute| hour.contains(minute)),
+            "{handed_out:?}"
+        );
+    }
+    // Each time for a quarter of an hour, as it always was.
+    assert!(handed_out.len() <= 3 * 17, "{handed_out:?}");
+    let notice: DueNotice = serde_json::from_str(&last.unwrap().body).unwrap();
+    alone(refresh::renew(&one.ctx, &notice)).unwrap();
+    assert_eq!(one.stored().generation(), 2);
+    one.lives();
 }
 
 /// Two that ended, recovered or renewed it at once still leave one row in the schedule.

@@ -12,9 +12,11 @@ use crossdock::engine::rotation::{self, Rotation};
 use crossdock::error::{Error, Result};
 use crossdock::model::event::EventType;
 use crossdock::model::http::{Request, Response};
-use crossdock::model::ids::ConnectionId;
+use crossdock::model::ids::{ConnectionId, MerchantId};
 use crossdock::net::{Limits, Net};
+use crossdock::oauth::brought::Brought;
 use crossdock::oauth::connection::{self, Along, Connection};
+use crossdock::oauth::hash;
 use crossdock::oauth::setup::Setup;
 use crossdock::oauth::tokens::{self, Need};
 use crossdock::oauth::vault;
@@ -264,12 +266,83 @@ async fn beginning() -> (Memory, Vec<ConnectionId>) {
         let other = Write::put(key, Condition::Absent, &json!({})).unwrap();
         world.memory.write(other).await.unwrap();
     }
+    import(&ctx).await;
     // One whose key was made under a root key that nobody has: it must not keep the others.
     let mut lost = made(&ctx, "hubspot", CONNECTIONS).await;
     lost.key.as_mut().unwrap().root = "0".to_owned();
     let stored = connection::store(&ctx, &mut lost, None, Along::default()).await;
     assert!(stored.unwrap());
     (world.memory.clone(), ids)
+}
+
+/// The row of an import that did not end well.
+fn import_row() -> Key {
+    keys::import("hubspot", &hash("the token"))
+}
+
+/// What it was given, for the same import sent again.
+const GIVEN: &str = "what the provider gave";
+
+async fn import(ctx: &Ctx) {
+    let row = import_row();
+    let owner = keys::import_owner(&row);
+    let (key, wrapped) = vault::new_key(ctx, owner).await.unwrap();
+    let sealed = vault::seal(ctx, &key, owner, &SecretString::from(GIVEN)).unwrap();
+    let vanishes_at = start() + TimeDelta::days(1);
+    let brought = json!({
+        "key": wrapped, "sealed": sealed, "fence": 1, "held": false, "watched": 0,
+        "vanishes_at": vanishes_at,
+    });
+    let brought: Brought = serde_json::from_value(brought).unwrap();
+    let write = brought.write(&row, Condition::Absent).unwrap();
+    assert!(format!("{write:?}").contains(&vanishes_at.timestamp().to_string()));
+    ctx.store.write(write).await.unwrap();
+}
+
+/// What the import was given still opens, with the new root key alone.
+async fn import_opens(world: &World, ctx: &Ctx) {
+    let row = world.memory.get(&import_row()).await.unwrap().unwrap();
+    let brought: Brought = row.read().unwrap();
+    let key = brought.key.unwrap();
+    assert_eq!(key.root, "2");
+    let row = import_row();
+    let owner = keys::import_owner(&row);
+    let key = vault::unwrap(ctx, owner, &key).await.unwrap();
+    let item = world.memory.get(&row).await.unwrap().unwrap();
+    let sealed = serde_json::from_value(item.doc["sealed"].clone()).unwrap();
+    assert_eq!(
+        vault::open(&key, owner, &sealed).unwrap().expose_secret(),
+        GIVEN
+    );
+    assert!(item.doc["vanishes_at"].is_string(), "it still goes away");
+}
+
+/// A merchant may be named like anything.
+#[test]
+fn the_row_of_an_import_is_told_from_every_other() {
+    let word = hash("import");
+    let mut others = Vec::new();
+    for name in ["import", "m_1", &word] {
+        let merchant: MerchantId = name.parse().unwrap();
+        let id: ConnectionId = "con_00000000000000000000000000".parse().unwrap();
+        others.extend([
+            keys::connection(&merchant, &id),
+            keys::connection_health(&merchant, &id),
+            keys::connection_entry(&merchant, &id, &word),
+            keys::placed(&merchant, "xero", &word),
+            keys::due_connection(1, &merchant, &id),
+            keys::pulled_connection(1, &merchant, &id),
+        ]);
+    }
+    others.extend([
+        keys::account("xero", &word),
+        keys::connect_link(&word),
+        keys::connect_state(&word),
+        keys::connect_proof(&word),
+        keys::due_cursor(),
+    ]);
+    assert!(!others.iter().any(keys::is_import));
+    assert!(keys::is_import(&keys::import("xero", &word)));
 }
 
 fn ciphertexts(memory: &Memory, ids: &[ConnectionId]) -> BTreeMap<ConnectionId, String> {
@@ -349,6 +422,7 @@ fn rotate(memory: &Memory, ids: &[ConnectionId], fails: Option<(u32, bool)>) -> 
         // Who kept the old ring through it all can renew, too.
         alone(renew(&Process::ctx(&world, ROOT, false), &connection));
     }
+    alone(import_opens(&world, &fresh));
     for row in rows(&world.memory, Table::Webhooks) {
         let one: Endpoint = row.read().unwrap();
         let owner = one.id.as_str();

@@ -132,7 +132,7 @@ pub async fn register(world: &World, ctx: &Ctx) {
     register_as(world, ctx, &merchant()).await;
 }
 
-async fn register_as(world: &World, ctx: &Ctx, merchant: &MerchantId) {
+pub async fn register_as(world: &World, ctx: &Ctx, merchant: &MerchantId) {
     let document = Merchant {
         id: merchant.clone(),
         name: "Demo".to_owned(),

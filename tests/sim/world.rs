@@ -17,13 +17,13 @@ use crossdock::net::{Limits, Net};
 use crossdock::queue::{self, Queue};
 use crossdock::secrets::Secrets;
 use crossdock::store::memory::Memory;
-use crossdock::store::{Group, Item, Key, Page, Store, Table, Write, WriteError};
+use crossdock::store::{Condition, Group, Item, Key, Page, Store, Table, Write, WriteError};
 use local::standins::oauth::{self, Vendor};
 use local::standins::quickbooks::{self, Quickbooks};
 use local::standins::{Clock as Standing, Lost};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -109,6 +109,8 @@ const PAGES_AFTER: [u16; 5] = [200, 408, 500, 502, 504];
 pub enum Stand {
     Quickbooks(Quickbooks),
     Xero(Vendor),
+    /// Another provider, of which the OAuth half stands in.
+    OAuth(&'static str, Vendor),
 }
 
 impl Stand {
@@ -116,6 +118,7 @@ impl Stand {
         match self {
             Stand::Quickbooks(_) => "quickbooks",
             Stand::Xero(_) => "xero",
+            Stand::OAuth(name, _) => name,
         }
     }
 
@@ -125,14 +128,14 @@ impl Stand {
     ) -> Result<http::Response<Vec<u8>>, Lost> {
         match self {
             Stand::Quickbooks(vendor) => vendor.handle(request).await,
-            Stand::Xero(vendor) => vendor.handle(request).await,
+            Stand::Xero(vendor) | Stand::OAuth(_, vendor) => vendor.handle(request).await,
         }
     }
 
     fn advance(&self, by: Duration) {
         match self {
             Stand::Quickbooks(vendor) => vendor.advance(by),
-            Stand::Xero(vendor) => vendor.advance(by),
+            Stand::Xero(vendor) | Stand::OAuth(_, vendor) => vendor.advance(by),
         }
     }
 }
@@ -377,6 +380,12 @@ pub struct State {
     pub sent: Vec<(String, String)>,
     /// Ids of events that the bus took.
     pub on_bus: BTreeSet<String>,
+    /// When the function that is at work is ended.
+    pub deadline: Option<DateTime<Utc>>,
+    /// Whether every answer comes at the very end of the time that its call has.
+    pub slow: bool,
+    /// When a row is to vanish.
+    pub vanishing: BTreeMap<Key, i64>,
     /// What happened, to be shown when a run fails.
     pub trace: Vec<String>,
     /// Whether that is kept: to write it costs more than all the rest.
@@ -427,11 +436,20 @@ impl World {
     }
 
     pub fn with_xero(seed: u64) -> World {
+        World::of(seed, Stand::Xero(World::standing_in("xero")))
+    }
+
+    /// A world with the OAuth half of this provider.
+    pub fn with_oauth(seed: u64, name: &'static str) -> World {
+        World::of(seed, Stand::OAuth(name, World::standing_in(name)))
+    }
+
+    fn standing_in(name: &str) -> Vendor {
         let options = oauth::Options {
             clock: Standing::Fixed(start()),
             ..oauth::Options::default()
         };
-        World::of(seed, Stand::Xero(Vendor::new("xero", options).unwrap()))
+        Vendor::new(name, options).unwrap()
     }
 
     fn of(seed: u64, vendor: Stand) -> World {
@@ -453,6 +471,9 @@ impl World {
                 queue: Vec::new(),
                 sent: Vec::new(),
                 on_bus: BTreeSet::new(),
+                deadline: None,
+                slow: false,
+                vanishing: BTreeMap::new(),
                 trace: Vec::new(),
                 traced: true,
             })),
@@ -609,7 +630,7 @@ impl World {
     /// A refusal for the number of calls, which may tell when to come again.
     fn throttled(&self) -> Response {
         let mut answer = match self.vendor {
-            Stand::Xero(_) => answered(429, "text/plain", ""),
+            Stand::Xero(_) | Stand::OAuth(..) => answered(429, "text/plain", ""),
             Stand::Quickbooks(_) => {
                 let body = "<IntuitResponse><Fault type=\"SERVICE\"><Error code=\"3001\"><Message>\
                             ThrottleExceeded</Message></Error></Fault></IntuitResponse>";
@@ -638,6 +659,37 @@ impl World {
             .expect("a control call is answered");
         assert_eq!(answer.status(), 200, "{path}");
         serde_json::from_slice(answer.body()).expect("control calls answer JSON")
+    }
+
+    fn note_vanishing(&self, writes: &[Write]) {
+        let mut state = self.state();
+        for write in writes {
+            match write {
+                Write::Put {
+                    key,
+                    expires_at: Some(at),
+                    ..
+                } => state.vanishing.insert(key.clone(), *at),
+                Write::Put { key, .. } | Write::Delete { key, .. } => state.vanishing.remove(key),
+                Write::Check { .. } => None,
+            };
+        }
+    }
+
+    /// The table deletes what was to vanish by now.
+    pub async fn vanish(&self) {
+        let now = self.state().now.timestamp();
+        let gone: Vec<Key> = {
+            let state = self.state();
+            let over = state.vanishing.iter().filter(|(_, at)| **at <= now);
+            over.map(|(key, _)| key.clone()).collect()
+        };
+        for key in gone {
+            self.state().vanishing.remove(&key);
+            let condition = Condition::Any;
+            let deleted = self.memory.write(Write::Delete { key, condition });
+            deleted.await.expect("memory takes every deletion");
+        }
     }
 
     /// Lets one of the requests arrive whose callers have long given up.
@@ -707,6 +759,15 @@ impl Clock for World {
             *byte = state.dice.next() as u8;
         }
     }
+
+    fn passed(&self) -> Duration {
+        (self.state().now - start()).to_std().unwrap_or_default()
+    }
+
+    fn left(&self) -> Option<Duration> {
+        let state = self.state();
+        Some((state.deadline? - state.now).to_std().unwrap_or_default())
+    }
 }
 
 #[async_trait]
@@ -761,6 +822,7 @@ impl Store for World {
             state.ledger_changed = true;
             state.ledger_writes.push(keys.len());
         }
+        self.note_vanishing(&writes);
         let done = self.memory.transact(writes).await;
         if let Err(WriteError::Condition(index)) = &done {
             self.note(|| format!("  store: the condition on {:?} does not hold", keys[*index]));
@@ -792,6 +854,9 @@ fn outbound(request: Request) -> http::Request<Vec<u8>> {
     let mut built = http::Request::builder()
         .method(request.method.as_str())
         .uri(target);
+    if let (Some(host), Some(port)) = (request.url.host_str(), request.url.port()) {
+        built = built.header("host", format!("{host}:{port}"));
+    }
     for (name, value) in &request.headers {
         built = built.header(name, value);
     }
@@ -826,8 +891,11 @@ fn page(status: u16) -> Response {
 
 #[async_trait]
 impl Net for World {
-    async fn send(&self, request: Request, _: Limits) -> Result<Response> {
+    async fn send(&self, request: Request, limits: Limits) -> Result<Response> {
         turn().await;
+        if self.state().slow {
+            self.advance(limits.total);
+        }
         let request = outbound(request);
         let trouble = self.net_trouble();
         let bad = self.badness(&request);
@@ -904,7 +972,7 @@ impl Secrets for World {
         let secret = match id {
             "platform" => format!("{{\"platform_key\":\"{PLATFORM_KEY}\"}}"),
             "vault" => "{\"current\":\"1\",\"1\":\"root\"}".to_owned(),
-            "provider-quickbooks" | "provider-xero" => format!(
+            "provider-quickbooks" | "provider-xero" | "provider-salesforce" => format!(
                 "{{\"environment\":\"http://localhost:1\",\"client_id\":\"{}\",\"client_secret\":\"{}\",\
                  \"webhook_verifier\":\"{WEBHOOK_VERIFIER}\"}}",
                 quickbooks::DEFAULT_CLIENT_ID,

@@ -136,10 +136,16 @@ fn form(body: String, shop: &Origin) -> Response {
 }
 
 fn page(error: Error) -> Result<Response> {
-    // Failures of ours are for the log and the common shape, not for a page of their own.
-    if error.code() == Code::Internal {
-        return Err(error);
-    }
-    let page = portal::message(error.code().title(), error.detail());
-    Ok(Response::private_html(error.code().status(), page))
+    let code = error.code();
+    let words = match code {
+        // What failed on our side is for the log; the browser shows a person what to do.
+        Code::Internal => {
+            tracing::error!(error = %error.chain(), "a page of the connect flow failed");
+            "Something failed on our side, and nothing was connected by it. Go back to the shop and start \
+             again; if it fails once more, try again in some minutes."
+        }
+        _ => error.detail(),
+    };
+    let page = portal::message(code.title(), words);
+    Ok(Response::private_html(code.status(), page))
 }

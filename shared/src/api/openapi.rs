@@ -464,7 +464,7 @@ fn about(route: &Route) -> Operation {
             refuses: &[Code::Busy, Code::FeatureDisabled],
             ..connection(
                 "check",
-                "Asks the provider whether the access still works, and shows the connection as it is then.",
+                "Asks the provider whether the access still works, and shows the connection as it is then. One that has to be connected again is tried too, and lives again if its tokens are taken.",
                 ("PlainRequest", plain.clone()),
             )
         },

@@ -17,7 +17,7 @@ pub mod reconcile;
 pub mod refresh;
 pub mod resync;
 pub mod rotation;
-mod session;
+pub mod session;
 mod two_ways;
 mod waiting;
 mod writes;

@@ -8,10 +8,11 @@
 use crate::ctx::Ctx;
 use crate::error::{Code, Error, Result};
 use crate::oauth::connection::{self, Along, Decision, Due, minute_of};
+use crate::oauth::give_back::give_back_stale;
 use crate::oauth::setup::Setup;
 use crate::oauth::tokens::{self, Need};
 use crate::queue::Message;
-use crate::store::{Condition, Item, Write, WriteError, keys};
+use crate::store::{Condition, Item, Write, WriteError, keys, list_all};
 use chrono::TimeDelta;
 use futures::future::{FutureExt, join_all};
 use serde::{Deserialize, Serialize};
@@ -29,6 +30,9 @@ const FIRST_MINUTES: i64 = 60;
 /// renewed, so what is found there was lost on its way, or was put there by a function whose clock is
 /// slow.
 const AGAIN_MINUTES: i64 = 15;
+/// By then the message of a renewal has ended in the dead-letter queue, if it has not ended well: it is
+/// received five times, nine minutes apart.
+const LOST_MINUTES: i64 = 60;
 /// A category that is switched off is looked at again after this.
 const SWITCHED_OFF: TimeDelta = TimeDelta::days(1);
 /// A connection whose renewal failed before the provider was asked is looked at again after this.
@@ -61,6 +65,10 @@ pub async fn plan(ctx: &Ctx) -> Result<usize> {
     let mut count = 0;
     for minute in from.min(until) - AGAIN_MINUTES..until {
         count += hand_out(ctx, minute).await?;
+    }
+    // Each minute is read once more when all that was handed out for it must have come to an end.
+    for minute in from.min(until) - LOST_MINUTES..until - LOST_MINUTES {
+        take_up(ctx, minute).await?;
     }
     let next = Cursor { minute: until };
     match ctx.store.write(Write::put(key, condition, &next)?).await {
@@ -105,6 +113,21 @@ async fn hand_out(ctx: &Ctx, minute: i64) -> Result<usize> {
             return Ok(count);
         }
     }
+}
+
+/// Lets what still stands in a minute that is long over come due again: its message was lost. Otherwise
+/// nobody would look at that minute again, and the connection would end.
+async fn take_up(ctx: &Ctx, minute: i64) -> Result<()> {
+    let rows = list_all(&*ctx.store, &keys::due(minute), usize::MAX).await?;
+    for row in rows {
+        let due: Due = row.read()?;
+        tracing::warn!(
+            merchant_id = %due.merchant_id, connection_id = %due.connection_id,
+            "a renewal was lost on its way"
+        );
+        put_off(ctx, &due, SOON).await?;
+    }
+    Ok(())
 }
 
 /// Lets a connection that is still due come due again later; one that was noted already is left alone.
@@ -160,6 +183,7 @@ async fn renew_one(ctx: &Ctx, due: &Due) -> Result<()> {
     }
     ctx.config.enabled(connection.category)?;
     let setup = Setup::of(ctx, connection.provider()?).await?;
+    give_back_stale(ctx, &setup, &connection).await;
     let need = Need::Newer(due.generation);
     let (connection, grant) = tokens::access(ctx, &setup, merchant, id, need).await?;
     tokens::still_reaches(ctx, &setup, &connection, &grant).await

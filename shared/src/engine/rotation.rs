@@ -4,6 +4,7 @@
 
 use crate::ctx::Ctx;
 use crate::error::{Error, Result};
+use crate::oauth::brought::Brought;
 use crate::oauth::connect::LINK_LIFE;
 use crate::oauth::connection::Connection;
 use crate::oauth::vault::{self, Rewrapped, Ring, WrappedKey};
@@ -135,7 +136,8 @@ async fn rewrap_page(
     };
     let page = ctx.store.scan(table, after, PAGE_ROWS_MAX).await?;
     for item in page.items {
-        if keys::is_connection(&item.key) || keys::is_endpoint(&item.key) {
+        let key = &item.key;
+        if keys::is_connection(key) || keys::is_import(key) || keys::is_endpoint(key) {
             rewrap(ctx, root, item).await?;
         }
     }
@@ -181,6 +183,17 @@ async fn rewrapped(ctx: &Ctx, root: &str, item: &Item) -> Result<Option<Write>> 
             Some(at) => write.expiring(at.timestamp()),
             None => write,
         }));
+    }
+    if keys::is_import(&item.key) {
+        let mut brought: Brought = item.read()?;
+        let Some(key) = &brought.key else {
+            return Ok(None);
+        };
+        let Some(key) = turned(ctx, keys::import_owner(&item.key), key, root).await? else {
+            return Ok(None);
+        };
+        brought.key = Some(key);
+        return brought.write(&item.key, condition).map(Some);
     }
     let mut endpoint: Endpoint = item.read()?;
     let key = turned(ctx, endpoint.id.as_str(), &endpoint.key, root).await?;

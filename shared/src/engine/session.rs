@@ -51,7 +51,8 @@ pub struct Session<'a> {
     pub connection: &'a Connection,
     pub tenant: Tenant,
     setup: Setup,
-    grant: Mutex<Option<Grant>>,
+    /// What calls are made with, and its generation.
+    grant: Mutex<Option<(u64, Grant)>>,
     budget: Budget<'a>,
     /// How long this session may still wait for calls.
     patience: Mutex<Millis>,
@@ -118,16 +119,18 @@ impl<'a> Session<'a> {
         self.budget.gather().await
     }
 
-    async fn grant(&self, refused: Option<&SecretString>) -> Result<Grant> {
+    async fn grant(&self, refused: Option<&SecretString>) -> Result<(u64, Grant)> {
         let mut held = self.grant.lock().await;
         if let (Some(grant), None) = (held.as_ref(), refused) {
             return Ok(grant.clone());
         }
         let need = refused.map_or(Need::Good, Need::Other);
         let (merchant, id) = (&self.connection.merchant_id, &self.connection.id);
-        let (_, grant) = tokens::access(self.ctx, &self.setup, merchant, id, need).await?;
-        *held = Some(grant.clone());
-        Ok(grant)
+        let access = tokens::access(self.ctx, &self.setup, merchant, id, need);
+        let (connection, grant) = access.await?;
+        let given = (connection.generation(), grant);
+        *held = Some(given.clone());
+        Ok(given)
     }
 
     /// Waits until one more call may be made. Who was sent away once is not let in again: the messages
@@ -177,24 +180,24 @@ impl<'a> Session<'a> {
     ) -> Result<(T, Response), Stop> {
         let mut refused = None;
         loop {
-            let grant = self.grant(refused.as_ref()).await?;
+            let (generation, grant) = self.grant(refused.as_ref()).await?;
             let request = self.provider.authorize(request.clone(), &grant);
             self.admit(&request).await?;
             let sent = self.ctx.now();
             let answer = match self.ctx.net.send(request, Limits::PROVIDER).await {
                 Ok(answer) => answer,
                 Err(error) => {
-                    self.note(Some(error.detail())).await;
+                    self.note(Err(error.detail())).await;
                     return Err(Stop::Ours(error));
                 }
             };
             if let Err(error) = self.budget.learn(&answer, sent).await {
-                self.note(Some(error.detail())).await;
+                self.note(Err(error.detail())).await;
                 return Err(Stop::Ours(self.send_away(error)));
             }
             match read(&answer) {
                 Ok(value) => {
-                    self.note(None).await;
+                    self.note(Ok(generation)).await;
                     return Ok((value, answer));
                 }
                 Err(Fault::Unauthorized) if refused.is_none() => refused = Some(grant.access),
@@ -202,13 +205,13 @@ impl<'a> Session<'a> {
                 Err(Fault::Refused { code, .. }) if code == NO_ACCOUNT => {
                     let (setup, connection) = (&self.setup, self.connection);
                     let told = tokens::give_up(self.ctx, setup, connection, &grant).await?;
-                    self.note(Some(told.detail())).await;
+                    self.note(Err(told.detail())).await;
                     return Err(Stop::Ours(told));
                 }
                 Err(fault) => {
                     match &fault {
-                        Fault::Later { detail } => self.note(Some(detail)).await,
-                        Fault::Unauthorized => self.note(Some("the access was refused")).await,
+                        Fault::Later { detail } => self.note(Err(detail)).await,
+                        Fault::Unauthorized => self.note(Err("the access was refused")).await,
                         // A refusal of one document says nothing against the connection.
                         Fault::Stale | Fault::NameTaken | Fault::Refused { .. } => {}
                     }
@@ -218,23 +221,21 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Notes the first success and the first failure of this session.
-    async fn note(&self, failure: Option<&str>) {
-        if self.noted[usize::from(failure.is_some())].swap(true, Ordering::Relaxed) {
+    /// Notes the first success of this session, with the generation of the tokens that were taken, and the
+    /// first failure.
+    async fn note(&self, came: Result<u64, &str>) {
+        if self.noted[usize::from(came.is_err())].swap(true, Ordering::Relaxed) {
             return;
         }
-        let trouble = failure.map(|detail| Trouble {
+        if let Ok(generation) = came {
+            let (merchant, id) = (&self.connection.merchant_id, &self.connection.id);
+            tokens::settle(self.ctx, merchant, id, generation).await;
+        }
+        let trouble = came.err().map(|detail| Trouble {
             code: Code::UpstreamFailed.as_str().to_owned(),
             detail: detail.to_owned(),
             at: self.ctx.now(),
         });
-        if trouble.is_none() {
-            let (merchant, id) = (&self.connection.merchant_id, &self.connection.id);
-            // What was read at the beginning may be from before a renewal of this session.
-            if let Ok((_, current)) = connection::load(self.ctx, merchant, id).await {
-                tokens::settle(self.ctx, &current).await;
-            }
-        }
         connection::note_health(self.ctx, self.connection, trouble).await;
     }
 

@@ -10,6 +10,7 @@
 //! What came with the browser proves nothing about the account: the provider is asked, with what the
 //! consent gave, and an account belongs to one merchant.
 
+use super::brought::Hold;
 use super::connection::{
     Along, Browser, CONNECTIONS_MAX, Connection, Consent, Decision, Happened, Settings, Status,
     Tokens, change, list, load, store,
@@ -42,6 +43,8 @@ use url::{Origin, Url};
 pub const LINK_LIFE: TimeDelta = TimeDelta::minutes(30);
 /// Longest key that a merchant may paste, in bytes.
 pub(super) const KEY_BYTES_MAX: usize = 500;
+/// How often a link is tried to be used up while somebody else holds its row.
+const CONSUME_ROUNDS_MAX: u32 = 8;
 /// How often it is looked again whose an account is.
 const CLAIM_ROUNDS_MAX: u32 = 2;
 
@@ -519,20 +522,24 @@ impl Given {
     }
 }
 
-/// Deletes what may be used once; whoever comes second finds it gone.
+/// Deletes what may be used once; whoever comes second finds it gone. That somebody else holds a row at
+/// this moment says nothing of that.
 async fn consume(ctx: &Ctx, once: Vec<Key>) -> Result<()> {
-    let delete = |key| Write::Delete {
-        key,
+    let delete = |key: &Key| Write::Delete {
+        key: key.clone(),
         condition: Condition::Present,
     };
-    match ctx
-        .store
-        .transact(once.into_iter().map(delete).collect())
-        .await
-    {
-        Err(WriteError::Condition(_) | WriteError::Contended) => Err(expired()),
-        other => Ok(other?),
+    for _ in 0..CONSUME_ROUNDS_MAX {
+        match ctx.store.transact(once.iter().map(delete).collect()).await {
+            Err(WriteError::Condition(_)) => return Err(expired()),
+            Err(WriteError::Contended) => step_aside(ctx).await,
+            other => return Ok(other?),
+        }
     }
+    Err(Error::new(
+        Code::Busy,
+        "this link is in use at this moment; load this page again, or go back to the shop and start again",
+    ))
 }
 
 /// The row that says whose an account is, and the condition under which it may be written. An account
@@ -911,7 +918,7 @@ pub async fn prove(ctx: &Ctx, secret: &str, cookies: &BTreeMap<String, String>) 
         ));
     }
     let (merchant, id) = (&proof.merchant_id, &proof.connection_id);
-    let connection = bring_to_life(ctx, merchant, id, &proof.confirmation_hash).await?;
+    let connection = bring_to_life(ctx, merchant, id, &proof.confirmation_hash, None).await?;
     let mut url = browser.return_url.clone();
     url.query_pairs_mut()
         .append_pair("connection_id", connection.id.as_str())
@@ -922,13 +929,15 @@ pub async fn prove(ctx: &Ctx, secret: &str, cookies: &BTreeMap<String, String>) 
     Ok(url)
 }
 
-/// Puts the consent that `confirmation_hash` confirms into use. Of two merchants that come with the
-/// same account the first one wins.
+/// Puts the consent that `confirmation_hash` confirms into use, and notes at the token of an import,
+/// where it came of one, what that became. Of two merchants that come with the same account the first one
+/// wins.
 pub(super) async fn bring_to_life(
     ctx: &Ctx,
     merchant: &MerchantId,
     id: &ConnectionId,
     confirmation_hash: &str,
+    import: Option<&Hold>,
 ) -> Result<Connection> {
     let mut rounds = 0;
     loop {
@@ -940,6 +949,10 @@ pub(super) async fn bring_to_life(
         let owner = Owner {
             merchant_id: merchant.clone(),
             connection_id: id.clone(),
+        };
+        let became = match import {
+            Some(hold) => Some(hold.became(ctx, merchant, id).await?),
+            None => None,
         };
         let mut replaced = None;
         let changed = change(ctx, merchant, id, |current| {
@@ -959,6 +972,7 @@ pub(super) async fn bring_to_life(
             let mut along = connected(current, manifest, again);
             let write = Write::put(key.clone(), claimed, &owner)?;
             along.writes.push(write);
+            along.writes.extend(became.clone());
             Ok(Decision::Store(along, true))
         });
         match changed.await {

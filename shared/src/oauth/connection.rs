@@ -21,7 +21,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 use url::Url;
 
-/// Most connections of one merchant.
+/// Most connections of one merchant, those aside that were given up.
 pub const CONNECTIONS_MAX: usize = 100;
 /// How long an entry of the history is kept.
 const HISTORY_LIFE: TimeDelta = TimeDelta::days(400);
@@ -253,6 +253,12 @@ impl Connection {
     /// The generation of the tokens in use; 0 before there were any.
     pub fn generation(&self) -> u64 {
         self.tokens.as_ref().map_or(0, |tokens| tokens.generation)
+    }
+
+    /// Whether a consent waits that can no longer be confirmed.
+    pub fn has_stale_consent(&self, now: DateTime<Utc>) -> bool {
+        let consent = self.consent.as_ref();
+        consent.is_some_and(|consent| consent.expires_at <= now)
     }
 
     /// When a connection goes away by itself, because nobody confirmed it.
@@ -491,6 +497,11 @@ pub async fn store(
     along: Along,
 ) -> Result<bool> {
     connection.updated_at = ctx.now();
+    // Nobody can confirm it any more, and what it gave is not kept for nothing. A pending connection
+    // consists of it, and goes away as a whole.
+    if connection.status != Status::Pending && connection.has_stale_consent(ctx.now()) {
+        connection.consent = None;
+    }
     let mut writes = Vec::new();
     if let Some(kind) = along.event {
         writes.extend(connection.announce(ctx, kind)?);
@@ -517,9 +528,18 @@ pub async fn store(
 
 /// How long a change is tried again, and how often it is looked at within that time.
 const PATIENCE: Duration = Duration::from_secs(3);
-/// For changes that must not be lost, such as tokens that were just given: a table that is throttled
-/// for a moment takes them later.
+/// For changes that must not be lost: a table that is throttled for a moment takes them later.
 pub const PATIENCE_LONG: Duration = Duration::from_secs(8);
+/// A try to store what was given that begins later than this before the function's end would be cut off.
+const LAST_TRY: Duration = Duration::from_secs(2);
+
+/// How long tokens that were just given are tried to be stored: for as long as the function lives, except
+/// for `after`. They are the only ones that work from then on, so what is dropped with them is the
+/// connection.
+pub(super) fn patience_for_tokens(ctx: &Ctx, after: Duration) -> Duration {
+    let left = ctx.clock.left().unwrap_or_default();
+    left.saturating_sub(LAST_TRY + after).max(PATIENCE_LONG)
+}
 
 /// Changes one connection: reads it, lets `decide` change it, stores it with what goes along. When
 /// somebody else was faster, it is read and decided again.
@@ -540,7 +560,8 @@ pub async fn change_within<T>(
     id: &ConnectionId,
     mut decide: impl FnMut(&mut Connection) -> Result<Decision<T>>,
 ) -> Result<(Connection, T)> {
-    let mut waited = Duration::ZERO;
+    let begun = ctx.clock.passed();
+    let mut paused = Duration::ZERO;
     let mut pause = Duration::from_millis(20);
     loop {
         let failed = match try_change(ctx, merchant, id, &mut decide).await {
@@ -552,14 +573,16 @@ pub async fn change_within<T>(
             Err(error) if error.code() == Code::Internal && patience > PATIENCE => error,
             Err(error) => return Err(error),
         };
-        if waited >= patience {
+        // A call that fails may have taken long, too.
+        let passed = ctx.clock.passed().saturating_sub(begun);
+        if passed.max(paused) >= patience {
             return Err(failed);
         }
         // Between half and all of the pause, so that two do not meet again.
         let part = u64::from(ctx.random::<1>()[0]) + 256;
         let wait = pause * u32::try_from(part).unwrap_or(512) / 512;
         ctx.clock.sleep(wait).await;
-        waited += wait;
+        paused += wait;
         pause = (pause * 2).min(Duration::from_secs(1));
     }
 }
@@ -592,9 +615,9 @@ pub async fn load(
     Ok((item.rev, item.read()?))
 }
 
-/// Reads all connections of a merchant.
+/// Reads all connections of a merchant, also those that were given up, of which there may be any number.
 pub async fn list(ctx: &Ctx, merchant: &MerchantId) -> Result<Vec<(u64, Connection)>> {
-    list_all(&*ctx.store, &keys::connections(merchant), CONNECTIONS_MAX)
+    list_all(&*ctx.store, &keys::connections(merchant), usize::MAX)
         .await?
         .iter()
         .map(|item| Ok((item.rev, item.read()?)))
@@ -687,6 +710,8 @@ mod tests {
         millis: AtomicI64,
         draws: AtomicU64,
         writes: AtomicU64,
+        /// How long each write takes, in milliseconds.
+        slow: AtomicI64,
         meets: Mutex<Vec<Meets>>,
     }
 
@@ -705,6 +730,10 @@ mod tests {
             for byte in bytes {
                 *byte = self.draws.fetch_add(1, Relaxed) as u8;
             }
+        }
+
+        fn passed(&self) -> Duration {
+            Duration::from_millis(self.millis.load(Relaxed).unsigned_abs())
         }
     }
 
@@ -732,6 +761,7 @@ mod tests {
 
         async fn transact(&self, writes: Vec<Write>) -> Result<(), WriteError> {
             self.writes.fetch_add(1, Relaxed);
+            self.millis.fetch_add(self.slow.load(Relaxed), Relaxed);
             let meets = self.meets.lock().unwrap().pop();
             match meets {
                 None => {}
@@ -907,6 +937,16 @@ mod tests {
         *world.meets.lock().unwrap() = vec![Meets::Failure; 100];
         let lost = change_within(&ctx, PATIENCE_LONG, &merchant(), &id(), count).await;
         assert_eq!(lost.unwrap_err().code(), Code::Internal);
+    }
+
+    #[tokio::test]
+    async fn what_failed_calls_took_counts_as_waiting() {
+        let (world, ctx) = world().await;
+        world.slow.store(7_000, Relaxed);
+        *world.meets.lock().unwrap() = vec![Meets::Failure; 100];
+        let lost = change_within(&ctx, PATIENCE_LONG, &merchant(), &id(), count).await;
+        assert_eq!(lost.unwrap_err().code(), Code::Internal);
+        assert_eq!(world.writes.load(Relaxed), 2);
     }
 
     #[tokio::test]

@@ -4,7 +4,7 @@
 
 use super::connect::Owner;
 use super::connection::{
-    Along, Connection, Consent, Decision, PATIENCE_LONG, Status, change_within, load,
+    Along, Connection, Consent, Decision, Status, change_within, load, patience_for_tokens,
 };
 use super::manage::PATIENCE;
 use super::setup::{self, Setup, account, is_invalid_grant, token_error};
@@ -16,6 +16,10 @@ use crate::providers::{
     self, Account, Fault, Grant, Manifest, Refresh, Revocation, json_answer, provider,
 };
 use crate::store::keys;
+use std::time::Duration;
+
+/// What is kept of the function's time for giving back what was renewed for that.
+const REVOKING: Duration = Duration::from_secs(5);
 
 /// Where a merchant takes the access back himself, in words.
 pub(super) fn remedy(manifest: &Manifest) -> String {
@@ -154,7 +158,8 @@ async fn waiting(
         ..consent.clone()
     };
     let (merchant, id) = (&connection.merchant_id, &connection.id);
-    change_within(ctx, PATIENCE_LONG, merchant, id, |current| {
+    let patience = patience_for_tokens(ctx, REVOKING);
+    change_within(ctx, patience, merchant, id, |current| {
         if current.consent.as_ref() != Some(consent) {
             return Ok(Decision::Leave(()));
         }
@@ -198,7 +203,8 @@ async fn revoke(
             remedy(manifest)
         ));
     };
-    let answer = ctx.net.send(request, Limits::PROVIDER).await?;
+    let limits = setup::call_limits(ctx, Limits::PROVIDER)?;
+    let answer = ctx.net.send(request, limits).await?;
     let said = match answer.status {
         // Empty answers are as good as any.
         200..=299 if shared => {
@@ -247,6 +253,26 @@ pub(super) async fn give_back_unused(
                 provider = setup.manifest().name, error = %error.chain(),
                 "a grant that is not used stays at the provider"
             );
+        }
+    }
+}
+
+/// Gives back the consent that waits at `connection`, when nobody can confirm it any more: whatever is
+/// stored next of the connection drops it.
+pub async fn give_back_stale(ctx: &Ctx, setup: &Setup, connection: &Connection) {
+    let Some(consent) = &connection.consent else {
+        return;
+    };
+    if !connection.has_stale_consent(ctx.now()) {
+        return;
+    }
+    let opened = tokens::data_key(ctx, connection).await;
+    let grant =
+        opened.and_then(|key| tokens::open(&key, connection.vault_owner(), &consent.sealed));
+    match grant {
+        Ok(grant) => give_back_unused(ctx, setup, &grant, &account_of(connection)).await,
+        Err(error) => {
+            tracing::warn!(connection_id = %connection.id, error = %error.chain(), "not given back");
         }
     }
 }

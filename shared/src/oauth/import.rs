@@ -4,7 +4,7 @@
 
 use super::brought::{self, Hold, Taken};
 use super::connect::{self, KEY_BYTES_MAX, one_word};
-use super::connection::{self, Connection, Status, list};
+use super::connection::{Connection, list};
 use super::hash;
 use super::setup::{Given, Rejected, Setup, account};
 use crate::ctx::Ctx;
@@ -81,7 +81,7 @@ pub async fn import(
     let flow = match &manifest.consent {
         providers::Consent::Keys(fields) => {
             let given = Given::keys(fields, &import.keys)?;
-            return connect_with(ctx, &setup, merchant, given).await;
+            return connect_with(ctx, &setup, merchant, given, None).await;
         }
         providers::Consent::Code(flow) => flow,
     };
@@ -101,38 +101,30 @@ pub async fn import(
                 access_expires_at: None,
                 scopes: None,
             };
-            return connect_with(ctx, &setup, merchant, given).await;
+            return connect_with(ctx, &setup, merchant, given, None).await;
         }
     };
-    let mut hold = loop {
-        match brought::take(ctx, merchant, &token).await? {
-            Taken::Held(hold) => break hold,
-            Taken::Became(id) => {
-                let (_, connection) = connection::load(ctx, merchant, &id).await?;
-                if connection.status != Status::Disconnected {
-                    return Ok(connection);
-                }
-                // Whether the tokens outlived it is for the provider to say.
-                brought::forget(ctx, merchant, &token).await?;
-            }
-        }
+    let mut hold = match brought::take(ctx, manifest, merchant, &token).await? {
+        Taken::Held(hold) => hold,
+        Taken::Became(connection) => return Ok(*connection),
     };
-    let outcome = renewed(ctx, &setup, flow, merchant, grant, &mut hold).await;
-    let outcome = match outcome {
-        Ok(given) => connect_with(ctx, &setup, merchant, given).await,
+    let outcome = match renewed(ctx, &setup, flow, merchant, grant, &mut hold).await {
+        Ok(given) => connect_with(ctx, &setup, merchant, given, Some(&hold)).await,
         Err(error) => Err(error),
     };
-    let became = outcome.as_ref().ok().map(|connection| &connection.id);
-    hold.end(ctx, became).await;
+    if outcome.is_err() {
+        hold.let_go(ctx).await;
+    }
     outcome
 }
 
-/// Makes a live connection of what was given.
+/// Makes a live connection of what was given, under `hold` where it was given for a refresh token.
 async fn connect_with(
     ctx: &Ctx,
     setup: &Setup,
     merchant: &MerchantId,
     given: Given,
+    hold: Option<&Hold>,
 ) -> Result<Connection> {
     let account = account(ctx, setup, &given.grant)
         .await
@@ -142,7 +134,7 @@ async fn connect_with(
         let (connection, confirmation) =
             connect::place(ctx, setup, merchant, None, account, given, None).await?;
         let id = &connection.id;
-        match connect::bring_to_life(ctx, merchant, id, &hash(&confirmation)).await {
+        match connect::bring_to_life(ctx, merchant, id, &hash(&confirmation), hold).await {
             // Somebody came with the same account in between.
             Err(error) if error.code() == Code::ValidationFailed => {
                 connect::step_aside(ctx).await;

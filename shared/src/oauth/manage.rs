@@ -72,18 +72,24 @@ pub async fn resume(ctx: &Ctx, merchant: &MerchantId, id: &ConnectionId) -> Resu
 }
 
 /// Asks the provider whether the access still works, with a real call, and returns the connection as it
-/// is then: live and healthy, live and failing, or to be connected again.
+/// is then: live and healthy, live and failing, or to be connected again. One that has to be connected
+/// again is tried with the tokens that it had: where it was the platform that the provider refused, they
+/// are good once that is put right.
 pub async fn check(ctx: &Ctx, merchant: &MerchantId, id: &ConnectionId) -> Result<Connection> {
     let (_, connection) = load(ctx, merchant, id).await?;
-    if !connection.status.holds_tokens() {
+    let ended = connection.status == Status::ReauthRequired && connection.tokens.is_some();
+    if !connection.status.holds_tokens() && !ended {
         return Err(wrong_status(
             &connection,
-            "one that is live or paused can be checked",
+            "one that is live, paused or to be connected again can be checked",
         ));
     }
     let setup = Setup::of(ctx, connection.provider()?).await?;
     let trouble = match asked(ctx, &setup, merchant, id).await {
-        Ok(()) => None,
+        Ok(generation) => {
+            tokens::settle(ctx, merchant, id, generation).await;
+            None
+        }
         // The connection itself says so by now.
         Err(error) if error.code() == Code::ConnectionReauthRequired => {
             return load(ctx, merchant, id)
@@ -100,19 +106,20 @@ pub async fn check(ctx: &Ctx, merchant: &MerchantId, id: &ConnectionId) -> Resul
         Err(error) => return Err(error),
     };
     let (_, connection) = load(ctx, merchant, id).await?;
-    if trouble.is_none() {
-        tokens::settle(ctx, &connection).await;
-    }
     note_health(ctx, &connection, trouble).await;
     Ok(connection)
 }
 
-/// Asks for the account, and once more with renewed tokens if those in use are refused.
-async fn asked(ctx: &Ctx, setup: &Setup, merchant: &MerchantId, id: &ConnectionId) -> Result<()> {
-    let (connection, grant) =
-        tokens::access_within(ctx, PATIENCE, setup, merchant, id, Need::Good).await?;
+/// Asks for the account, and once more with renewed tokens if those in use are refused; returns the
+/// generation of the tokens that were taken.
+async fn asked(ctx: &Ctx, setup: &Setup, merchant: &MerchantId, id: &ConnectionId) -> Result<u64> {
+    let access = |need| tokens::access_again(ctx, PATIENCE, setup, merchant, id, need);
+    let (connection, grant) = access(Need::Good).await?;
     let rejected = match account_of(ctx, setup, &connection, &grant).await {
-        Ok(_) => return Ok(()),
+        Ok(_) => {
+            tokens::recover(ctx, setup, &connection).await?;
+            return Ok(connection.generation());
+        }
         Err(rejected) => rejected,
     };
     if !matches!(rejected, Rejected::Theirs(Fault::Unauthorized)) {
@@ -121,10 +128,12 @@ async fn asked(ctx: &Ctx, setup: &Setup, merchant: &MerchantId, id: &ConnectionI
         }
         return Err(rejected.into_error(setup.manifest()));
     }
-    let need = Need::Other(&grant.access);
-    let (_, grant) = tokens::access_within(ctx, PATIENCE, setup, merchant, id, need).await?;
+    let (connection, grant) = access(Need::Other(&grant.access)).await?;
     match account_of(ctx, setup, &connection, &grant).await {
-        Ok(_) => Ok(()),
+        Ok(_) => {
+            tokens::recover(ctx, setup, &connection).await?;
+            Ok(connection.generation())
+        }
         Err(rejected) => Err(rejected.into_error(setup.manifest())),
     }
 }
@@ -240,9 +249,12 @@ pub async fn disconnect(
     // It may be somebody else's by now, if this connection never came to life.
     let held = ctx.store.get(&account).await?;
     let held = held.filter(|item| item.doc["connection_id"] == connection.id.as_str());
-    let waited = waiting(&connection);
+    let (waited, confirmed) = (waiting(&connection), connection.confirmed.clone());
     let (connection, ()) = change(ctx, merchant, id, |current| {
-        if current.consent.is_some() && waiting(current) != waited {
+        let consented = current.consent.is_some() && waiting(current) != waited;
+        // What was put into use meanwhile may be the consent that waited, which was given back.
+        let adopted = current.confirmed != confirmed && current.confirmed != waited;
+        if consented || adopted {
             // Somebody consented meanwhile, and that was not given back.
             return Err(Error::new(
                 Code::Busy,

@@ -1,9 +1,9 @@
 //! Connections to providers: the connect flow, the vault, and tokens that stay fresh.
 
-mod brought;
+pub mod brought;
 pub mod connect;
 pub mod connection;
-mod give_back;
+pub mod give_back;
 pub mod import;
 pub mod manage;
 pub mod setup;

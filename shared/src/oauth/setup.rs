@@ -2,7 +2,7 @@
 //! that fetch tokens and ask whose they are, carried between the words of RFC 6749 and a provider's own.
 
 use super::connect::one_word;
-use super::connection::Connection;
+use super::connection::{Connection, PATIENCE_LONG};
 use crate::ctx::Ctx;
 use crate::error::{Code, Error, Result};
 use crate::model::http::{Authorization, Method, Request};
@@ -27,6 +27,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// The platform's own credentials at a provider, as its secret holds them.
 pub async fn credentials(ctx: &Ctx, manifest: &Manifest) -> Result<Credentials> {
@@ -113,6 +114,29 @@ pub(super) fn client(flow: &CodeFlow, site: &Site, credentials: &Credentials) ->
     }
 }
 
+/// A call for tokens that has less time than this is not begun: it may use up what it was made with.
+const TOKENS_LEAST: Duration = Duration::from_secs(10);
+/// Other calls are begun as long as they have this.
+const CALL_LEAST: Duration = Duration::from_secs(1);
+/// What is kept of the function's time for what follows a call: storing what it gave or found.
+const AFTER_CALL: Duration = Duration::from_secs(3);
+
+/// What a call for tokens may use up: what it gives has still to be stored.
+///
+/// # Errors
+/// [`Code::Busy`] when there is too little time left for it.
+pub(super) fn token_limits(ctx: &Ctx) -> Result<Limits> {
+    ctx.within(Limits::PROVIDER, TOKENS_LEAST, PATIENCE_LONG)
+}
+
+/// What another call may use up of `limits`.
+///
+/// # Errors
+/// [`Code::Busy`] when there is too little time left for it.
+pub(super) fn call_limits(ctx: &Ctx, limits: Limits) -> Result<Limits> {
+    ctx.within(limits, CALL_LEAST, AFTER_CALL)
+}
+
 /// Carries requests of the `oauth2` crate through the one outbound client, and between the words of
 /// RFC 6749 and a provider's own.
 struct Carrier<'a> {
@@ -156,7 +180,8 @@ impl<'c> AsyncHttpClient<'c> for Carrier<'_> {
                     outbound = outbound.body("application/json", json!(members).to_string());
                 }
             }
-            let answer = self.ctx.net.send(outbound, Limits::PROVIDER).await?;
+            let limits = token_limits(self.ctx)?;
+            let answer = self.ctx.net.send(outbound, limits).await?;
             let body = self.in_standard_words(answer.status, &answer.body);
             let mut response = oauth2::http::Response::builder().status(answer.status);
             if let Some(content_type) = answer.header("content-type") {
@@ -436,7 +461,8 @@ pub(super) async fn account(ctx: &Ctx, setup: &Setup, grant: &Grant) -> Result<A
     let mut answers = Vec::new();
     for request in setup.provider.account_requests(&setup.site, grant) {
         let request = setup.provider.authorize(request, grant);
-        let answer = ctx.net.send(request, Limits::ACCOUNT).await;
+        let limits = call_limits(ctx, Limits::ACCOUNT).map_err(Rejected::Ours)?;
+        let answer = ctx.net.send(request, limits).await;
         answers.push(answer.map_err(Rejected::Ours)?);
     }
     let mut account = setup

@@ -15,9 +15,11 @@
 
 use super::connection::{
     Along, Connection, Decision, Happened, Lease, PATIENCE_LONG, Status, Tokens, Trouble, change,
-    change_within, load, store,
+    change_within, load, patience_for_tokens, store,
 };
-use super::setup::{Given, Setup, TokenError, account_of, is_invalid_grant, token_error};
+use super::setup::{
+    Given, Setup, TokenError, account_of, is_invalid_grant, token_error, token_limits,
+};
 use super::vault::{self, DataKey, Sealed};
 use crate::ctx::Ctx;
 use crate::error::{Code, Error, Result};
@@ -25,6 +27,7 @@ use crate::model::event::EventType;
 use crate::model::ids::{ConnectionId, MerchantId};
 use crate::net::Limits;
 use crate::providers::{CodeFlow, Grant, Manifest, Refresh};
+use crate::store::CALL_MAX;
 use chrono::{DateTime, TimeDelta, Utc};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
@@ -33,16 +36,19 @@ use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// An access token is renewed when less than this is left of it.
+/// An access token is renewed when less than this is left of it, or less than a quarter of its life.
 pub(super) const MARGIN: TimeDelta = TimeDelta::minutes(2);
-/// How long a lease has to stand still before somebody else takes it: longer than the call to the
-/// provider ([`Limits::PROVIDER`]) and the storing of its answer ([`PATIENCE_LONG`]) together. A second
-/// call is made only where the tokens before still work, so being overtaken then does no harm.
-const TAKEOVER: Duration = Duration::from_secs(32);
-const _: () = assert!(
-    TAKEOVER.as_secs() >= Limits::PROVIDER.total.as_secs() + PATIENCE_LONG.as_secs() + 4,
-    "a holder that lives must not be overtaken"
-);
+/// How long a lease has to stand still before somebody else takes it: longer than whoever holds it needs
+/// with a table that answers. That is the answer to the write that took it, the call to the provider
+/// ([`Limits::PROVIDER`]), and the storing of what that gave: tries that begin within [`PATIENCE_LONG`], of
+/// which the last one reads and writes. A second call is made only where the tokens before still work, so
+/// being overtaken then does no harm. Whoever could not store what he was given by then goes on trying,
+/// since whoever overtakes him cannot write either.
+const TAKEOVER: Duration = CALL_MAX
+    .saturating_add(Limits::PROVIDER.total)
+    .saturating_add(PATIENCE_LONG)
+    .saturating_add(CALL_MAX.saturating_mul(2))
+    .saturating_add(Duration::from_secs(2));
 /// The first pause between two looks at a lease, and the longest.
 const LOOK_FIRST: Duration = Duration::from_millis(100);
 const LOOK_LAST: Duration = Duration::from_secs(1);
@@ -207,16 +213,48 @@ pub(super) async fn access_within(
     id: &ConnectionId,
     need: Need<'_>,
 ) -> Result<(Connection, Grant)> {
+    access_of(ctx, patience, setup, merchant, id, need, false).await
+}
+
+/// The same for a connection whose tokens the provider refused: they may be good again, when it was the
+/// platform that was refused, or the account comes back.
+pub(super) async fn access_again(
+    ctx: &Ctx,
+    patience: Duration,
+    setup: &Setup,
+    merchant: &MerchantId,
+    id: &ConnectionId,
+    need: Need<'_>,
+) -> Result<(Connection, Grant)> {
+    access_of(ctx, patience, setup, merchant, id, need, true).await
+}
+
+async fn access_of(
+    ctx: &Ctx,
+    patience: Duration,
+    setup: &Setup,
+    merchant: &MerchantId,
+    id: &ConnectionId,
+    need: Need<'_>,
+    ended: bool,
+) -> Result<(Connection, Grant)> {
     let mut watched: Option<Watched> = None;
     let mut pause = LOOK_FIRST;
     loop {
         let (rev, connection) = load(ctx, merchant, id).await?;
-        if !connection.status.holds_tokens() {
+        let again = ended && connection.status == Status::ReauthRequired;
+        if !connection.status.holds_tokens() && !again {
             return Err(reauth(&connection));
         }
         let key = data_key(ctx, &connection).await?;
         let grant = in_use(&key, &connection)?;
-        if suffices(ctx.now(), &connection, &grant, need) {
+        // Whoever waited takes what the other one was given, however short its life is: it is as good as
+        // what he would be given himself.
+        let waited = watched
+            .as_ref()
+            .is_some_and(|watched| watched.tokens != connection.tokens);
+        let good = waited || is_good(ctx.now(), &connection);
+        if good && is_needed(&connection, &grant, need) {
             return Ok((connection, grant));
         }
         let flow = setup.manifest().code_flow();
@@ -242,6 +280,10 @@ pub(super) async fn access_within(
                 false
             }
         };
+        if free {
+            // Whoever has no time left to store what he is given leaves it to others.
+            token_limits(ctx)?;
+        }
         if free && let Some(fence) = take_lease(ctx, rev, &connection).await? {
             let renewal = Renewal {
                 ctx,
@@ -291,14 +333,20 @@ fn shared_failure(manifest: &Manifest, connection: &Connection) -> Error {
     }
 }
 
-fn suffices(now: DateTime<Utc>, connection: &Connection, grant: &Grant, need: Need) -> bool {
-    let tokens = connection.tokens.as_ref();
-    let ends = tokens.and_then(|tokens| tokens.access_expires_at);
-    let good = ends.is_none_or(|at| at - MARGIN > now);
+/// Whether the access token has a while to live, as lives of such tokens go.
+fn is_good(now: DateTime<Utc>, connection: &Connection) -> bool {
+    let Some(tokens) = &connection.tokens else {
+        return false;
+    };
+    let ends = tokens.access_expires_at;
+    ends.is_none_or(|at| at - MARGIN.min((at - tokens.issued_at) / 4) > now)
+}
+
+fn is_needed(connection: &Connection, grant: &Grant, need: Need) -> bool {
     match need {
-        Need::Good => good,
-        Need::Other(refused) => good && refused.expose_secret() != grant.access.expose_secret(),
-        Need::Newer(generation) => good && connection.generation() > generation,
+        Need::Good => true,
+        Need::Other(refused) => refused.expose_secret() != grant.access.expose_secret(),
+        Need::Newer(generation) => connection.generation() > generation,
     }
 }
 
@@ -359,7 +407,8 @@ impl Renewal<'_> {
             access_expires_at: given.access_expires_at,
         };
         let (merchant, id) = (&self.connection.merchant_id, &self.connection.id);
-        let (stored, kept) = change_within(ctx, PATIENCE_LONG, merchant, id, |current| {
+        let patience = patience_for_tokens(ctx, Duration::ZERO);
+        let (stored, kept) = change_within(ctx, patience, merchant, id, |current| {
             release(current, self.fence);
             if current.tokens.as_ref() == Some(&ours) {
                 // They were stored by a write whose answer was lost.
@@ -559,13 +608,29 @@ pub async fn give_up(
     Ok(reauth(&current))
 }
 
-/// Notes that the provider took the new tokens: then the ones before are of no more use.
-pub async fn settle(ctx: &Ctx, connection: &Connection) {
-    if connection.previous.is_none() {
-        return;
-    }
-    let generation = connection.generation();
+/// Makes `connection` live again, whose tokens the provider has just taken after it had refused them.
+pub(super) async fn recover(ctx: &Ctx, setup: &Setup, connection: &Connection) -> Result<()> {
     let (merchant, id) = (&connection.merchant_id, &connection.id);
+    change(ctx, merchant, id, |current| {
+        if current.status != Status::ReauthRequired || current.tokens != connection.tokens {
+            return Ok(Decision::Leave(()));
+        }
+        current.status = current.at_work();
+        current.trouble = None;
+        let ends = current.tokens.as_ref();
+        let ends = ends.and_then(|tokens| tokens.access_expires_at);
+        current.next_refresh_at = next_refresh(ctx.now(), id, setup.manifest(), ends);
+        let along = Along::entry(Happened::Recovered, "the provider takes our tokens again")
+            .event(EventType::ConnectionConnected);
+        Ok(Decision::Store(along, ()))
+    })
+    .await?;
+    Ok(())
+}
+
+/// Notes that the provider took the tokens of `generation`: if they are those in use, the ones before are
+/// of no more use. A success with older ones says nothing about newer ones.
+pub async fn settle(ctx: &Ctx, merchant: &MerchantId, id: &ConnectionId, generation: u64) {
     let settled = change(ctx, merchant, id, |current| {
         if current.generation() != generation || current.previous.is_none() {
             return Ok(Decision::Leave(()));
@@ -575,7 +640,7 @@ pub async fn settle(ctx: &Ctx, connection: &Connection) {
     });
     // They are in nobody's way: the next success tries again.
     if let Err(error) = settled.await {
-        tracing::warn!(connection_id = %connection.id, error = %error.chain(), "not settled");
+        tracing::warn!(connection_id = %id, error = %error.chain(), "not settled");
     }
 }
 

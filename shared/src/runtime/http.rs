@@ -1,6 +1,6 @@
 //! The entry of a function behind API Gateway (HTTP API, payload format 2.0).
 
-use super::context;
+use super::{begin, context};
 use crate::api::{Handler, Request, Response, problem};
 use crate::ctx::Ctx;
 use crate::error::Code;
@@ -18,6 +18,9 @@ pub async fn http(handler: Handler) -> Result<(), lambda_runtime::Error> {
     lambda_http::run(lambda_http::service_fn(
         move |request: lambda_http::Request| async move {
             let started = Instant::now();
+            if let Some(call) = request.lambda_context_ref() {
+                begin(ctx, call);
+            }
             let request = request_of(request);
             let reply = serve(ctx, handler, &request).await;
             tracing::info!(

@@ -1,7 +1,7 @@
 //! The entries of functions that read SQS queues. Each message is judged by itself: what failed goes
 //! back to the queue, what is done or parked does not.
 
-use super::context;
+use super::{begin, context};
 use crate::ctx::Ctx;
 use crate::engine;
 use crate::error::{Disposition, Error, Result};
@@ -234,6 +234,7 @@ async fn run(handler: BatchHandler) -> Result<(), lambda_runtime::Error> {
     let ctx = context().await?;
     let ctx = &ctx;
     let serve = move |event: LambdaEvent<SqsEvent>| async move {
+        begin(ctx, &event.context);
         let messages = event.payload.records;
         let bodies = messages
             .iter()

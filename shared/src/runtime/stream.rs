@@ -1,6 +1,6 @@
 //! The entry of the relay: the outbox table's stream.
 
-use super::context;
+use super::{begin, context};
 use crate::engine::outbox;
 use crate::error::{Error, Result};
 use crate::model::notice::Notice;
@@ -14,6 +14,7 @@ pub async fn relay() -> Result<(), lambda_runtime::Error> {
     let ctx = context().await?;
     let ctx = &ctx;
     let serve = move |event: LambdaEvent<Value>| async move {
+        begin(ctx, &event.context);
         let records = event.payload["Records"]
             .as_array()
             .cloned()

@@ -91,12 +91,19 @@ pub fn placed(merchant: &MerchantId, provider: &str, account_hash: &str) -> Key 
     )
 }
 
-/// What an import was given for a refresh token that may work once.
-pub fn import(merchant: &MerchantId, token_hash: &str) -> Key {
+/// What an import was given for a refresh token that may work once, and what became of it. Whoever brings
+/// the token has to find it, whichever merchant he brings it for, so it is found by the hash of that
+/// secret, and the document names the merchant.
+pub fn import(provider: &str, token_hash: &str) -> Key {
     alone(
         Table::Connections,
-        format!("{merchant}/import/{token_hash}"),
+        format!("import/{provider}/{token_hash}"),
     )
+}
+
+/// Whose secrets the row of an import holds, as the vault names it.
+pub fn import_owner(row: &Key) -> &str {
+    &row.pk
 }
 
 /// What happened to one connection, oldest first.
@@ -159,6 +166,15 @@ pub fn due_cursor() -> Key {
 /// Whether a connection stands at `key`, which only a walk over the whole table has to ask.
 pub fn is_connection(key: &Key) -> bool {
     key.table == Table::Connections && key.pk.ends_with("/connections")
+}
+
+/// Whether the row of an import stands at `key`.
+pub fn is_import(key: &Key) -> bool {
+    let parts: Vec<&str> = key.pk.split('/').collect();
+    // A merchant may have any name, but nothing of his ends in the hash of a secret after two words.
+    let is_hash =
+        |word: &str| word.len() == 64 && word.bytes().all(|byte| byte.is_ascii_hexdigit());
+    key.table == Table::Connections && matches!(parts[..], ["import", _, last] if is_hash(last))
 }
 
 /// Whether a webhook endpoint stands at `key`.

@@ -11,6 +11,7 @@ use async_trait::async_trait;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use std::time::Duration;
 
 /// The tables of the stack. A function is granted only those that it uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -169,6 +170,11 @@ pub async fn list_all(store: &dyn Store, group: &Group, limit: usize) -> Result<
     }
     Ok(items)
 }
+
+/// Longest that one operation of the store takes, every attempt included, and longest of one attempt. The
+/// clients of AWS are made with it ([`crate::runtime`]).
+pub const CALL_MAX: Duration = Duration::from_secs(8);
+pub const ATTEMPT_MAX: Duration = Duration::from_secs(4);
 
 /// Most writes of one transaction, as DynamoDB allows.
 pub const TRANSACTION_WRITES_MAX: usize = 100;

@@ -8,6 +8,7 @@
 
 mod file;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 
@@ -17,16 +18,21 @@ use aws_sdk_cloudformation::error::ProvideErrorMetadata;
 use crossdock::error::Error;
 use crossdock::model::http::{Method, Request};
 use crossdock::net::{Client, Limits, Net};
+use crossdock::oauth::connection::Connection;
 use crossdock::oauth::redirect_uri;
 use crossdock::providers::{Credentials, Fault, Manifest, Provider};
-use crossdock::secrets::{SECRET_AGE_MAX, SecretsManager};
-use secrecy::ExposeSecret;
+use crossdock::secrets::{SECRET_AGE_MAX, Secrets, SecretsManager};
+use crossdock::store::dynamo::Dynamo;
+use crossdock::store::{Store, Table, keys};
+use secrecy::{ExposeSecret, SecretString};
 
 use crate::stack::{Config, Trouble, aws};
 use file::{Entry, Given};
 
 /// What a person calls the local stack.
 const LOCAL: &str = "local";
+/// Rows of one page of the table of connections.
+const PAGE_ROWS: usize = 500;
 
 pub struct Options {
     pub file: PathBuf,
@@ -44,6 +50,8 @@ struct Target {
     prefix: String,
     public_url: String,
     secrets: SecretsManager,
+    /// The table of connections; `None` when nobody may say where it is.
+    connections: Option<Dynamo>,
     net: Client,
 }
 
@@ -66,7 +74,20 @@ impl Target {
         }
         let sdk = sdk.load().await;
         let name = if local { aws::STACK } else { stack };
-        let described = aws_sdk_cloudformation::Client::new(&sdk)
+        let stacks = aws_sdk_cloudformation::Client::new(&sdk);
+        let table = stacks
+            .describe_stack_resource()
+            .stack_name(name)
+            .logical_resource_id("TableConnections")
+            .send()
+            .await
+            .ok();
+        let table = table
+            .and_then(|found| found.stack_resource_detail)
+            .and_then(|detail| detail.physical_resource_id);
+        let names = |table| BTreeMap::from([(Table::Connections, table)]);
+        let connections = table.map(|table| Dynamo::new(&sdk, names(table)));
+        let described = stacks
             .describe_stacks()
             .stack_name(name)
             .send()
@@ -106,10 +127,69 @@ impl Target {
             prefix: output("SecretProviderPrefix")?,
             public_url: output("ApiUrl")?,
             secrets: SecretsManager::new(&sdk),
+            connections,
             // Stand-ins listen there, and a real stack has none.
             net: Client::new(local).map_err(|error| Trouble::plain(error.to_string()))?,
         })
     }
+}
+
+impl Target {
+    /// How many connections hold tokens of `provider`, in words.
+    async fn connected(&self, provider: &str) -> String {
+        let count = match &self.connections {
+            Some(table) => count(table, provider).await.ok(),
+            None => None,
+        };
+        match count {
+            Some(1) => "one connection".to_owned(),
+            Some(count) => format!("{count} connections"),
+            None => "all connections (how many, cannot be read)".to_owned(),
+        }
+    }
+}
+
+/// How many connections in `table` hold tokens of `provider`.
+async fn count(table: &dyn Store, provider: &str) -> Result<usize, Error> {
+    let (mut count, mut after) = (0, None);
+    loop {
+        let page = table
+            .scan(Table::Connections, after.as_deref(), PAGE_ROWS)
+            .await?;
+        let rows = page
+            .items
+            .iter()
+            .filter(|item| keys::is_connection(&item.key));
+        for row in rows {
+            let connection: Connection = row.read()?;
+            let held = connection.provider == provider && connection.tokens.is_some();
+            count += usize::from(held);
+        }
+        after = page.next;
+        if after.is_none() {
+            return Ok(count);
+        }
+    }
+}
+
+/// What of `new` makes it another application than `old`, which tokens that were given to that one do not
+/// work with; `None` where there was none before.
+fn replaced(manifest: &Manifest, old: &Credentials, new: &Credentials) -> Option<String> {
+    let mut own = manifest.credentials.iter();
+    let id = own.find(|credential| credential.member == "client_id");
+    let id = id.filter(|id| {
+        let held = old.text(id.member);
+        !held.is_empty() && held != new.text(id.member)
+    });
+    if let Some(id) = id {
+        return Some(id.variable.to_owned());
+    }
+    let moved = old.environment != new.environment;
+    let was_set_up = manifest
+        .credentials
+        .iter()
+        .any(|one| old.get(one.member).is_some());
+    (moved && was_set_up).then(|| manifest.environment_variable())
 }
 
 /// What became of one provider.
@@ -155,7 +235,8 @@ pub async fn run(options: &Options) -> Result<bool, Trouble> {
     }
     if wrong {
         println!(
-            "What is not ok was not written. FORCE=1 writes what is refused or cannot be checked."
+            "What is not ok was not written. FORCE=1 writes what is refused or cannot be checked, \
+             and another application in place of the one that is stored."
         );
     } else {
         let minutes = SECRET_AGE_MAX.as_secs() / 60;
@@ -197,19 +278,37 @@ async fn set_up(target: &Target, entry: &Entry, force: bool) -> Outcome {
     if !given.missing.is_empty() {
         return Outcome::Wrong(format!("missing {}", given.missing.join(", ")));
     }
+    let manifest = entry.provider.manifest();
+    let name = format!("{}{}", target.prefix, manifest.name);
     let checked = check(&target.net, entry.provider, given).await;
-    if let Err(why) = &checked
-        && !force
-    {
-        return Outcome::Wrong(why.clone());
+    let mut doubts: Vec<String> = checked.err().into_iter().collect();
+    match target.secrets.get(&name).await {
+        Err(error) => doubts.push(format!("{name} cannot be read: {}", error.chain())),
+        Ok(held) => {
+            let read = |text: &SecretString| serde_json::from_str(text.expose_secret()).ok();
+            // What cannot be read is of no use to any connection.
+            let (old, new): (Option<Credentials>, _) = (read(&held), read(&given.text()));
+            let variable = old
+                .zip(new)
+                .and_then(|(old, new)| replaced(manifest, &old, &new));
+            if let Some(variable) = variable {
+                doubts.push(format!(
+                    "{variable} is another than what is stored, and {} of {} would end: their tokens \
+                     belong to the application before, so each merchant would have to connect again",
+                    target.connected(manifest.name).await,
+                    manifest.title
+                ));
+            }
+        }
     }
-    let name = format!("{}{}", target.prefix, entry.provider.manifest().name);
+    let doubts = doubts.join("; ");
+    if !doubts.is_empty() && !force {
+        return Outcome::Wrong(doubts);
+    }
     match target.secrets.put(&name, &given.text()).await {
         Err(error) => Outcome::Wrong(format!("{name} cannot be written: {}", error.chain())),
-        Ok(()) => match checked {
-            Ok(()) => Outcome::Written,
-            Err(why) => Outcome::Forced(why),
-        },
+        Ok(()) if doubts.is_empty() => Outcome::Written,
+        Ok(()) => Outcome::Forced(doubts),
     }
 }
 
@@ -256,6 +355,36 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
+
+    #[test]
+    fn another_application_is_told_from_another_secret() {
+        let credentials = |environment: &str, id: &str, secret: &str| -> Credentials {
+            let text = serde_json::json!({
+                "environment": environment, "client_id": id, "client_secret": secret,
+            });
+            serde_json::from_value(text).expect("credentials")
+        };
+        let held = credentials("production", "one", "old");
+        let mut seen = 0;
+        for provider in PROVIDERS {
+            let manifest = provider.manifest();
+            let mut members = manifest.credentials.iter();
+            let Some(id) = members.find(|one| one.member == "client_id") else {
+                continue;
+            };
+            seen += 1;
+            let judge = |new: &Credentials| replaced(manifest, &held, new);
+            assert_eq!(judge(&credentials("production", "one", "new")), None);
+            let other = judge(&credentials("production", "two", "new"));
+            assert_eq!(other.as_deref(), Some(id.variable), "{}", manifest.name);
+            let moved = judge(&credentials("sandbox", "one", "old"));
+            assert_eq!(moved, Some(manifest.environment_variable()));
+            // The deployment leaves an empty secret behind.
+            let none = serde_json::from_str("{}").expect("credentials");
+            assert_eq!(replaced(manifest, &none, &held), None, "{}", manifest.name);
+        }
+        assert!(seen > 7, "{seen}");
+    }
 
     #[tokio::test]
     async fn every_provider_is_called_before_anything_is_written() {
