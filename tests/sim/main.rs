@@ -31,6 +31,7 @@ mod schedule;
 mod seeds;
 mod shop;
 mod switch;
+mod taxes;
 mod world;
 
 use run::Run;

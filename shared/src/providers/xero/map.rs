@@ -12,6 +12,7 @@ use crate::model::people::Customer;
 use crate::providers::Fault;
 use crate::providers::accounting::{Dependency, DependencyKind, Document, References};
 use crate::providers::accounts::Role;
+use crate::providers::taxed::{Taxed, base, bearers, tolerance};
 use rust_decimal::Decimal;
 use serde_json::{Value, json};
 
@@ -35,17 +36,6 @@ fn refused<T>(code: &str, detail: impl Into<String>) -> Result<T, Fault> {
         code: code.to_owned(),
         detail: detail.into(),
     })
-}
-
-/// Whether tax is part of a line's base. Of shipping and discounts the shop does not say.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Taxed {
-    Yes,
-    No,
-    AsShipping,
-    AsDiscount,
-    /// Whatever else has to bear tax that fits nowhere.
-    Never,
 }
 
 /// One line with the amount that the books get, in the units of [`Unit`].
@@ -240,8 +230,8 @@ fn stacked(
     percentages: &[Decimal],
 ) -> Result<Decimal, Fault> {
     let sum = percentages.iter().sum();
-    let (_, off) = base(parts, tax, included, sum);
-    if off <= tolerance(parts) {
+    let (_, off) = base(&amounts(parts), tax, included, sum);
+    if off <= tolerance(parts.len()) {
         return Ok(sum);
     }
     refused(
@@ -280,9 +270,10 @@ fn of_refund(refund: &Refund, order: Option<&Order>, settings: &Settings) -> Res
         false => vec![sum.normalize()],
         true => settings.percentages().collect(),
     };
-    let off = |percent: &Decimal| base(&parts, tax, false, *percent).1;
+    let amounts = amounts(&parts);
+    let off = |percent: &Decimal| base(&amounts, tax, false, *percent).1;
     let asked = candidates.into_iter().min_by_key(off);
-    let known = asked.filter(|percent| !sum.is_zero() || off(percent) <= tolerance(&parts));
+    let known = asked.filter(|percent| !sum.is_zero() || off(percent) <= tolerance(parts.len()));
     if tax != 0 && known.is_none() {
         return refused(
             "no_tax_rate",
@@ -292,31 +283,8 @@ fn of_refund(refund: &Refund, order: Option<&Order>, settings: &Settings) -> Res
     taxed(unit, parts, tax, false, known, settings)
 }
 
-/// The parts that bear the tax, and by how much `percent` of them misses it: shipping and discounts
-/// are counted as it fits best.
-fn base(parts: &[Part], tax: i64, included: bool, percent: Decimal) -> (Vec<bool>, Decimal) {
-    let whole = Decimal::ONE_HUNDRED + if included { percent } else { Decimal::ZERO };
-    let choices = [(true, true), (true, false), (false, true), (false, false)];
-    let tries = choices.map(|(discount, shipping)| {
-        let bears = |part: &Part| match part.taxed {
-            Taxed::Yes => true,
-            Taxed::No | Taxed::Never => false,
-            Taxed::AsDiscount => discount,
-            Taxed::AsShipping => shipping,
-        };
-        let bearing: Vec<bool> = parts.iter().map(bears).collect();
-        let bearers = parts.iter().zip(&bearing).filter(|(_, bears)| **bears);
-        let sum: i64 = bearers.map(|(part, _)| part.amount).sum();
-        let off = (Decimal::from(sum) * percent / whole - Decimal::from(tax)).abs();
-        (bearing, off)
-    });
-    let best = tries.into_iter().min_by_key(|(_, off)| *off);
-    best.unwrap_or_default()
-}
-
-/// How far tax may be off that was rounded at each line.
-fn tolerance(parts: &[Part]) -> Decimal {
-    Decimal::ONE + Decimal::new(5, 1) * Decimal::from(parts.len())
+fn amounts(parts: &[Part]) -> Vec<(Taxed, i64)> {
+    parts.iter().map(|part| (part.taxed, part.amount)).collect()
 }
 
 fn taxed(
@@ -345,28 +313,20 @@ fn taxed(
             ),
         ),
     };
-    let (mut bearing, _) = base(&parts, tax, included, percent);
-    // Tax on nothing that is taxable still has to stand somewhere.
-    if !bearing.contains(&true) {
-        bearing = parts
-            .iter()
-            .map(|part| part.taxed != Taxed::Never)
-            .collect();
-    }
-    if !bearing.contains(&true) {
+    let Some(bearing) = bearers(&amounts(&parts), tax, included, percent) else {
         return refused(
             "tax_on_nothing",
             "this has tax, and nothing in it that can be taxed; post it by hand",
         );
-    }
+    };
     let (bearer, other) = (kind(percent)?, bearing.contains(&false));
     let other = if other {
         kind(Decimal::ZERO)?
     } else {
         String::new()
     };
-    let bearers = parts.iter().zip(&bearing).filter(|(_, bears)| **bears);
-    let weights: Vec<i64> = bearers.map(|(part, _)| part.amount).collect();
+    let bear = parts.iter().zip(&bearing).filter(|(_, bears)| **bears);
+    let weights: Vec<i64> = bear.map(|(part, _)| part.amount).collect();
     let mut shares = allocate(tax, &weights).into_iter();
     let taxes = bearing.iter().map(|bears| match bears {
         true => (bearer.clone(), shares.next().unwrap_or_default()),
