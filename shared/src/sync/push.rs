@@ -284,6 +284,9 @@ pub struct Link {
     /// That somebody took it away at the provider: it is never made again by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gone: Option<Gone>,
+    /// How often it was made anew, after somebody took it away at the provider.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub made_anew: u32,
     /// The words that somebody chose for it at the provider, where those win.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kept: Option<Value>,
@@ -294,6 +297,10 @@ pub struct Link {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub told: Option<Sequence>,
     pub updated_at: Option<DateTime<Utc>>,
+}
+
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 /// How a record stands at a provider, in the words of the API: the state of its row, unless a newer
@@ -520,12 +527,17 @@ impl Link {
         }
     }
 
-    /// The link after what stood at the provider was deleted there, and is wanted anew.
+    /// The link after what stood at the provider was deleted or voided there, and is wanted anew.
     pub fn lose(&self, now: DateTime<Utc>) -> Link {
         Link {
             remote: None,
             content: None,
             intent: None,
+            gone: None,
+            // Among those words is the number of what is no longer there.
+            kept: None,
+            amounts_kept: false,
+            made_anew: self.made_anew.saturating_add(1),
             ..self.turned(LinkState::Pending, now).untroubled()
         }
     }
