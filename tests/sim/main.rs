@@ -12,6 +12,7 @@ mod bad_input;
 mod books;
 mod calls;
 mod cell;
+mod closed;
 mod crashes;
 mod disconnect;
 mod explore;

@@ -27,6 +27,8 @@ pub struct NewCompany {
     pub forbid_duplicate_doc_numbers: bool,
     pub shipping: bool,
     pub discounts: bool,
+    /// Up to which day the books are closed, as Intuit writes it; nothing where they are open.
+    pub closed_until: String,
     pub case_sensitive_queries: bool,
     /// Accounts beside the usual ones, as the vendor's address takes them, or changes to accounts of these
     /// names.
@@ -57,6 +59,7 @@ impl Default for NewCompany {
             forbid_duplicate_doc_numbers: false,
             shipping: true,
             discounts: true,
+            closed_until: String::new(),
             case_sensitive_queries: false,
             accounts: Vec::new(),
             tax_codes: Vec::new(),
@@ -269,7 +272,7 @@ fn company_info(books: &Books<'_>, new: &NewCompany) -> Value {
 }
 
 fn preferences(new: &NewCompany) -> Value {
-    json!({
+    let mut preferences = json!({
         "AccountingInfoPrefs": {"UseAccountNumbers": false, "TrackDepartments": false, "ClassTrackingPerTxn": false, "ClassTrackingPerTxnLine": false, "CustomerTerminology": "Customers"},
         "ProductAndServicesPrefs": {"ForSales": true, "ForPurchase": true, "QuantityWithPriceAndRate": true, "QuantityOnHand": true},
         "SalesFormsPrefs": {
@@ -285,7 +288,11 @@ fn preferences(new: &NewCompany) -> Value {
         },
         "TaxPrefs": {"UsingSalesTax": new.sales_tax, "PartnerTaxEnabled": new.sales_tax && new.automated_sales_tax && new.country == "US"},
         "CurrencyPrefs": {"MultiCurrencyEnabled": new.multicurrency, "HomeCurrency": {"value": new.home_currency}},
-    })
+    });
+    if !new.closed_until.is_empty() {
+        preferences["AccountingInfoPrefs"]["BookCloseDate"] = json!(new.closed_until);
+    }
+    preferences
 }
 
 /// A tax code: its name, whether it is taxed, and the names and percentages of its rates.

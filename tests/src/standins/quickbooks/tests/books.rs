@@ -298,6 +298,22 @@ async fn outside_the_us_each_line_names_a_tax_code() {
 }
 
 #[tokio::test]
+async fn closed_books_are_neither_added_to_nor_changed() {
+    let caller = Caller::with(json!({"realm": "6", "closed_until": "2026-01-02"})).await;
+    let (customer, item) = (caller.customer("Ada").await, caller.item("MUG").await);
+    let mut body = Caller::receipt(&customer, &item);
+    body["TxnDate"] = json!("2026-01-02");
+    assert_eq!(caller.refused("salesreceipt", body.clone()).await, "6200");
+    body["TxnDate"] = json!("2026-01-03");
+    let made = caller.save("SalesReceipt", body).await;
+    // Nor is anything moved to a closed day.
+    let moved = json!({
+        "Id": made["Id"], "SyncToken": "0", "sparse": true, "TxnDate": "2026-01-01",
+    });
+    assert_eq!(caller.refused("salesreceipt", moved).await, "6200");
+}
+
+#[tokio::test]
 async fn currencies_are_for_life_and_for_those_who_turned_them_on() {
     let caller = Caller::new().await;
     let euro = json!({"DisplayName": "Ada (EUR)", "CurrencyRef": {"value": "EUR"}});
