@@ -7,7 +7,7 @@ mod lost;
 mod steps;
 mod trouble;
 
-use crate::world::World;
+use crate::world::{World, wait};
 use local::stack::host::Host;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -60,6 +60,10 @@ pub async fn test(world: Arc<World>) {
         let forgotten = world.send(Method::DELETE, &all, &[], None).await;
         forgotten.expect(200);
     }
+    let mut before = Vec::new();
+    for vendor in VENDORS {
+        before.push(strangers(&world, vendor).await);
+    }
     let mut host = Host::new(&world.stack, "refresh_run")
         .await
         .expect("a host");
@@ -74,6 +78,18 @@ pub async fn test(world: Arc<World>) {
     steps::test(&world, &host).await;
     host.kill().await;
     trouble::test(&world).await;
+    // Connections of earlier tests may be renewed at any moment, between one question and the next.
+    for (vendor, before) in VENDORS.into_iter().zip(before) {
+        let what = format!("{}: no other request for tokens came", vendor.name);
+        wait(&what, async || {
+            let more = strangers(&world, vendor).await - before - steps::UNHEARD;
+            (
+                vec!["a request".to_owned(); more.unsigned_abs() as usize],
+                0,
+            )
+        })
+        .await;
+    }
 }
 
 /// A connection that was imported.
@@ -141,11 +157,6 @@ impl Connected {
         }] })
     }
 
-    /// How often this provider was asked for tokens, by whomever.
-    async fn provider_asked(&self, world: &World) -> u64 {
-        provider_asked(world, self.vendor).await
-    }
-
     async fn grant(&self, world: &World) -> Value {
         let base = world.stack.urls.provider(self.vendor.name);
         let grants = world.control(base, "grants", None).await.json();
@@ -197,16 +208,21 @@ impl Connected {
     }
 }
 
-async fn provider_asked(world: &World, vendor: Vendor) -> u64 {
+/// How often the provider was asked for tokens with such as no grant ever had, by whomever.
+async fn strangers(world: &World, vendor: Vendor) -> i64 {
     let base = world.stack.urls.provider(vendor.name);
+    let grants = world.control(base, "grants", None).await.json();
+    let grants = grants.as_array().into_iter().flatten();
+    let known: i64 = grants.filter_map(|grant| grant["asked"].as_i64()).sum();
     let requests = world.control(base, "requests", None).await.json();
     let paths = requests["paths"].as_object().into_iter().flatten();
     let tokens = paths.filter(|(path, _)| path.ends_with("/token"));
     let by_outcome = tokens.filter_map(|(_, by_outcome)| by_outcome.as_object());
-    by_outcome
+    let all: i64 = by_outcome
         .flat_map(|by_outcome| by_outcome.values())
-        .filter_map(Value::as_u64)
-        .sum()
+        .filter_map(Value::as_i64)
+        .sum();
+    all - known
 }
 
 /// The connections as they are stored, by their ids.
@@ -245,10 +261,10 @@ async fn wave(host: &Host, payloads: Vec<Value>) -> usize {
 async fn at_once(world: &World, host: &Host) {
     let connected = imported(world, STRICT).await;
     // The import itself used the refresh token, so that it is ours alone.
-    let before = connected.provider_asked(world).await;
+    let before = connected.asked(world).await;
     let began = Instant::now();
     let returned = wave(host, vec![connected.due(); PROCESSES]).await;
-    let asked = connected.provider_asked(world).await - before;
+    let asked = connected.asked(world).await - before;
     eprintln!(
         "  {PROCESSES} renewals of one connection within {:.1} s: {asked} token request",
         began.elapsed().as_secs_f64()

@@ -117,6 +117,43 @@ impl<'a> Budget<'a> {
         Ok(())
     }
 
+    /// Fails with the time to come again when the messages are few and are to gather first.
+    pub async fn gather(&self) -> Result<()> {
+        for (key, scope) in self.scopes() {
+            if let Some(path) = scope.several() {
+                self.begin(key, scope, path).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn begin(&self, key: &Key, scope: &Scope, path: &str) -> Result<()> {
+        for _ in 0..RACE_ROUNDS_MAX {
+            let (condition, row) = self.load(key).await?;
+            let begun = self.held(key, |held, now| {
+                row.begin(scope, &self.ask(held, path, held.time(now)), self.messages)
+            });
+            match begun {
+                Ok(next) if next == row => return Ok(()),
+                Ok(next) => {
+                    if self.store(key, condition, &next).await? {
+                        return Ok(());
+                    }
+                }
+                Err((until, row)) => {
+                    let full = Full {
+                        until,
+                        condition,
+                        row,
+                    };
+                    return Err(self.send_away(key, scope, path, full).await?);
+                }
+            }
+        }
+        // So many others begin just now that there is company enough.
+        Ok(())
+    }
+
     /// Whether `count` things should go one by one although one call could carry them.
     pub async fn is_better_alone(&self, count: u32) -> Result<bool> {
         for (key, scope) in self.scopes() {

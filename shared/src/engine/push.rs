@@ -235,6 +235,9 @@ async fn push_connection(
     background: bool,
 ) -> Result<Vec<(Target, Error)>> {
     let session = Session::new(ctx, provider, connection, wanted.len(), background).await?;
+    if !background {
+        session.gather().await?;
+    }
     let works = collect(ctx, wanted).await?;
     let names: Vec<RowName> = works.iter().map(|work| work.name.clone()).collect();
     let rows = Row::load_many(ctx, connection, &names).await?;

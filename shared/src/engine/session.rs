@@ -112,6 +112,12 @@ impl<'a> Session<'a> {
         })
     }
 
+    /// Fails with the time to come again when this session's messages are few and others are to come with
+    /// them, since calls that carry several things are running out.
+    pub async fn gather(&self) -> Result<()> {
+        self.budget.gather().await
+    }
+
     async fn grant(&self, refused: Option<&SecretString>) -> Result<Grant> {
         let mut held = self.grant.lock().await;
         if let (Some(grant), None) = (held.as_ref(), refused) {

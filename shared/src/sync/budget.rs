@@ -45,6 +45,15 @@ const LIVE_SHARE: u32 = 4;
 const TURN_CALLS: u32 = 7;
 /// Messages that come back together: about as many as go in one call where calls carry several things.
 const TURN_SIZE: usize = 30;
+/// How long few messages wait for company, while calls that carry several things are running out.
+const GATHERING: Millis = 3000;
+/// So many are no longer few.
+const FEW: usize = TURN_SIZE / 2;
+/// For how long nobody waits for company after it did not come.
+const ALONE: Millis = 60_000;
+/// So many of a window's calls with several things are for whoever comes, however little there is to
+/// carry: a quarter.
+const FREELY: u32 = 4;
 /// The longest way to send a message, as SQS allows.
 pub const AWAY_MAX: Millis = 900_000;
 /// The longest for a process whose clock may be wrong.
@@ -151,6 +160,12 @@ pub struct Row {
     /// When the messages that were sent away last come back, and how many they are.
     turn: Millis,
     turn_size: usize,
+    /// When somebody with few messages last began, or until when nobody waits for company; and how many
+    /// messages were sent away since then to have some.
+    #[serde(default)]
+    began: Millis,
+    #[serde(default)]
+    gathering: usize,
 }
 
 /// What one process wants.
@@ -363,6 +378,41 @@ impl Row {
             row.count(scope, ask.path, ask.now);
         }
         !row.fits(scope, ask, ask.now)
+    }
+
+    /// Lets somebody begin who has `count` messages: the new row; or the time until which few messages
+    /// gather first, and the row to say so in. They do so when calls that carry several things are
+    /// counted apart and are running out, because what is done now with a call that is half empty waits
+    /// for the next window later.
+    pub fn begin(&self, scope: &Scope, ask: &Ask, count: usize) -> Result<Row, (Millis, Row)> {
+        let row = self.shaped(scope, ask);
+        let mut several = scope.windows.iter().zip(&row.used);
+        let scarce = several.any(|(window, used)| {
+            let first = window.first(window.slice(ask.now));
+            let used: u32 = used.range(first..).map(|(_, count)| count).sum();
+            window.only.is_some() && used >= window.calls / FREELY
+        });
+        let next = |began, gathering| Row {
+            began,
+            gathering,
+            ..self.clone()
+        };
+        if count >= FEW {
+            return Ok(next(self.began, 0));
+        }
+        let until = self.began + GATHERING;
+        let alone = (ask.now + 1..=ask.now + ALONE).contains(&self.began);
+        if !scarce || alone {
+            return Ok(self.clone());
+        }
+        if (self.began..until).contains(&ask.now) {
+            return Err((until, next(self.began, self.gathering + count)));
+        }
+        // Many were to come together, and here are few: whoever hands them over does not put them together.
+        if self.gathering >= FEW {
+            return Ok(next(ask.now + ALONE, 0));
+        }
+        Ok(next(ask.now, 0))
     }
 
     /// Keeps the seats free for as long as the pace lasts that a process has no more use for: its last

@@ -13,14 +13,14 @@ pub async fn test(world: &World, host: &Host) {
     let mut connections = Vec::new();
     for vendor in VENDORS {
         let connected = imported(world, vendor).await;
-        let before = connected.provider_asked(world).await;
+        let before = connected.asked(world).await;
         connected
             .lose_answer(world, "timeout_after_effect", HOLD_SECONDS)
             .await;
         let began = Instant::now();
         let returned = wave(host, vec![connected.due(); PROCESSES]).await;
         assert_eq!(returned, 0, "a failure is noted, and the message is done");
-        let asked = connected.provider_asked(world).await - before;
+        let asked = connected.asked(world).await - before;
         eprintln!(
             "  {}, the answer lost: {PROCESSES} renewals within {:.1} s, {asked} token requests",
             vendor.name,
@@ -35,7 +35,7 @@ pub async fn test(world: &World, host: &Host) {
         let all = (0..PROCESSES).map(|index| connections[index % connections.len()].0.due());
         assert_eq!(wave(host, all.collect()).await, 0);
         for (connected, before) in &connections {
-            let asked = connected.provider_asked(world).await - before;
+            let asked = connected.asked(world).await - before;
             let name = connected.vendor.name;
             assert_eq!(
                 asked, 2,

@@ -45,10 +45,10 @@ fn set(clocks: &[Clock], seconds: [i64; 3]) {
 
 /// All processes renew one connection. What the queue gets back it hands out again.
 async fn renewed_once(world: &World, host: &Host, connected: &Connected, what: &str) {
-    let before = connected.provider_asked(world).await;
+    let before = connected.asked(world).await;
     let began = Instant::now();
     let returned = wave(host, vec![connected.due(); PROCESSES]).await;
-    let asked = connected.provider_asked(world).await - before;
+    let asked = connected.asked(world).await - before;
     eprintln!(
         "  {what}: {PROCESSES} renewals within {:.1} s, {asked} token request, {returned} messages \
          went back to the queue",

@@ -48,14 +48,14 @@ pub async fn tell(options: Options) -> Outcome<bool> {
     let realm = story.connect().await?;
     story.step(2, "A developer registers a webhook endpoint");
     story.register_endpoint().await?;
+    story.step(3, &format!("The commerce backend sends {}", plan.title));
+    let sent = story.send(plan).await?;
     story.step(
-        3,
-        "The merchant connects everything else; one access is lost and repaired",
+        4,
+        "Meanwhile the merchant connects everything else; one access is lost and repaired",
     );
     story.connections().connect_all().await?;
     story.connections().repair().await?;
-    story.step(4, &format!("The commerce backend sends {}", plan.title));
-    let sent = story.send(plan).await?;
     story.step(
         5,
         "QuickBooks and the developer's endpoint are caught up with",

@@ -324,23 +324,22 @@ pub async fn follow(config: &Config, options: Follow) -> Result<(), Trouble> {
 fn emulator(config: &Config) -> Service {
     let venv = config.root.join(".local/venv-aws/bin");
     let address = config.addresses.aws;
-    Service::new(
-        config,
-        "aws",
-        "ADDRESS_AWS",
-        address,
-        venv.join("ministack"),
-    )
-    .env("GATEWAY_PORT", address.port().to_string())
-    .env("BIND_HOST", address.ip().to_string())
-    // Functions inherit it: this is how their SDK finds the emulator.
-    .env("AWS_ENDPOINT_URL", &config.urls().aws)
-    .env("AWS_DEFAULT_REGION", aws::REGION)
-    // Unpacked functions go there, and so belong to this stack alone.
-    .env("TMPDIR", config.directory.join("tmp").display().to_string())
-    .env("LOG_LEVEL", "INFO")
-    .health("/_ministack/ready")
-    .needs(venv.join("ministack"), "make up")
+    Service::new(config, "aws", "ADDRESS_AWS", address, venv.join("python3"))
+        .args([&config
+            .root
+            .join("tests/stack/emulator.py")
+            .display()
+            .to_string()])
+        .env("GATEWAY_PORT", address.port().to_string())
+        .env("BIND_HOST", address.ip().to_string())
+        // Functions inherit it: this is how their SDK finds the emulator.
+        .env("AWS_ENDPOINT_URL", &config.urls().aws)
+        .env("AWS_DEFAULT_REGION", aws::REGION)
+        // Unpacked functions go there, and so belong to this stack alone.
+        .env("TMPDIR", config.directory.join("tmp").display().to_string())
+        .env("LOG_LEVEL", "INFO")
+        .health("/_ministack/ready")
+        .needs(venv.join("ministack"), "make up")
 }
 
 /// All stand-ins, in one process.

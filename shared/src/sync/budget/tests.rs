@@ -328,6 +328,63 @@ fn the_fewer_the_sooner_they_go_one_by_one() {
 }
 
 #[test]
+fn few_gather_while_calls_with_several_run_out() {
+    let scope = PACED;
+    let path = scope.several().unwrap();
+    let now = 1_780_000_000_000;
+    let held = worker(1, now, &mut Dice(1)).held;
+    let used = |batches| {
+        let ask = &held.ask(path, now);
+        let mut row = Row::default().shaped(scope, ask);
+        (0..batches).for_each(|_| row.count(scope, path, now));
+        row
+    };
+    let begin =
+        |row: &Row, later: Millis, count| row.begin(scope, &held.ask(path, now + later), count);
+    // While there are plenty, each begins at once, and nothing is written.
+    let plenty = used(9);
+    assert_eq!(begin(&plenty, 0, 1), Ok(plenty.clone()));
+    let scarce = used(10);
+    let begun = begin(&scarce, 0, 1).unwrap();
+    assert_ne!(begun, scarce);
+    let until =
+        |row: &Row, later, count| begin(row, later, count).map_err(|(until, _)| until - now);
+    for count in 1..FEW {
+        assert_eq!(until(&begun, 1, count), Err(GATHERING));
+        assert_eq!(until(&begun, GATHERING - 1, count), Err(GATHERING));
+        assert!(begin(&begun, GATHERING, count).is_ok());
+    }
+    // Many need no company, and let nobody wait.
+    assert_eq!(begin(&begun, 1, FEW), Ok(begun.clone()));
+    // Those who were sent away come together, and the next few gather again.
+    let (_, sent) = begin(&begun, 1, FEW - 1).unwrap_err();
+    let (_, sent) = begin(&sent, 2, 1).unwrap_err();
+    let together = begin(&sent, GATHERING, FEW).unwrap();
+    let next = begin(&together, GATHERING, 1).unwrap();
+    assert_eq!(until(&next, GATHERING + 1, 1), Err(2 * GATHERING));
+    // Where they come as few as before, nobody waits for a minute.
+    let mut alone = begin(&sent, GATHERING, 1).unwrap();
+    for later in (GATHERING..GATHERING + ALONE).step_by(500) {
+        // The window is as full as ever.
+        alone.count(scope, path, now + later);
+        alone = begin(&alone, later, 1).unwrap();
+    }
+    assert_eq!(
+        until(&alone, GATHERING + ALONE + 1, 1),
+        Err(GATHERING + ALONE + GATHERING)
+    );
+    // When the window has moved on there are plenty again.
+    assert_eq!(begin(&begun, 61_000, 1), Ok(begun.clone()));
+    // A clock that was ahead makes nobody wait.
+    assert!(begin(&begun, -1, 1).is_ok());
+    assert!(begin(&begun, -2 * ALONE, 1).is_ok());
+    // Where nothing is counted apart, nothing is gathered.
+    let row = Row::default();
+    let ask = held.ask("", now);
+    assert_eq!(row.begin(&LIMITS.connection, &ask, 1), Ok(row.clone()));
+}
+
+#[test]
 fn a_clock_is_set_by_the_provider() {
     let mut held = Held::new("1".to_owned());
     let now = 1_780_000_000_000;
