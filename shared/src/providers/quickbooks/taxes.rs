@@ -118,7 +118,7 @@ impl Codes {
                 false => taxed.push(((special, own.rates.len(), number), own)),
             }
         }
-        taxed.sort_by(|one, other| one.0.cmp(&other.0));
+        taxed.sort_by_key(|(rank, _)| *rank);
         // What the shop does not tax is mostly zero-rated: food and books, or exports.
         let untaxed = free
             .iter()

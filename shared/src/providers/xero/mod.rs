@@ -7,6 +7,7 @@ mod fault;
 mod list;
 mod map;
 mod settings;
+mod taxes;
 #[cfg(test)]
 mod tests;
 mod webhook;
