@@ -225,7 +225,8 @@ fn classes(differences: &[Difference]) -> Vec<(Class, Decided)> {
         .collect()
 }
 
-fn decide(run: &Run, at: &Reconciliation, one: &Difference, decision: Decision) -> Difference {
+/// Decides one difference.
+pub fn decide(run: &Run, at: &Reconciliation, one: &Difference, decision: Decision) -> Difference {
     let connection = run.connection();
     let decided = reconcile::decide(&run.ctx, &connection, &at.id, &one.id, decision);
     alone(decided).unwrap()

@@ -12,6 +12,7 @@ mod bad_input;
 mod books;
 mod calls;
 mod cell;
+mod closed;
 mod crashes;
 mod disconnect;
 mod explore;
@@ -31,6 +32,7 @@ mod schedule;
 mod seeds;
 mod shop;
 mod switch;
+mod taxes;
 mod world;
 
 use run::Run;

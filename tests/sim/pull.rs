@@ -1,6 +1,7 @@
 //! What somebody changes at the provider meets the ledger once and is decided as the merchant set it,
 //! whoever dies meanwhile; and what we wrote ourselves comes back without an echo.
 
+use crate::books;
 use crate::run::{Books, Job, Run, alone, merchant};
 use crate::shop::{Shop, Size};
 use crate::world::{Chances, PUBLIC_URL, PULL_QUEUE, Planned, Stand, Trouble};
@@ -8,6 +9,7 @@ use crate::world::{WEBHOOK_VERIFIER, World};
 use axum::http;
 use crossdock::engine::hooks;
 use crossdock::engine::pull::{self, Pull, PullNotice};
+use crossdock::engine::reconcile::{Decision, Reconciliation};
 use crossdock::model::event::EventType;
 use crossdock::model::ids::ConnectionId;
 use crossdock::model::notice::{HookNotice, StoredEvent};
@@ -17,6 +19,7 @@ use crossdock::store::{Condition, Store, Table, Write, keys};
 use crossdock::sync::changed::Changed;
 use crossdock::sync::conflict::{Conflicts, Winner};
 use crossdock::sync::push::{Form, Link, LinkState};
+use crossdock::sync::reconcile::{Class, Decided, Difference};
 use futures::FutureExt;
 use local::standins::quickbooks::DEFAULT_REALM;
 use serde_json::{Value, json};
@@ -301,6 +304,45 @@ fn take_away(run: &Run, entity: &str, one: &Value, void: bool) {
     at_quickbooks(run, &format!("{}?{how}", entity.to_lowercase()), &body);
 }
 
+/// The differences of the days on which anything was sold that wait for a decision.
+fn open_differences(run: &mut Run) -> (Reconciliation, Vec<Difference>) {
+    let day = |number| chrono::NaiveDate::from_ymd_opt(2026, 1, number).unwrap();
+    let (at, _, differences) = books::compare_all(run, day(1), day(3));
+    let open = |one: &Difference| one.decided == Decided::Open;
+    (at, differences.into_iter().filter(open).collect())
+}
+
+/// Somebody decides that what was taken away is to stand there: it is made anew, and known from then on.
+/// What is void is still shown, so the check of all books is for what was deleted.
+fn made_anew(run: &mut Run, kind: &str, record: &str, what: &str) {
+    let before = link(run, kind, record).remote.unwrap();
+    let (at, differences) = open_differences(run);
+    let of_it = |one: &&Difference| one.record.as_ref().unwrap().id == record;
+    let lost = differences.iter().find(of_it).expect("it is missing");
+    assert_eq!(lost.class, Class::Missing, "{what}: {lost:?}");
+    books::decide(run, &at, lost, Decision::Repair);
+    books::work(run, None);
+    let row = link(run, kind, record);
+    assert_eq!(row.state, LinkState::Synced, "{what}: {row:?}");
+    assert_eq!(row.gone, None, "{what}");
+    let after = row.remote.unwrap();
+    assert_ne!(after.id, before.id, "{what}");
+    // What hung on it, such as the payments of an invoice, follows when it is decided as well.
+    let (at, rest) = open_differences(run);
+    for one in &rest {
+        books::decide(run, &at, one, Decision::Repair);
+    }
+    books::work(run, None);
+    pulled(run);
+    run.drain();
+    assert_eq!(link(run, kind, record).remote.unwrap().id, after.id);
+    if !what.ends_with("true") {
+        assert_eq!(run.check(), Ok(()), "{what}");
+    }
+    let (_, rest) = open_differences(run);
+    assert_eq!(rest, [], "{what}");
+}
+
 #[test]
 fn what_is_taken_away_there_is_shown_and_never_made_again() {
     for (books, entity, kind, void) in [
@@ -352,6 +394,7 @@ fn what_is_taken_away_there_is_shown_and_never_made_again() {
         }
         assert_eq!(entities(&run, entity).len(), before, "{what}");
         assert_eq!(self::told(&run).len(), 1, "{what}: it is told once");
+        made_anew(&mut run, kind, &record, &what);
     }
 }
 

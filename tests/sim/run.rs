@@ -402,6 +402,21 @@ impl Run {
         }
     }
 
+    /// A merchant with books in QuickBooks in another country than the United States, who has sold
+    /// nothing yet. `company` is what the stand-in is told of it.
+    pub fn abroad(seed: u64, mut company: Value) -> Run {
+        let mut run = Run::of(seed, Books::Receipts, |_| Shop::default());
+        let world = World::new(seed);
+        company["realm"] = json!("44");
+        let owed: Value = serde_json::from_str(&indebted("44")).unwrap();
+        company["accounts"] = owed["accounts"].clone();
+        alone(world.control("POST", "realms", &company.to_string()));
+        run.ctx = Arc::new(world.ctx());
+        run.connection = alone(set_up_as(&world, &run.ctx, &merchant(), "44"));
+        run.world = world;
+        run
+    }
+
     /// From here on the work is that of several processes whose clocks are wrong.
     pub fn employ(&mut self) {
         let process = || {

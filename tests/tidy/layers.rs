@@ -211,6 +211,7 @@ fn every_provider_has_the_same_files() {
             "map.rs",
             "mod.rs",
             "settings.rs",
+            "taxes.rs",
         ]),
     );
     let wrong = folders.iter().filter(|(name, found)| {

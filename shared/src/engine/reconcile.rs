@@ -687,6 +687,10 @@ impl Judge<'_> {
             self.compared.under_way += 1;
             return Ok(());
         };
+        // What is void stays in some lists, over nothing.
+        if link.gone.is_some() {
+            return self.deleted(ours).await;
+        }
         let (title, what) = (self.title(), ours.form.title());
         // The ledger knows what was pushed last by a fingerprint alone: where the version over there is
         // the one that we made, nobody changed it there.

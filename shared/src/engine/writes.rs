@@ -245,8 +245,12 @@ impl<'a, 'p> Writing<'a, 'p> {
             let (content, rev) = (&piece.content, piece.rev);
             let link = &self.rows[index].link;
             let intended = link.intend(&id, form, content, rev, ctx.now());
+            let mut body = piece.body.clone();
+            if link.made_anew > 0 {
+                provider.renumber(form, link.made_anew, &mut body);
+            }
             let (body, item) = (
-                link.with_kept_words(piece.body.clone(), policy),
+                link.with_kept_words(body, policy),
                 CallItem {
                     id: piece.name.row.id.clone(),
                     order_id: piece.name.order_id.clone(),

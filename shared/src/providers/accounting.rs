@@ -358,6 +358,12 @@ pub trait Accounting: Provider + ByDay {
     /// `references` are told.
     fn essence(&self, body: &Value, references: &References) -> Value;
 
+    /// Gives the `body` of a document that is made anew for the `times`th time another number, where the
+    /// number of what was taken away is not free again.
+    fn renumber(&self, form: Form, times: u32, body: &mut Value) {
+        let _ = (form, times, body);
+    }
+
     /// Whether documents of this form cannot be changed once they stand there.
     fn is_fixed(&self, form: Form) -> bool {
         let _ = form;

@@ -15,6 +15,7 @@ pub mod sendgrid;
 pub mod square;
 pub mod square_loyalty;
 pub mod stripe;
+pub mod taxed;
 pub mod voucherify;
 pub mod xero;
 

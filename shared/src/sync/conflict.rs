@@ -273,7 +273,7 @@ fn vanish(link: &Link, gone: Gone, title: &str, now: DateTime<Utc>) -> Change {
         code: code.to_owned(),
         detail: format!(
             "somebody {word} this {title} there, so it is not made again by itself; if that was a \
-             mistake, post it there by hand"
+             mistake, reconcile its day and repair what is missing"
         ),
     };
     Change {

@@ -151,6 +151,9 @@ pub struct Intent {
     pub call: String,
     /// The fingerprint of what the call would write.
     pub content: String,
+    /// That of what stands there as long as the call has no effect, where it is certain.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<String>,
     pub at: DateTime<Utc>,
 }
 
@@ -284,6 +287,9 @@ pub struct Link {
     /// That somebody took it away at the provider: it is never made again by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gone: Option<Gone>,
+    /// How often it was made anew, after somebody took it away at the provider.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub made_anew: u32,
     /// The words that somebody chose for it at the provider, where those win.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kept: Option<Value>,
@@ -294,6 +300,10 @@ pub struct Link {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub told: Option<Sequence>,
     pub updated_at: Option<DateTime<Utc>>,
+}
+
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 /// How a record stands at a provider, in the words of the API: the state of its row, unless a newer
@@ -377,6 +387,7 @@ impl Link {
         let intent = Intent {
             call: call.to_owned(),
             content: content.to_owned(),
+            before: self.content.clone(),
             at: now,
         };
         Link {
@@ -520,21 +531,28 @@ impl Link {
         }
     }
 
-    /// The link after what stood at the provider was deleted there, and is wanted anew.
+    /// The link after what stood at the provider was deleted or voided there, and is wanted anew.
     pub fn lose(&self, now: DateTime<Utc>) -> Link {
         Link {
             remote: None,
             content: None,
             intent: None,
+            gone: None,
+            // Among those words is the number of what is no longer there.
+            kept: None,
+            amounts_kept: false,
+            made_anew: self.made_anew.saturating_add(1),
             ..self.turned(LinkState::Pending, now).untroubled()
         }
     }
 
-    /// The link after the provider refused what the intent stands for: it had no effect. What was
-    /// refused once goes in a call of its own from then on, so that it takes nothing else along.
+    /// The link after the provider refused what the intent stands for: it had no effect, so what stood
+    /// there stands there still. What was refused once goes in a call of its own from then on, so that it
+    /// takes nothing else along.
     pub fn refuse(&self, now: DateTime<Utc>) -> Link {
         Link {
             refusals: self.refusals + 1,
+            content: self.intent.as_ref().and_then(|open| open.before.clone()),
             ..self.forget(now)
         }
     }
@@ -639,6 +657,16 @@ mod tests {
         assert_eq!((refused.refusals, &refused.intent), (1, &None));
         assert_eq!(refused.plan("a", 1, false), Step::Create);
         assert_eq!(refused.held_form(), None, "it may take another form");
+    }
+
+    #[test]
+    fn what_stood_there_before_a_refusal_stands_there_still() {
+        let synced = intended(&Link::default(), "call", "a", 1).settle(remote("0"), NOW);
+        let refused = intended(&synced, "next", "b", 2).refuse(NOW);
+        let parked = refused.park(problem(), 2, NOW);
+        assert_eq!(parked.plan("b", 2, false), Step::Update(remote("0")));
+        assert_eq!(parked.plan("a", 3, false), Step::Done, "it was taken back");
+        assert_eq!(parked.seen(3, NOW).unwrap().state, LinkState::Synced);
     }
 
     #[test]

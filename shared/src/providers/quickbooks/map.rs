@@ -2,9 +2,11 @@
 //!
 //! A receipt's total is lines − discount + shipping + `TxnTaxDetail.TotalTax`. In a company of the
 //! United States a given total tax is honoured and spread by QuickBooks, and a line only says
-//! whether it is taxable (`TAX` or `NON`), so the shop's own tax is what the books show.
+//! whether it is taxable (`TAX` or `NON`), so the shop's own tax is what the books show. Elsewhere it
+//! names a tax code of the company: see `taxes`.
 
 use super::settings::Settings;
+use super::taxes;
 use crate::model::allocate::allocate;
 use crate::model::money::{Currency, Money};
 use crate::model::order::{Line, Order, Payment, Refund};
@@ -12,6 +14,7 @@ use crate::model::people::Customer;
 use crate::providers::Fault;
 use crate::providers::accounting::{Dependency, DependencyKind, Document, References};
 use crate::providers::accounts::Role;
+use crate::providers::taxed::Taxed;
 use rust_decimal::Decimal;
 use serde_json::{Value, json};
 
@@ -44,6 +47,10 @@ struct Parts<'a> {
     lines: Vec<Part>,
     discount: i64,
     tax: i64,
+    /// Whether the tax is part of the amounts above.
+    included: bool,
+    /// The rate of each tax with what it makes; of a refund, those of its order.
+    taxes: Vec<(Decimal, i64)>,
     total: i64,
 }
 
@@ -59,29 +66,44 @@ struct Part {
     thing: Thing,
     name: String,
     amount: Money,
-    /// Quantity and unit price, where their product is the amount to the last digit.
-    priced: Option<(Decimal, Decimal)>,
-    /// Said in words where it is not.
-    note: Option<String>,
-    taxable: bool,
+    /// Quantity and unit price, as the shop says them.
+    counted: Option<(Decimal, Decimal)>,
+    taxed: Taxed,
 }
 
-fn part(line: &Line, net: i64) -> Part {
-    let amount = Money::new(net, line.total.currency);
-    // QuickBooks refuses a line whose amount is not quantity × price (fault 6070), and rounds its
-    // own way, so both are named only where there is nothing to round.
-    let exact = line.quantity.checked_mul(line.unit_price) == Some(amount.major());
-    let (quantity, price) = (line.quantity.normalize(), line.unit_price.normalize());
+impl Part {
+    /// Quantity and unit price, where their product is the amount to the last digit: QuickBooks refuses a
+    /// line whose amount is not quantity × price (fault 6070), and rounds its own way, so both are named
+    /// only where there is nothing to round.
+    fn priced(&self) -> Option<(Decimal, Decimal)> {
+        let (quantity, price) = self.counted?;
+        let exact = quantity.checked_mul(price) == Some(self.amount.major());
+        exact.then_some((quantity, price))
+    }
+
+    /// What people read; it says in words what the numbers cannot.
+    fn described(&self) -> String {
+        match self.counted.filter(|_| self.priced().is_none()) {
+            Some((quantity, price)) => format!("{} ({quantity} × {price})", self.name),
+            None => self.name.clone(),
+        }
+    }
+}
+
+fn part(line: &Line) -> Part {
     Part {
         thing: match line.gift_card {
             true => Thing::Of(Role::GiftCards),
             false => Thing::Goods(line.sku.clone()),
         },
         name: line.name.clone(),
-        amount,
-        priced: exact.then_some((quantity, price)),
-        note: (!exact).then(|| format!("{quantity} × {price}")),
-        taxable: line.bears_tax(),
+        amount: line.total,
+        counted: Some((line.quantity.normalize(), line.unit_price.normalize())),
+        taxed: match (line.gift_card, line.taxable) {
+            (true, _) => Taxed::Never,
+            (_, true) => Taxed::Yes,
+            (_, false) => Taxed::No,
+        },
     }
 }
 
@@ -91,9 +113,11 @@ fn plain(role: Role, name: &str, amount: i64, currency: Currency) -> Option<Part
         thing: Thing::Of(role),
         name: name.to_owned(),
         amount: Money::new(amount, currency),
-        priced: None,
-        note: None,
-        taxable: false,
+        counted: None,
+        taxed: match role {
+            Role::Shipping => Taxed::AsShipping,
+            _ => Taxed::Never,
+        },
     })
 }
 
@@ -101,27 +125,10 @@ fn plain(role: Role, name: &str, amount: i64, currency: Currency) -> Option<Part
 /// item of the liability
 /// (<https://quickbooks.intuit.com/learn-support/en-us/gift-card-payments/sell-and-redeem-gift-cards-or-certificates-in-quickbooks-online/00/190607>).
 fn sale(order: &Order, redeemed: i64) -> Parts<'_> {
-    // A gift card bears no tax, so none is taken out of it.
-    let weight = |line: &Line| match line.gift_card {
-        true => 0,
-        false => line.total.amount,
-    };
-    let mut weights: Vec<i64> = order.lines.iter().map(weight).collect();
-    weights.push(order.shipping_amount());
-    // Where prices include tax, the books get them without: the tax is taken out of every part in
-    // proportion, to the last unit.
-    let included = if order.prices_include_tax {
-        order.tax_amount()
-    } else {
-        0
-    };
-    let taxes = allocate(included, &weights);
     let currency = order.currency;
-    let shipping = order.shipping_amount() - taxes.last().copied().unwrap_or(0);
-    let lines = order.lines.iter().zip(&taxes);
-    let lines = lines.map(|(line, tax)| part(line, line.total.amount - tax));
+    let lines = order.lines.iter().map(part);
     let more = [
-        plain(Role::Shipping, "", shipping, currency),
+        plain(Role::Shipping, "", order.shipping_amount(), currency),
         plain(Role::Tips, "Tip", order.tip_amount(), currency),
         plain(Role::GiftCards, "Gift card redeemed", -redeemed, currency),
     ];
@@ -131,8 +138,18 @@ fn sale(order: &Order, redeemed: i64) -> Parts<'_> {
         lines: lines.chain(more.into_iter().flatten()).collect(),
         discount: order.discount_amount(),
         tax: order.tax_amount(),
+        included: order.prices_include_tax,
+        taxes: rates(order),
         total: order.total.amount - redeemed,
     }
+}
+
+/// The rates of an order with what each makes.
+fn rates(order: &Order) -> Vec<(Decimal, i64)> {
+    let taxes = order.taxes.iter().filter(|tax| tax.amount.amount != 0);
+    taxes
+        .map(|tax| (tax.rate.normalize(), tax.amount.amount))
+        .collect()
 }
 
 fn refund<'a>(refund: &'a Refund, order: Option<&'a Order>, total: Money) -> Parts<'a> {
@@ -143,11 +160,7 @@ fn refund<'a>(refund: &'a Refund, order: Option<&'a Order>, total: Money) -> Par
         amount(refund.tax),
         amount(refund.tip),
     );
-    let mut lines: Vec<Part> = refund
-        .lines
-        .iter()
-        .map(|line| part(line, line.total.amount))
-        .collect();
+    let mut lines: Vec<Part> = refund.lines.iter().map(part).collect();
     let goods = refund.amount.amount - shipping - tax - tip;
     if lines.is_empty() && goods != 0 {
         let name = refund.reason.clone().unwrap_or_else(|| "Refund".to_owned());
@@ -155,9 +168,11 @@ fn refund<'a>(refund: &'a Refund, order: Option<&'a Order>, total: Money) -> Par
             thing: Thing::Goods(REFUND_ITEM.to_owned()),
             name,
             amount: Money::new(goods, currency),
-            priced: None,
-            note: None,
-            taxable: tax != 0,
+            counted: None,
+            taxed: match tax {
+                0 => Taxed::No,
+                _ => Taxed::Yes,
+            },
         });
     }
     // What goes back to a gift card is owed again, and no money goes out.
@@ -174,6 +189,8 @@ fn refund<'a>(refund: &'a Refund, order: Option<&'a Order>, total: Money) -> Par
         lines,
         discount: 0,
         tax,
+        included: false,
+        taxes: order.map(rates).unwrap_or_default(),
         total: total.amount,
     }
 }
@@ -398,8 +415,9 @@ pub fn body(
             (order.customer.as_ref(), body)
         }
         (_, Some(parts)) => {
-            let body = sales_form(document, &parts, references, settings)?;
-            (parts.customer, body)
+            let customer = parts.customer;
+            let body = sales_form(document, parts, references, settings)?;
+            (customer, body)
         }
         (_, None) => return refused("no_parts", "there is nothing to post of this document"),
     };
@@ -447,19 +465,19 @@ fn item(part: &Part, references: &References, settings: &Settings) -> Result<Val
     reference(references, DependencyKind::Item, key)
 }
 
-/// A receipt, an invoice or a refund receipt.
-fn sales_form(
-    document: Document,
-    parts: &Parts,
-    references: &References,
-    settings: &Settings,
-) -> Result<Value, Fault> {
-    if parts.tax != 0 && settings.country != "US" {
-        return refused(
-            "tax_outside_us",
-            "sales tax of companies outside the United States is not mapped yet; post this by hand",
-        );
-    }
+/// What a form says of its tax beside its amounts.
+struct Said {
+    /// `GlobalTaxCalculation`, which companies of the United States do not have.
+    how: Option<&'static str>,
+    /// The tax code of each line.
+    codes: Vec<Option<String>>,
+    /// What each line comes to with its tax, where the form shows that.
+    gross: Vec<Option<i64>>,
+    detail: Option<Value>,
+}
+
+/// Says the tax of `parts`, and takes it out of their amounts where it is included.
+fn say_tax(parts: &mut Parts, settings: &Settings) -> Result<Said, Fault> {
     if parts.tax != 0 && !settings.sales_tax {
         // QuickBooks would drop the tax in silence, and the total would be wrong.
         return refused(
@@ -467,16 +485,89 @@ fn sales_form(
             "this has sales tax, and sales tax is off in QuickBooks; set it up under Taxes, then retry",
         );
     }
-    let code =
-        |taxable: bool| json!({ "value": if taxable && parts.tax != 0 { "TAX" } else { "NON" } });
+    let count = parts.lines.len();
+    if settings.country == "US" {
+        take_out(parts);
+        let taxed = |part: &Part| part.taxed == Taxed::Yes && parts.tax != 0;
+        let code = |part| Some(if taxed(part) { "TAX" } else { "NON" }.to_owned());
+        let total = Money::new(parts.tax, parts.currency);
+        return Ok(Said {
+            how: None,
+            codes: parts.lines.iter().map(code).collect(),
+            gross: vec![None; count],
+            detail: (parts.tax != 0).then(|| json!({ "TotalTax": number(total.major()) })),
+        });
+    }
+    if !settings.sales_tax {
+        return Ok(Said {
+            how: None,
+            codes: vec![None; count],
+            gross: vec![None; count],
+            detail: None,
+        });
+    }
+    let lines: Vec<(Taxed, i64)> = parts
+        .lines
+        .iter()
+        .map(|part| (part.taxed, part.amount.amount))
+        .collect();
+    let form = taxes::Form {
+        currency: parts.currency,
+        lines: lines.clone(),
+        discount: parts.discount,
+        tax: parts.tax,
+        included: parts.included,
+        taxes: &parts.taxes,
+    };
+    let said = taxes::say(&form, &settings.taxes)?;
+    for (part, net) in parts.lines.iter_mut().zip(&said.nets) {
+        part.amount.amount = *net;
+    }
+    parts.discount = said.discount;
+    let gross = |(_, amount): &(Taxed, i64)| (said.how == "TaxInclusive").then_some(*amount);
+    Ok(Said {
+        how: Some(said.how),
+        gross: lines.iter().map(gross).collect(),
+        codes: said.codes,
+        detail: said.detail,
+    })
+}
+
+/// Where prices include tax, the books of the United States get them without: the tax is taken out of
+/// every part in proportion, to the last unit. Gift cards and tips bear none.
+fn take_out(parts: &mut Parts) {
+    if !parts.included {
+        return;
+    }
+    let weight = |part: &Part| match part.taxed {
+        Taxed::Never => 0,
+        _ => part.amount.amount,
+    };
+    let weights: Vec<i64> = parts.lines.iter().map(weight).collect();
+    for (part, tax) in parts.lines.iter_mut().zip(allocate(parts.tax, &weights)) {
+        part.amount.amount -= tax;
+    }
+}
+
+/// A receipt, an invoice or a refund receipt.
+fn sales_form(
+    document: Document,
+    mut parts: Parts,
+    references: &References,
+    settings: &Settings,
+) -> Result<Value, Fault> {
+    let said = say_tax(&mut parts, settings)?;
     let money = |amount: i64| number(Money::new(amount, parts.currency).major());
     let mut lines = Vec::with_capacity(parts.lines.len() + 1);
-    for part in &parts.lines {
-        let mut detail = json!({
-            "ItemRef": item(part, references, settings)?,
-            "TaxCodeRef": code(part.taxable),
-        });
-        if let Some((quantity, price)) = part.priced {
+    for (index, part) in parts.lines.iter().enumerate() {
+        let mut detail = json!({ "ItemRef": item(part, references, settings)? });
+        if let Some(Some(code)) = said.codes.get(index) {
+            detail["TaxCodeRef"] = json!({ "value": code });
+        }
+        if let Some(Some(gross)) = said.gross.get(index) {
+            detail["TaxInclusiveAmt"] = money(*gross);
+        }
+        if let Some((quantity, price)) = part.priced() {
             detail["Qty"] = number(quantity);
             detail["UnitPrice"] = number(price);
         }
@@ -485,10 +576,7 @@ fn sales_form(
             "Amount": money(part.amount.amount),
             "SalesItemLineDetail": detail,
         });
-        let described = match &part.note {
-            Some(note) => format!("{} ({note})", part.name),
-            None => part.name.clone(),
-        };
+        let described = part.described();
         let unnamed = described.is_empty() && matches!(part.thing, Thing::Of(_));
         if !unnamed {
             let described: String = described.chars().take(DESCRIPTION_MAX).collect();
@@ -512,8 +600,11 @@ fn sales_form(
         _ => document.id(),
     };
     let mut body = json!({ "DocNumber": doc_number(&number_text), "Line": lines });
-    if parts.tax != 0 {
-        body["TxnTaxDetail"] = json!({ "TotalTax": money(parts.tax) });
+    if let Some(how) = said.how {
+        body["GlobalTaxCalculation"] = json!(how);
+    }
+    if let Some(detail) = said.detail {
+        body["TxnTaxDetail"] = detail;
     }
     let total = Money::new(parts.total, parts.currency);
     match document {
@@ -550,6 +641,12 @@ pub fn essence(body: &Value, references: &References) -> Value {
     if let Some(members) = body.as_object_mut() {
         members.remove("DepositToAccountRef");
     }
+    // A tax code is chosen here among those that have the rate, as an account is among those that fit.
+    let regional = body.get("GlobalTaxCalculation").is_some();
+    let taxes = body.pointer_mut("/TxnTaxDetail/TaxLine");
+    for line in taxes.and_then(Value::as_array_mut).into_iter().flatten() {
+        line["TaxLineDetail"]["TaxRateRef"] = Value::Null;
+    }
     let lines = body.get_mut("Line").and_then(Value::as_array_mut);
     for line in lines.into_iter().flatten() {
         let discount = line.get_mut("DiscountLineDetail");
@@ -559,6 +656,9 @@ pub fn essence(body: &Value, references: &References) -> Value {
         let Some(sold) = line.get_mut("SalesItemLineDetail") else {
             continue;
         };
+        if let Some(sold) = sold.as_object_mut().filter(|_| regional) {
+            sold.remove("TaxCodeRef");
+        }
         if let Some(role) = of_role(&sold["ItemRef"]["value"]) {
             sold["ItemRef"] = json!({ "value": role });
         }
@@ -573,7 +673,7 @@ fn doc_number(text: &str) -> String {
 }
 
 /// A JSON number with exactly these digits. QuickBooks holds 15 of them, as a double does.
-fn number(decimal: Decimal) -> Value {
+pub fn number(decimal: Decimal) -> Value {
     let text = decimal.normalize().to_string();
     serde_json::from_str(&text).unwrap_or(Value::Null)
 }

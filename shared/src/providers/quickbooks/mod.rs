@@ -6,6 +6,7 @@ mod fault;
 mod list;
 mod map;
 mod settings;
+mod taxes;
 #[cfg(test)]
 mod tests;
 mod webhook;
@@ -325,15 +326,18 @@ impl Accounting for QuickBooks {
                 tenant,
                 "select * from Account where Active in (true, false) maxresults 1000",
             ),
+            query(tenant, "select * from TaxCode maxresults 1000"),
+            query(tenant, "select * from TaxRate maxresults 1000"),
         ]
     }
 
     fn read_settings(&self, answers: &[Response]) -> Result<Value, Fault> {
-        let [company, preferences, accounts] = answers else {
+        let [company, preferences, accounts, codes, rates] = answers else {
             return Err(incomplete());
         };
         let (company, preferences) = (answer(company)?, answer(preferences)?);
-        settings::read(&company, &preferences, &answer(accounts)?)
+        let (codes, rates) = (answer(codes)?, answer(rates)?);
+        settings::read(&company, &preferences, &answer(accounts)?, &codes, &rates)
     }
 
     fn dependencies(&self, document: Document, settings: &Value) -> Result<Vec<Dependency>, Fault> {

@@ -1,6 +1,7 @@
 //! What the mapping needs to know about a company, and the defaults that are read from it.
 
 use super::MANIFEST;
+use super::taxes::Codes;
 use crate::model::money::Currency;
 use crate::providers::Fault;
 use crate::providers::accounts::{self, Chart, Choices, LedgerAccount, Role, says};
@@ -16,6 +17,9 @@ pub struct Settings {
     pub home_currency: String,
     pub multicurrency: bool,
     pub sales_tax: bool,
+    /// Those of companies outside of the United States.
+    #[serde(default)]
+    pub taxes: Codes,
     pub chart: Chart,
     #[serde(default)]
     pub choices: Choices,
@@ -166,8 +170,14 @@ fn chart(accounts: &Value, preferences: &Value) -> Chart {
     chart
 }
 
-/// Reads company info, preferences and the chart of accounts.
-pub fn read(company: &Value, preferences: &Value, accounts: &Value) -> Result<Value, Fault> {
+/// Reads company info, preferences, the chart of accounts, and the tax codes with their rates.
+pub fn read(
+    company: &Value,
+    preferences: &Value,
+    accounts: &Value,
+    codes: &Value,
+    rates: &Value,
+) -> Result<Value, Fault> {
     let (company, preferences) = (&company["CompanyInfo"], &preferences["Preferences"]);
     let currency = &preferences["CurrencyPrefs"];
     let settings = Settings {
@@ -184,6 +194,7 @@ pub fn read(company: &Value, preferences: &Value, accounts: &Value) -> Result<Va
         sales_tax: preferences["TaxPrefs"]["UsingSalesTax"]
             .as_bool()
             .unwrap_or(false),
+        taxes: Codes::read(codes, rates),
         chart: chart(accounts, preferences),
         choices: Choices::default(),
     };

@@ -47,7 +47,8 @@ fn company(more: Value) -> Value {
         "CurrencyPrefs": { "HomeCurrency": { "value": "USD" } },
     } });
     let accounts = json!({ "QueryResponse": { "Account": accounts } });
-    settings::read(&company, &preferences, &accounts).unwrap()
+    let none = json!({ "QueryResponse": {} });
+    settings::read(&company, &preferences, &accounts, &none, &none).unwrap()
 }
 
 fn liabilities() -> Value {

@@ -4,7 +4,7 @@
 //! would reckon. So each line says its tax, spread to the last unit, and the total is the shop's.
 
 use super::settings::Settings;
-use crate::model::allocate::allocate;
+use super::taxes::{amounts, stacked, taxed};
 use crate::model::event::fingerprint;
 use crate::model::money::{Currency, Money};
 use crate::model::order::{Line, Order, Refund};
@@ -12,6 +12,7 @@ use crate::model::people::Customer;
 use crate::providers::Fault;
 use crate::providers::accounting::{Dependency, DependencyKind, Document, References};
 use crate::providers::accounts::Role;
+use crate::providers::taxed::{Taxed, base, tolerance};
 use rust_decimal::Decimal;
 use serde_json::{Value, json};
 
@@ -30,38 +31,27 @@ const UNIT_DECIMALS: u32 = 4;
 const GUEST: &str = "Guest";
 const GUEST_NUMBER: &str = "crossdock/guest";
 
-fn refused<T>(code: &str, detail: impl Into<String>) -> Result<T, Fault> {
+pub(super) fn refused<T>(code: &str, detail: impl Into<String>) -> Result<T, Fault> {
     Err(Fault::Refused {
         code: code.to_owned(),
         detail: detail.into(),
     })
 }
 
-/// Whether tax is part of a line's base. Of shipping and discounts the shop does not say.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Taxed {
-    Yes,
-    No,
-    AsShipping,
-    AsDiscount,
-    /// Whatever else has to bear tax that fits nowhere.
-    Never,
-}
-
 /// One line with the amount that the books get, in the units of [`Unit`].
-struct Part {
+pub(super) struct Part {
     item: Option<String>,
     description: String,
-    amount: i64,
+    pub(super) amount: i64,
     /// Quantity and unit price, where their product is the amount to the last digit.
     priced: Option<(Decimal, Decimal)>,
-    taxed: Taxed,
+    pub(super) taxed: Taxed,
     role: Role,
 }
 
 /// The smallest unit that both the currency and Xero know.
 #[derive(Clone, Copy)]
-struct Unit {
+pub(super) struct Unit {
     currency: Currency,
     decimals: u32,
 }
@@ -181,13 +171,13 @@ fn single(description: &str, otherwise: &str, amount: i64, taxed: Taxed, role: R
 }
 
 /// A document's lines with their tax.
-struct Lines {
-    unit: Unit,
+pub(super) struct Lines {
+    pub(super) unit: Unit,
     /// `Exclusive`, `Inclusive` or `NoTax`.
-    types: &'static str,
-    parts: Vec<Part>,
+    pub(super) types: &'static str,
+    pub(super) parts: Vec<Part>,
     /// The tax type and the tax of each part.
-    taxes: Vec<(String, i64)>,
+    pub(super) taxes: Vec<(String, i64)>,
 }
 
 fn of_order(order: &Order, settings: &Settings) -> Result<Lines, Fault> {
@@ -232,25 +222,6 @@ fn of_order(order: &Order, settings: &Settings) -> Result<Lines, Fault> {
     taxed(unit, parts, tax, included, asked, settings)
 }
 
-/// Several taxes of one order lie on the same goods, or the shop would have to say which lies where.
-fn stacked(
-    parts: &[Part],
-    tax: i64,
-    included: bool,
-    percentages: &[Decimal],
-) -> Result<Decimal, Fault> {
-    let sum = percentages.iter().sum();
-    let (_, off) = base(parts, tax, included, sum);
-    if off <= tolerance(parts) {
-        return Ok(sum);
-    }
-    refused(
-        "several_taxes",
-        "this has several taxes on different lines, and the shop does not say which line has which; \
-         post it by hand",
-    )
-}
-
 fn of_refund(refund: &Refund, order: Option<&Order>, settings: &Settings) -> Result<Lines, Fault> {
     let unit = Unit::of(refund.amount.currency);
     let shipping = unit.take(refund.shipping.map_or(0, |money| money.amount))?;
@@ -280,9 +251,10 @@ fn of_refund(refund: &Refund, order: Option<&Order>, settings: &Settings) -> Res
         false => vec![sum.normalize()],
         true => settings.percentages().collect(),
     };
-    let off = |percent: &Decimal| base(&parts, tax, false, *percent).1;
+    let amounts = amounts(&parts);
+    let off = |percent: &Decimal| base(&amounts, tax, false, *percent).1;
     let asked = candidates.into_iter().min_by_key(off);
-    let known = asked.filter(|percent| !sum.is_zero() || off(percent) <= tolerance(&parts));
+    let known = asked.filter(|percent| !sum.is_zero() || off(percent) <= tolerance(parts.len()));
     if tax != 0 && known.is_none() {
         return refused(
             "no_tax_rate",
@@ -290,94 +262,6 @@ fn of_refund(refund: &Refund, order: Option<&Order>, settings: &Settings) -> Res
         );
     }
     taxed(unit, parts, tax, false, known, settings)
-}
-
-/// The parts that bear the tax, and by how much `percent` of them misses it: shipping and discounts
-/// are counted as it fits best.
-fn base(parts: &[Part], tax: i64, included: bool, percent: Decimal) -> (Vec<bool>, Decimal) {
-    let whole = Decimal::ONE_HUNDRED + if included { percent } else { Decimal::ZERO };
-    let choices = [(true, true), (true, false), (false, true), (false, false)];
-    let tries = choices.map(|(discount, shipping)| {
-        let bears = |part: &Part| match part.taxed {
-            Taxed::Yes => true,
-            Taxed::No | Taxed::Never => false,
-            Taxed::AsDiscount => discount,
-            Taxed::AsShipping => shipping,
-        };
-        let bearing: Vec<bool> = parts.iter().map(bears).collect();
-        let bearers = parts.iter().zip(&bearing).filter(|(_, bears)| **bears);
-        let sum: i64 = bearers.map(|(part, _)| part.amount).sum();
-        let off = (Decimal::from(sum) * percent / whole - Decimal::from(tax)).abs();
-        (bearing, off)
-    });
-    let best = tries.into_iter().min_by_key(|(_, off)| *off);
-    best.unwrap_or_default()
-}
-
-/// How far tax may be off that was rounded at each line.
-fn tolerance(parts: &[Part]) -> Decimal {
-    Decimal::ONE + Decimal::new(5, 1) * Decimal::from(parts.len())
-}
-
-fn taxed(
-    unit: Unit,
-    parts: Vec<Part>,
-    tax: i64,
-    included: bool,
-    percent: Option<Decimal>,
-    settings: &Settings,
-) -> Result<Lines, Fault> {
-    let Some(percent) = percent.filter(|_| tax != 0) else {
-        return Ok(Lines {
-            unit,
-            types: "NoTax",
-            taxes: Vec::new(),
-            parts,
-        });
-    };
-    let kind = |percent: Decimal| match settings.tax_type(percent) {
-        Some(kind) => Ok(kind.to_owned()),
-        None => refused(
-            "no_tax_rate",
-            format!(
-                "Xero has no active tax rate of {percent} % for sales; add it (Accounting, Advanced, \
-                 Tax rates), then retry"
-            ),
-        ),
-    };
-    let (mut bearing, _) = base(&parts, tax, included, percent);
-    // Tax on nothing that is taxable still has to stand somewhere.
-    if !bearing.contains(&true) {
-        bearing = parts
-            .iter()
-            .map(|part| part.taxed != Taxed::Never)
-            .collect();
-    }
-    if !bearing.contains(&true) {
-        return refused(
-            "tax_on_nothing",
-            "this has tax, and nothing in it that can be taxed; post it by hand",
-        );
-    }
-    let (bearer, other) = (kind(percent)?, bearing.contains(&false));
-    let other = if other {
-        kind(Decimal::ZERO)?
-    } else {
-        String::new()
-    };
-    let bearers = parts.iter().zip(&bearing).filter(|(_, bears)| **bears);
-    let weights: Vec<i64> = bearers.map(|(part, _)| part.amount).collect();
-    let mut shares = allocate(tax, &weights).into_iter();
-    let taxes = bearing.iter().map(|bears| match bears {
-        true => (bearer.clone(), shares.next().unwrap_or_default()),
-        false => (other.clone(), 0),
-    });
-    Ok(Lines {
-        unit,
-        types: if included { "Inclusive" } else { "Exclusive" },
-        taxes: taxes.collect(),
-        parts,
-    })
 }
 
 impl Lines {

@@ -7,6 +7,7 @@ mod fault;
 mod list;
 mod map;
 mod settings;
+mod taxes;
 #[cfg(test)]
 mod tests;
 mod webhook;
@@ -322,6 +323,19 @@ fn written(element: &Value, id: &str) -> Result<Written, Fault> {
     })
 }
 
+/// Whether a document has `number`, or one that followed it when it was made anew. A copy that somebody
+/// made there bears our mark too. Payments have no numbers.
+fn numbered(element: &Value, path: &str, number: &str) -> bool {
+    let member = match path {
+        "Invoices" => "InvoiceNumber",
+        "CreditNotes" => "CreditNoteNumber",
+        _ => return true,
+    };
+    let own = element[member].as_str();
+    let rest = own.and_then(|own| own.strip_prefix(number));
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
+}
+
 /// `field` is one of `values`, in the language of `where`.
 fn one_of<'a>(field: &str, values: impl Iterator<Item = &'a str>) -> String {
     let quoted = |value: &str| value.replace('\\', "\\\\").replace('"', "\\\"");
@@ -494,6 +508,16 @@ impl Accounting for Xero {
         map::essence(body)
     }
 
+    fn renumber(&self, _: Form, times: u32, body: &mut Value) {
+        // A void invoice keeps its number, and nobody can change it any more.
+        for member in ["InvoiceNumber", "CreditNoteNumber"] {
+            if let Some(number) = body[member].as_str() {
+                let number = format!("{number}-{}", times.saturating_add(1));
+                body[member] = json!(number);
+            }
+        }
+    }
+
     fn is_fixed(&self, form: Form) -> bool {
         // A payment can only be deleted.
         matches!(form, Form::Payment | Form::RefundPayment)
@@ -552,17 +576,8 @@ impl Accounting for Xero {
 
     fn find_document(&self, tenant: &Tenant, document: Document) -> Option<Request> {
         let (path, _) = place(document.form());
-        let filter = match path {
-            "Invoices" => one_of(
-                "InvoiceNumber",
-                [&map::document_number(document)[..]].into_iter(),
-            ),
-            "CreditNotes" => one_of(
-                "CreditNoteNumber",
-                [&map::document_number(document)[..]].into_iter(),
-            ),
-            _ => one_of("Reference", [&document.mark()[..]].into_iter()),
-        };
+        // By its mark, since what is made anew has another number.
+        let filter = one_of("Reference", [&document.mark()[..]].into_iter());
         Some(request(
             Method::Get,
             tenant,
@@ -579,9 +594,12 @@ impl Accounting for Xero {
         let (path, id) = place(document.form());
         let body = answer(response)?;
         let mark = document.mark();
-        let ours = elements(&body, path)?
-            .iter()
-            .find(|one| one["Reference"] == mark.as_str() && one["Status"] != "DELETED");
+        let number = map::document_number(document);
+        let ours = elements(&body, path)?.iter().find(|one| {
+            let gone = matches!(one["Status"].as_str(), Some("DELETED" | "VOIDED"));
+            let marked = one["Reference"] == mark.as_str();
+            marked && !gone && numbered(one, path, &number)
+        });
         ours.map(|one| remote(one, id).ok_or_else(incomplete))
             .transpose()
     }

@@ -215,6 +215,10 @@ impl Books<'_> {
             _ => {}
         }
         let mut value = Value::Object(fields);
+        self.open(entity, &value)?;
+        if let Some(before) = &before {
+            self.open(entity, before)?;
+        }
         self.seal(&mut value, id, before.as_ref());
         self.put(entity, id, value);
         payments::settle(self, entity, id, before.as_ref());
@@ -222,6 +226,19 @@ impl Books<'_> {
     }
 
     /// The fields that every entity has and no caller sets.
+    /// Fails for a transaction of a day up to which the books are closed.
+    fn open(&self, entity: &str, transaction: &Value) -> Result<(), Fault> {
+        let preferences = self.company().get("Preferences", 1);
+        let closed = preferences
+            .and_then(|all| all["AccountingInfoPrefs"]["BookCloseDate"].as_str())
+            .filter(|_| is_transaction(entity));
+        // Days are written so that their text sorts as they do.
+        match (closed, text(transaction, "TxnDate")) {
+            (Some(closed), Some(day)) if day <= closed => Err(Fault::closed()),
+            _ => Ok(()),
+        }
+    }
+
     fn seal(&self, value: &mut Value, id: u64, before: Option<&Value>) {
         let now = stamp(self.now);
         let created = before
@@ -245,6 +262,7 @@ impl Books<'_> {
         }
         let fields = schema::admit(entity, body)?;
         let (id, before) = self.current(entity, &fields)?;
+        self.open(entity, &before)?;
         payments::may_leave(self, entity, id)?;
         self.state.record(Change::Deleted {
             realm: self.realm.to_owned(),
@@ -266,6 +284,7 @@ impl Books<'_> {
         }
         let fields = schema::admit(entity, body)?;
         let (id, before) = self.current(entity, &fields)?;
+        self.open(entity, &before)?;
         payments::may_leave(self, entity, id)?;
         let mut value = before.clone();
         sales::void(&mut value, entity);

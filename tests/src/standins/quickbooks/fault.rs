@@ -32,6 +32,17 @@ impl Fault {
         self
     }
 
+    /// 6200: nothing of a day up to which the books are closed is made, changed or taken away.
+    pub fn closed() -> Self {
+        Self::new(
+            "6200",
+            "Account Period Closed, Cannot Update Through Services",
+            "Account Period Closed, Cannot Update Through Services : The account period has closed \
+             and the account books cannot be updated through the QBO Services API. Please use the QBO \
+             website to make these changes.",
+        )
+    }
+
     /// 6000, the vendor's catch-all: the detail is all there is.
     pub fn business(detail: impl AsRef<str>) -> Self {
         Self::new(

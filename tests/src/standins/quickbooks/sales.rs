@@ -158,6 +158,7 @@ pub fn home_amount(books: &Books<'_>, fields: &mut Fields, currency: &str, total
 }
 
 fn lines(books: &Books<'_>, fields: &mut Fields) -> Result<Sums, Fault> {
+    let how = text_of(fields, "GlobalTaxCalculation").map(str::to_owned);
     let Some(Value::Array(all)) = fields.get_mut("Line") else {
         return Err(Fault::missing("Line"));
     };
@@ -175,7 +176,7 @@ fn lines(books: &Books<'_>, fields: &mut Fields) -> Result<Sums, Fault> {
             }
         }
         match kind.as_str() {
-            "SalesItemLineDetail" => sales_line(books, line, &mut sums)?,
+            "SalesItemLineDetail" => sales_line(books, line, how.as_deref(), &mut sums)?,
             "DiscountLineDetail" => discount_line(books, line, &mut sums)?,
             "DescriptionOnly" => {}
             other => {
@@ -191,7 +192,12 @@ fn lines(books: &Books<'_>, fields: &mut Fields) -> Result<Sums, Fault> {
     Ok(sums)
 }
 
-fn sales_line(books: &Books<'_>, line: &mut Value, sums: &mut Sums) -> Result<(), Fault> {
+fn sales_line(
+    books: &Books<'_>,
+    line: &mut Value,
+    how: Option<&str>,
+    sums: &mut Sums,
+) -> Result<(), Fault> {
     let amount = line
         .get("Amount")
         .and_then(money::decimal)
@@ -216,7 +222,7 @@ fn sales_line(books: &Books<'_>, line: &mut Value, sums: &mut Sums) -> Result<()
         }
     }
     let item = item_of(books, detail)?;
-    let code = tax::line_code(books, detail)?;
+    let code = tax::line_code(books, detail, how == Some("NotApplicable"))?;
     let amount = cents(amount);
     sums.sales += amount;
     sums.taxed.push((code.clone(), amount));

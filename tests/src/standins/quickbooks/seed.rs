@@ -27,10 +27,21 @@ pub struct NewCompany {
     pub forbid_duplicate_doc_numbers: bool,
     pub shipping: bool,
     pub discounts: bool,
+    /// Up to which day the books are closed, as Intuit writes it; nothing where they are open.
+    pub closed_until: String,
     pub case_sensitive_queries: bool,
     /// Accounts beside the usual ones, as the vendor's address takes them, or changes to accounts of these
     /// names.
     pub accounts: Vec<Value>,
+    /// Tax codes of one rate each beside those of the country.
+    pub tax_codes: Vec<NewTaxCode>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewTaxCode {
+    name: String,
+    percent: String,
 }
 
 impl Default for NewCompany {
@@ -48,8 +59,10 @@ impl Default for NewCompany {
             forbid_duplicate_doc_numbers: false,
             shipping: true,
             discounts: true,
+            closed_until: String::new(),
             case_sensitive_queries: false,
             accounts: Vec::new(),
+            tax_codes: Vec::new(),
         }
     }
 }
@@ -78,6 +91,14 @@ pub fn open(books: &mut Books<'_>, new: &NewCompany) -> Result<(), Fault> {
             account["sparse"] = json!(true);
         }
         books.save("Account", &account, Options::default())?;
+    }
+    for code in &new.tax_codes {
+        let next = |entity: &str| books.company().all(entity).count() as u64 + 1;
+        let (code_id, rate_id) = (next("TaxCode"), next("TaxRate"));
+        let percent = code.percent.parse().unwrap_or(0.0);
+        seed(books, "TaxRate", rate_id, tax_rate(&code.name, percent));
+        let code = tax_code(&code.name, true, &[rate_id.to_string()]);
+        seed(books, "TaxCode", code_id, code);
     }
     Ok(())
 }
@@ -251,7 +272,7 @@ fn company_info(books: &Books<'_>, new: &NewCompany) -> Value {
 }
 
 fn preferences(new: &NewCompany) -> Value {
-    json!({
+    let mut preferences = json!({
         "AccountingInfoPrefs": {"UseAccountNumbers": false, "TrackDepartments": false, "ClassTrackingPerTxn": false, "ClassTrackingPerTxnLine": false, "CustomerTerminology": "Customers"},
         "ProductAndServicesPrefs": {"ForSales": true, "ForPurchase": true, "QuantityWithPriceAndRate": true, "QuantityOnHand": true},
         "SalesFormsPrefs": {
@@ -267,27 +288,79 @@ fn preferences(new: &NewCompany) -> Value {
         },
         "TaxPrefs": {"UsingSalesTax": new.sales_tax, "PartnerTaxEnabled": new.sales_tax && new.automated_sales_tax && new.country == "US"},
         "CurrencyPrefs": {"MultiCurrencyEnabled": new.multicurrency, "HomeCurrency": {"value": new.home_currency}},
-    })
+    });
+    if !new.closed_until.is_empty() {
+        preferences["AccountingInfoPrefs"]["BookCloseDate"] = json!(new.closed_until);
+    }
+    preferences
+}
+
+/// A tax code: its name, whether it is taxed, and the names and percentages of its rates.
+type TaxCode = (&'static str, bool, &'static [(&'static str, f64)]);
+
+/// The codes for sales of a country. Names as Intuit's own companies of that country have them; the first
+/// of Britain are older than the others here, and keep their ids.
+fn tax_codes(country: &str) -> &'static [TaxCode] {
+    match country {
+        "AU" => &[
+            ("GST", true, &[("GST (sales)", 10.0)]),
+            ("GST free", true, &[("GST-free sales", 0.0)]),
+            ("Input tax", true, &[("Input taxed sales", 0.0)]),
+            ("Out of scope", false, &[]),
+        ],
+        "CA" => &[
+            ("Exempt", false, &[]),
+            ("Zero-rated", true, &[("Zero-rated", 0.0)]),
+            ("Out of Scope", false, &[]),
+            ("GST", true, &[("GST", 5.0)]),
+            ("HST ON", true, &[("HST ON", 13.0)]),
+            ("GST/PST BC", true, &[("GST", 5.0), ("PST BC", 7.0)]),
+            ("GST/QST QC - 9.975", true, &[("GST", 5.0), ("QST", 9.975)]),
+        ],
+        _ => &[
+            ("20.0% S", true, &[("Standard 20%", 20.0)]),
+            ("0% Z", true, &[("Zero 0%", 0.0)]),
+            ("Exempt", false, &[]),
+            ("5.0% R", true, &[("Reduced 5%", 5.0)]),
+            ("No VAT", false, &[]),
+        ],
+    }
+}
+
+fn tax_rate(name: &str, percent: f64) -> Value {
+    let special = if percent == 0.0 { "ZERO_RATE" } else { "NONE" };
+    json!({"Name": name, "Description": name, "Active": true, "RateValue": percent, "SpecialTaxType": special, "DisplayType": "ReadOnly"})
+}
+
+fn tax_code(name: &str, taxable: bool, rates: &[String]) -> Value {
+    let list: Vec<_> = rates
+        .iter()
+        .map(|id| json!({"TaxRateRef": {"value": id}, "TaxTypeApplicable": "TaxOnAmount", "TaxOrder": 0}))
+        .collect();
+    json!({"Name": name, "Description": name, "Active": true, "Hidden": false, "Taxable": taxable, "TaxGroup": true, "SalesTaxRateList": {"TaxRateDetail": list}})
 }
 
 fn taxes(books: &mut Books<'_>, new: &NewCompany) {
-    let rate = |name: &str, percent: f64| json!({"Name": name, "Description": name, "Active": true, "RateValue": percent, "SpecialTaxType": "NONE", "DisplayType": "ReadOnly"});
-    let code = |name: &str, taxable: bool, rates: &[&str]| {
-        let list: Vec<_> = rates
-            .iter()
-            .map(|id| json!({"TaxRateRef": {"value": id}, "TaxTypeApplicable": "TaxOnAmount", "TaxOrder": 0}))
-            .collect();
-        json!({"Name": name, "Description": name, "Active": true, "Hidden": false, "Taxable": taxable, "TaxGroup": true, "SalesTaxRateList": {"TaxRateDetail": list}})
-    };
     if new.country == "US" {
         let percent = new.automated_tax_percent.parse().unwrap_or(0.0);
-        seed(books, "TaxRate", 1, rate("California", percent));
-        seed(books, "TaxCode", 1, code("California", true, &["1"]));
-    } else {
-        seed(books, "TaxRate", 1, rate("Standard 20%", 20.0));
-        seed(books, "TaxRate", 2, rate("Zero 0%", 0.0));
-        seed(books, "TaxCode", 1, code("20.0% S", true, &["1"]));
-        seed(books, "TaxCode", 2, code("0% Z", true, &["2"]));
-        seed(books, "TaxCode", 3, code("Exempt", false, &[]));
+        seed(books, "TaxRate", 1, tax_rate("California", percent));
+        let code = tax_code("California", true, &["1".to_owned()]);
+        seed(books, "TaxCode", 1, code);
+        return;
+    }
+    let mut known: Vec<&str> = Vec::new();
+    for (id, (name, taxable, rates)) in (1..).zip(tax_codes(&new.country)) {
+        let mut ids = Vec::new();
+        for (rate, percent) in *rates {
+            let place = known.iter().position(|one| one == rate);
+            let place = place.unwrap_or_else(|| {
+                known.push(rate);
+                let number = known.len() as u64;
+                seed(books, "TaxRate", number, tax_rate(rate, *percent));
+                known.len() - 1
+            });
+            ids.push((place + 1).to_string());
+        }
+        seed(books, "TaxCode", id, tax_code(name, *taxable, &ids));
     }
 }

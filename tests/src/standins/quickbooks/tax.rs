@@ -12,7 +12,9 @@ use super::state::text;
 type Fields = Map<String, Value>;
 
 /// The tax code that a sales line carries; empty where the company has no sales tax.
-pub fn line_code(books: &Books<'_>, detail: &Value) -> Result<String, Fault> {
+///
+/// `out_of_scope` is whether the form says that no tax is concerned with it.
+pub fn line_code(books: &Books<'_>, detail: &Value, out_of_scope: bool) -> Result<String, Fault> {
     let asked = detail
         .get("TaxCodeRef")
         .and_then(|reference| text(reference, "value"));
@@ -31,10 +33,22 @@ pub fn line_code(books: &Books<'_>, detail: &Value) -> Result<String, Fault> {
     if !books.sales_tax() {
         return Ok(String::new());
     }
+    if out_of_scope && asked.is_none() {
+        return Ok(String::new());
+    }
     let reference = detail.get("TaxCodeRef").ok_or_else(|| {
         Fault::business("Make sure all your transactions have a tax rate before you save.")
     })?;
     let code = books.referenced("TaxCode", reference)?;
+    let listed = |name: &str| {
+        let details = code[name]["TaxRateDetail"].as_array();
+        details.is_some_and(|details| !details.is_empty())
+    };
+    if listed("PurchaseTaxRateList") && !listed("SalesTaxRateList") {
+        return Err(Fault::business(
+            "Invalid tax code: a tax code for purchases cannot be used on a sales transaction.",
+        ));
+    }
     Ok(text(&code, "Id").unwrap_or_default().to_owned())
 }
 
@@ -66,7 +80,7 @@ pub fn apply(books: &Books<'_>, fields: &mut Fields, sums: &Sums) -> Result<Deci
             }
             return Ok(Decimal::ZERO);
         }
-        by_code(books, sums, wanted, sent.as_ref())
+        by_code(books, sums, wanted, sent.as_ref())?
     };
     let total = detail
         .get("TotalTax")
@@ -137,13 +151,41 @@ fn less_discount(amount: Decimal, sums: &Sums) -> Decimal {
     }
 }
 
-fn by_code(books: &Books<'_>, sums: &Sums, wanted: Option<Decimal>, sent: Option<&Value>) -> Value {
-    if let (Some(total), Some(sent)) = (wanted, sent) {
-        let mut kept = json!({"TotalTax": number(total)});
-        if let Some(lines) = sent.get("TaxLine") {
-            kept["TaxLine"] = lines.clone();
+/// Reckons the tax of each code; where tax lines were sent, what they say takes the place of that. Each
+/// must be of a rate of some code in the lines (schema, `TaxLineDetail.TaxRateRef`), and their sum is
+/// the total.
+fn by_code(
+    books: &Books<'_>,
+    sums: &Sums,
+    wanted: Option<Decimal>,
+    sent: Option<&Value>,
+) -> Result<Value, Fault> {
+    let invalid = |detail: String| Fault::new("6170", "Invalid TxnTaxDetail Error", detail);
+    let lines = sent.and_then(|sent| sent.get("TaxLine")?.as_array());
+    if let Some(lines) = lines.filter(|lines| !lines.is_empty()) {
+        let mut total = Decimal::ZERO;
+        for line in lines {
+            let rate = &line["TaxLineDetail"]["TaxRateRef"]["value"];
+            let of_line = |(code, _): &(String, Decimal)| {
+                let rates = rates(books, code);
+                rates.iter().any(|(known, _)| rate == known.as_str())
+            };
+            if !sums.taxed.iter().any(of_line) {
+                return Err(invalid(format!(
+                    "The tax rate {rate} belongs to no tax code of the lines"
+                )));
+            }
+            total += line
+                .get("Amount")
+                .and_then(money::decimal)
+                .unwrap_or_default();
         }
-        return kept;
+        if wanted.is_some_and(|wanted| wanted != cents(total)) {
+            return Err(invalid(
+                "TotalTax is not the sum of the tax lines".to_owned(),
+            ));
+        }
+        return Ok(json!({"TotalTax": number(cents(total)), "TaxLine": lines}));
     }
     let mut nets: Vec<(String, Decimal)> = Vec::new();
     for (code, amount) in &sums.taxed {
@@ -171,7 +213,7 @@ fn by_code(books: &Books<'_>, sums: &Sums, wanted: Option<Decimal>, sent: Option
             }));
         }
     }
-    json!({"TotalTax": number(total), "TaxLine": lines})
+    Ok(json!({"TotalTax": number(total), "TaxLine": lines}))
 }
 
 /// The rates of a tax code, as the company's lists have them.

@@ -268,10 +268,49 @@ async fn outside_the_us_each_line_names_a_tax_code() {
     let made = caller.save("SalesReceipt", body.clone()).await;
     assert_eq!(made["TxnTaxDetail"]["TotalTax"], json!(4.12));
     assert_eq!(made["TotalAmt"], json!(25.7));
+    // Tax that is sent is of rates in the lines, and adds up.
+    let taxed = |rate: &str, amount: f64, total: f64| {
+        let detail = json!({"TaxRateRef": {"value": rate}, "PercentBased": true, "TaxPercent": 20, "NetAmountTaxable": 20.58});
+        let line =
+            json!({"Amount": amount, "DetailType": "TaxLineDetail", "TaxLineDetail": detail});
+        json!({"TotalTax": total, "TaxLine": [line]})
+    };
+    for (rate, amount, total, code) in [("3", 4.11, 4.11, "6170"), ("1", 4.11, 4.12, "6170")] {
+        body["TxnTaxDetail"] = taxed(rate, amount, total);
+        assert_eq!(caller.refused("salesreceipt", body.clone()).await, code);
+    }
+    body["TxnTaxDetail"] = taxed("1", 4.11, 4.11);
+    let made = caller.save("SalesReceipt", body.clone()).await;
+    assert_eq!(made["TotalAmt"], json!(25.69));
+    // Out of its scope, nothing names a code.
+    body["TxnTaxDetail"] = Value::Null;
+    let mut outside = body.clone();
+    outside["GlobalTaxCalculation"] = json!("NotApplicable");
+    for line in outside["Line"].as_array_mut().expect("lines") {
+        line["SalesItemLineDetail"]["TaxCodeRef"] = Value::Null;
+    }
+    let made = caller.save("SalesReceipt", outside).await;
+    assert_eq!(made["TotalAmt"], json!(21.58));
     body["Line"][0]["SalesItemLineDetail"]["TaxCodeRef"]["value"] = json!("TAX");
     assert_eq!(caller.refused("salesreceipt", body.clone()).await, "2500");
     body["Line"][0]["SalesItemLineDetail"]["TaxCodeRef"] = Value::Null;
     assert_eq!(caller.refused("salesreceipt", body).await, "6000");
+}
+
+#[tokio::test]
+async fn closed_books_are_neither_added_to_nor_changed() {
+    let caller = Caller::with(json!({"realm": "6", "closed_until": "2026-01-02"})).await;
+    let (customer, item) = (caller.customer("Ada").await, caller.item("MUG").await);
+    let mut body = Caller::receipt(&customer, &item);
+    body["TxnDate"] = json!("2026-01-02");
+    assert_eq!(caller.refused("salesreceipt", body.clone()).await, "6200");
+    body["TxnDate"] = json!("2026-01-03");
+    let made = caller.save("SalesReceipt", body).await;
+    // Nor is anything moved to a closed day.
+    let moved = json!({
+        "Id": made["Id"], "SyncToken": "0", "sparse": true, "TxnDate": "2026-01-01",
+    });
+    assert_eq!(caller.refused("salesreceipt", moved).await, "6200");
 }
 
 #[tokio::test]

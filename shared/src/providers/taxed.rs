@@ -1,0 +1,65 @@
+//! Which parts of a sale bear its tax. The shop says it of goods, and not of shipping and discounts: of
+//! these it is found by what makes the tax.
+
+use rust_decimal::Decimal;
+
+/// Whether tax is part of a line's base.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Taxed {
+    Yes,
+    No,
+    AsShipping,
+    AsDiscount,
+    /// Whatever else has to bear tax that fits nowhere.
+    Never,
+}
+
+/// Says of each of `parts`, which are amounts in minor units with what is known of them, whether it bears
+/// `tax`, and by how much `percent` of those that do misses it: shipping and discounts are counted as it
+/// fits best. Where tax is `included`, it is part of the amounts.
+pub fn base(
+    parts: &[(Taxed, i64)],
+    tax: i64,
+    included: bool,
+    percent: Decimal,
+) -> (Vec<bool>, Decimal) {
+    let whole = Decimal::ONE_HUNDRED + if included { percent } else { Decimal::ZERO };
+    let choices = [(true, true), (true, false), (false, true), (false, false)];
+    let tries = choices.map(|(discount, shipping)| {
+        let bears = |(taxed, _): &(Taxed, i64)| match taxed {
+            Taxed::Yes => true,
+            Taxed::No | Taxed::Never => false,
+            Taxed::AsDiscount => discount,
+            Taxed::AsShipping => shipping,
+        };
+        let bearing: Vec<bool> = parts.iter().map(bears).collect();
+        let bearers = parts.iter().zip(&bearing).filter(|(_, bears)| **bears);
+        let sum: i64 = bearers.map(|((_, amount), _)| amount).sum();
+        let off = (Decimal::from(sum) * percent / whole - Decimal::from(tax)).abs();
+        (bearing, off)
+    });
+    let best = tries.into_iter().min_by_key(|(_, off)| *off);
+    best.unwrap_or_default()
+}
+
+/// The same, where tax on nothing that is taxable stands on whatever may bear any. `None` where nothing
+/// may.
+pub fn bearers(
+    parts: &[(Taxed, i64)],
+    tax: i64,
+    included: bool,
+    percent: Decimal,
+) -> Option<Vec<bool>> {
+    let (bearing, _) = base(parts, tax, included, percent);
+    if bearing.contains(&true) {
+        return Some(bearing);
+    }
+    let may = |(taxed, _): &(Taxed, i64)| *taxed != Taxed::Never;
+    let bearing: Vec<bool> = parts.iter().map(may).collect();
+    bearing.contains(&true).then_some(bearing)
+}
+
+/// How far the tax of so many parts may be off that was rounded at each of them.
+pub fn tolerance(parts: usize) -> Decimal {
+    Decimal::ONE + Decimal::new(5, 1) * Decimal::from(parts)
+}

@@ -1,0 +1,87 @@
+//! The tax of a document's lines: which of the organisation's rates it is, and what of it stands on which
+//! line.
+
+use super::map::{Lines, Part, Unit, refused};
+use super::settings::Settings;
+use crate::model::allocate::allocate;
+use crate::providers::Fault;
+use crate::providers::taxed::{Taxed, base, bearers, tolerance};
+use rust_decimal::Decimal;
+
+/// The amounts of `parts` with what is known of their tax.
+pub fn amounts(parts: &[Part]) -> Vec<(Taxed, i64)> {
+    parts.iter().map(|part| (part.taxed, part.amount)).collect()
+}
+
+/// Several taxes of one order lie on the same goods, or the shop would have to say which lies where.
+pub fn stacked(
+    parts: &[Part],
+    tax: i64,
+    included: bool,
+    percentages: &[Decimal],
+) -> Result<Decimal, Fault> {
+    let sum = percentages.iter().sum();
+    let (_, off) = base(&amounts(parts), tax, included, sum);
+    if off <= tolerance(parts.len()) {
+        return Ok(sum);
+    }
+    refused(
+        "several_taxes",
+        "this has several taxes on different lines, and the shop does not say which line has which; \
+         post it by hand",
+    )
+}
+
+/// Puts `tax` of so much per cent on the lines that bear it.
+pub fn taxed(
+    unit: Unit,
+    parts: Vec<Part>,
+    tax: i64,
+    included: bool,
+    percent: Option<Decimal>,
+    settings: &Settings,
+) -> Result<Lines, Fault> {
+    let Some(percent) = percent.filter(|_| tax != 0) else {
+        return Ok(Lines {
+            unit,
+            types: "NoTax",
+            taxes: Vec::new(),
+            parts,
+        });
+    };
+    let kind = |percent: Decimal| match settings.tax_type(percent) {
+        Some(kind) => Ok(kind.to_owned()),
+        None => refused(
+            "no_tax_rate",
+            format!(
+                "Xero has no active tax rate of {percent} % for sales; add it (Accounting, Advanced, \
+                 Tax rates), then retry"
+            ),
+        ),
+    };
+    let Some(bearing) = bearers(&amounts(&parts), tax, included, percent) else {
+        return refused(
+            "tax_on_nothing",
+            "this has tax, and nothing in it that can be taxed; post it by hand",
+        );
+    };
+    let (bearer, other) = (kind(percent)?, bearing.contains(&false));
+    let other = if other {
+        kind(Decimal::ZERO)?
+    } else {
+        String::new()
+    };
+    let bear = parts.iter().zip(&bearing).filter(|(_, bears)| **bears);
+    let weights: Vec<i64> = bear.map(|(part, _)| part.amount).collect();
+    let mut shares = allocate(tax, &weights).into_iter();
+    let taxes = bearing.iter().map(|bears| match bears {
+        true => (bearer.clone(), shares.next().unwrap_or_default()),
+        false => (other.clone(), 0),
+    });
+    Ok(Lines {
+        unit,
+        types: if included { "Inclusive" } else { "Exclusive" },
+        taxes: taxes.collect(),
+        parts,
+    })
+}
