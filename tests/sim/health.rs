@@ -11,7 +11,7 @@ use crossdock::ctx::Ctx;
 use crossdock::engine::refresh::{self, DueNotice};
 use crossdock::error::{Code, Result};
 use crossdock::model::event::EventType;
-use crossdock::oauth::connection::{self, Along, Decision, Due, Status};
+use crossdock::oauth::connection::{self, Along, Decision, Due, Lease, Status};
 use crossdock::oauth::manage;
 use crossdock::oauth::setup::Setup;
 use crossdock::oauth::tokens::{self, Need};
@@ -140,7 +140,7 @@ fn an_organisation_that_is_taken_away_is_noticed_by_whoever_comes_first() {
             _ => {
                 let due = Due {
                     merchant_id: merchant,
-                    connection_id: id,
+                    connection_id: id.clone(),
                     category: provider("xero").unwrap().manifest().category,
                     generation: 1,
                 };
@@ -150,7 +150,49 @@ fn an_organisation_that_is_taken_away_is_noticed_by_whoever_comes_first() {
         let now = shown(&ctx);
         assert_eq!(now["status"], "reauth_required", "{first}: {now}");
         assert_eq!(now["trouble"]["code"], "invalid_grant", "{first}: {now}");
+        // A check later renews the tokens, and still nothing is connected.
+        let merchant = MERCHANT.parse().unwrap();
+        for _ in 0..3 {
+            world.advance(Duration::from_secs(3600));
+            let checked = alone(manage::check(&ctx, &merchant, &id)).unwrap();
+            assert_eq!(checked.status, Status::ReauthRequired, "{first}");
+        }
+        let told = |kind| told(&world.memory, kind);
+        assert_eq!(told(EventType::ConnectionReauthRequired), 1, "{first}");
+        assert_eq!(told(EventType::ConnectionConnected), 1, "{first}");
     }
+}
+
+/// Nobody but a check comes to such a connection, and each has little time.
+#[test]
+fn a_lease_that_a_dead_check_left_is_taken_over_by_checks() {
+    let world = World::new(1);
+    let ctx = world.ctx();
+    let id = alone(set_up(&world, &ctx));
+    let merchant = MERCHANT.parse().unwrap();
+    world.advance(Duration::from_secs(3600));
+    let left = connection::change(&ctx, &merchant, &id, |current| {
+        current.status = Status::ReauthRequired;
+        current.next_refresh_at = None;
+        current.fence += 1;
+        current.lease = Some(Lease {
+            fence: current.fence,
+            watched: 0,
+        });
+        Ok(Decision::Store(Along::default(), ()))
+    });
+    alone(left).unwrap();
+    let mut busy = 0;
+    let checked = loop {
+        match alone(manage::check(&ctx, &merchant, &id)) {
+            Ok(checked) => break checked,
+            Err(error) => assert_eq!(error.code(), Code::Busy),
+        }
+        busy += 1;
+        assert!(busy < 15, "it is busy for ever");
+    };
+    assert!(busy > 3, "it was taken over from one who may be alive");
+    assert_eq!((checked.status, checked.lease), (Status::Live, None));
 }
 
 /// What the platform is at the providers, after somebody has configured another application.

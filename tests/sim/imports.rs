@@ -456,6 +456,7 @@ fn what_a_request_asks_of_a_slow_provider_fits_into_its_time() {
         current.fence += 1;
         current.lease = Some(Lease {
             fence: current.fence,
+            watched: 0,
         });
         Ok(Decision::Store(Along::default(), ()))
     });

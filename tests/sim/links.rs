@@ -12,7 +12,7 @@ use crossdock::ctx::Ctx;
 use crossdock::engine::refresh::{self, DueNotice};
 use crossdock::error::{Code, Result};
 use crossdock::oauth::connect::{self, LINK_LIFE};
-use crossdock::oauth::connection::{self, Along, Due, Status};
+use crossdock::oauth::connection::{self, Along, Decision, Due, Status};
 use crossdock::oauth::tenant;
 use crossdock::providers::provider;
 use crossdock::store::{Condition, Item, Store, Table, Write, keys};
@@ -384,6 +384,13 @@ fn a_consent_that_ended_is_dropped_and_given_back() {
     assert!(renew().consent.is_some(), "it may still be confirmed");
     assert_eq!(alive(), 2);
     world.advance(SECOND);
+    // Whatever else is stored of the connection keeps what is still to be given back.
+    alone(connection::change(&ctx, &merchant(), &id, |_| {
+        Ok(Decision::Store(Along::default(), ()))
+    }))
+    .unwrap();
+    let stored = alone(connection::load(&ctx, &merchant(), &id)).unwrap().1;
+    assert!(stored.consent.is_some());
     let now = renew();
     assert_eq!((now.generation(), alive()), (3, 1));
     assert_eq!((now.consent, now.status), (None, Status::Live));

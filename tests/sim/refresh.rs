@@ -18,11 +18,12 @@ use crossdock::oauth::connection::{
 };
 use crossdock::oauth::setup::Setup;
 use crossdock::oauth::tokens::{self, Need};
+use crossdock::oauth::vault;
 use crossdock::providers::accounting::accounting;
 use crossdock::store::{Condition, Item, Store, Write, keys};
 use futures::future::join_all;
 use secrecy::ExposeSecret;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::sync::Arc;
 use std::task::{Context, Waker};
 
@@ -606,6 +607,44 @@ fn a_renewal_whose_messages_die_is_planned_again_every_hour() {
     alone(refresh::renew(&one.ctx, &notice)).unwrap();
     assert_eq!(one.stored().generation(), 2);
     one.lives();
+}
+
+/// What cannot even be put off is handed out again when its hour is over, and the schedule goes on.
+#[test]
+fn one_that_cannot_be_read_does_not_stop_the_schedule() {
+    let one = One::new(Rule::Strict);
+    let row = Write::put(
+        keys::connection(&merchant(), &one.id),
+        Condition::Any,
+        &json!({}),
+    );
+    alone(one.cell.memory.write(row.unwrap())).unwrap();
+    let mut handed_out = Vec::new();
+    for minute in 1..=300 {
+        one.pass(TimeDelta::minutes(1));
+        alone(refresh::plan(&one.ctx)).unwrap();
+        if one.cell.state().queue.drain(..).count() > 0 {
+            handed_out.push(minute);
+        }
+    }
+    let read = alone(one.cell.memory.get(&keys::due_cursor())).unwrap();
+    let cursor: Value = read.unwrap().read().unwrap();
+    assert_eq!(cursor["minute"], minute_of(one.ctx.now()));
+    assert!(
+        handed_out.iter().any(|minute| *minute > 59),
+        "{handed_out:?}"
+    );
+}
+
+/// What a key opens that the vault has forgotten is lost; what one opens that cannot be had now is not.
+#[test]
+fn a_vault_that_cannot_be_asked_has_forgotten_nothing() {
+    let one = One::new(Rule::Strict);
+    let key = serde_json::from_value(json!({ "root": "forgotten", "wrapped": "" })).unwrap();
+    let opened = || alone(vault::unwrap_if_kept(&one.ctx, "owner", &key));
+    assert!(opened().unwrap().is_none());
+    one.cell.break_vault();
+    assert!(opened().is_err());
 }
 
 /// Two that ended, recovered or renewed it at once still leave one row in the schedule.

@@ -22,10 +22,11 @@ use std::panic::AssertUnwindSafe;
 const PAGE_ROWS_MAX: usize = 500;
 /// Connections of one message, which are renewed side by side.
 const MESSAGE_CONNECTIONS_MAX: usize = 10;
-/// Minutes that one run hands out at most; after a long pause the next run goes on.
-const RUN_MINUTES_MAX: i64 = 240;
+/// Minutes that one run hands out at most; after a long pause the next run goes on. So few that none of
+/// them is taken for long over in the same run.
+const RUN_MINUTES_MAX: i64 = LOST_MINUTES - AGAIN_MINUTES;
 /// Where the very first run begins, in minutes before now.
-const FIRST_MINUTES: i64 = 60;
+const FIRST_MINUTES: i64 = RUN_MINUTES_MAX;
 /// So many minutes are read again in each run. A row stands in its minute until its connection is
 /// renewed, so what is found there was lost on its way, or was put there by a function whose clock is
 /// slow.
@@ -94,20 +95,11 @@ async fn hand_out(ctx: &Ctx, minute: i64) -> Result<usize> {
             put_off(ctx, &due, SWITCHED_OFF).await?;
         }
         count += on.len();
-        let messages = on.chunks(MESSAGE_CONNECTIONS_MAX).map(|due| {
-            let notice = DueNotice { due: due.to_vec() };
-            Ok(Message {
-                body: serde_json::to_string(&notice).map_err(Error::internal)?,
-                // Spread over the minute, so that a provider does not meet all at once.
-                delay_seconds: u16::from(ctx.random::<1>()[0]) * 60 / 256,
-            })
-        });
-        let messages = messages.collect::<Result<Vec<Message>>>()?;
-        if !messages.is_empty() {
-            ctx.queue
-                .send_later(ctx.config.refresh_queue()?, messages)
-                .await?;
-        }
+        let notices: Vec<DueNotice> = on
+            .chunks(MESSAGE_CONNECTIONS_MAX)
+            .map(|due| DueNotice { due: due.to_vec() })
+            .collect();
+        send(ctx, &notices).await?;
         after = page.next;
         if after.is_none() {
             return Ok(count);
@@ -125,9 +117,34 @@ async fn take_up(ctx: &Ctx, minute: i64) -> Result<()> {
             merchant_id = %due.merchant_id, connection_id = %due.connection_id,
             "a renewal was lost on its way"
         );
-        put_off(ctx, &due, SOON).await?;
+        // What stands in the way of one must not stop the schedule of all.
+        if let Err(error) = put_off(ctx, &due, SOON).await {
+            tracing::error!(
+                merchant_id = %due.merchant_id, connection_id = %due.connection_id,
+                error = %error.chain(), "handed out again"
+            );
+            let notice = DueNotice { due: vec![due] };
+            send(ctx, &[notice]).await?;
+        }
     }
     Ok(())
+}
+
+/// Sends each notice to the queue, spread over the minute, so that a provider does not meet all at once.
+async fn send(ctx: &Ctx, notices: &[DueNotice]) -> Result<()> {
+    if notices.is_empty() {
+        return Ok(());
+    }
+    let messages = notices.iter().map(|notice| {
+        Ok(Message {
+            body: serde_json::to_string(notice).map_err(Error::internal)?,
+            delay_seconds: u16::from(ctx.random::<1>()[0]) * 60 / 256,
+        })
+    });
+    let messages = messages.collect::<Result<Vec<Message>>>()?;
+    ctx.queue
+        .send_later(ctx.config.refresh_queue()?, messages)
+        .await
 }
 
 /// Lets a connection that is still due come due again later; one that was noted already is left alone.
@@ -183,7 +200,7 @@ async fn renew_one(ctx: &Ctx, due: &Due) -> Result<()> {
     }
     ctx.config.enabled(connection.category)?;
     let setup = Setup::of(ctx, connection.provider()?).await?;
-    give_back_stale(ctx, &setup, &connection).await;
+    give_back_stale(ctx, &setup, &connection).await?;
     let need = Need::Newer(due.generation);
     let (connection, grant) = tokens::access(ctx, &setup, merchant, id, need).await?;
     tokens::still_reaches(ctx, &setup, &connection, &grant).await

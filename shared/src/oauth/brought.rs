@@ -170,14 +170,9 @@ async fn try_take(
     let owner = keys::import_owner(row);
     let known = match &before.key {
         None => None,
-        Some(key) => match vault::unwrap(ctx, owner, key).await {
-            Ok(key) => Some(key),
-            // The root key that wrapped it was forgotten meanwhile, and what was given with it.
-            Err(error) => {
-                tracing::warn!(error = %error.chain(), "what an import was given is lost");
-                None
-            }
-        },
+        // Without it the root key that wrapped it was forgotten meanwhile, and what was given with it.
+        // When the vault cannot be asked, what was given waits: it may be all there is.
+        Some(key) => vault::unwrap_if_kept(ctx, owner, key).await?,
     };
     let fence = before.fence + 1;
     let first = known.is_none();

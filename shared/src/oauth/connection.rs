@@ -101,6 +101,10 @@ pub struct Browser {
 pub struct Lease {
     /// Grows with each lease of this connection, so that a holder who was overtaken can tell.
     pub fence: u64,
+    /// For how many milliseconds others saw it stand still who could not wait for its end. Only noted
+    /// where nobody else may come who has the time.
+    #[serde(default)]
+    pub watched: u64,
 }
 
 /// Why a connection does not work, in words for people.
@@ -497,11 +501,6 @@ pub async fn store(
     along: Along,
 ) -> Result<bool> {
     connection.updated_at = ctx.now();
-    // Nobody can confirm it any more, and what it gave is not kept for nothing. A pending connection
-    // consists of it, and goes away as a whole.
-    if connection.status != Status::Pending && connection.has_stale_consent(ctx.now()) {
-        connection.consent = None;
-    }
     let mut writes = Vec::new();
     if let Some(kind) = along.event {
         writes.extend(connection.announce(ctx, kind)?);

@@ -4,7 +4,7 @@
 
 use super::connect::Owner;
 use super::connection::{
-    Along, Connection, Consent, Decision, Status, change_within, load, patience_for_tokens,
+    Along, Connection, Consent, Decision, Status, change, change_within, load, patience_for_tokens,
 };
 use super::manage::PATIENCE;
 use super::setup::{self, Setup, account, is_invalid_grant, token_error};
@@ -257,14 +257,14 @@ pub(super) async fn give_back_unused(
     }
 }
 
-/// Gives back the consent that waits at `connection`, when nobody can confirm it any more: whatever is
-/// stored next of the connection drops it.
-pub async fn give_back_stale(ctx: &Ctx, setup: &Setup, connection: &Connection) {
+/// Gives back and drops the consent that waits at `connection`, when nobody can confirm it any more. A
+/// pending connection consists of it, and goes away as a whole.
+pub async fn give_back_stale(ctx: &Ctx, setup: &Setup, connection: &Connection) -> Result<()> {
     let Some(consent) = &connection.consent else {
-        return;
+        return Ok(());
     };
-    if !connection.has_stale_consent(ctx.now()) {
-        return;
+    if connection.status == Status::Pending || !connection.has_stale_consent(ctx.now()) {
+        return Ok(());
     }
     let opened = tokens::data_key(ctx, connection).await;
     let grant =
@@ -275,6 +275,16 @@ pub async fn give_back_stale(ctx: &Ctx, setup: &Setup, connection: &Connection) 
             tracing::warn!(connection_id = %connection.id, error = %error.chain(), "not given back");
         }
     }
+    let (merchant, id) = (&connection.merchant_id, &connection.id);
+    change(ctx, merchant, id, |current| {
+        if current.consent.as_ref() != Some(consent) {
+            return Ok(Decision::Leave(()));
+        }
+        current.consent = None;
+        Ok(Decision::Store(Along::default(), ()))
+    })
+    .await?;
+    Ok(())
 }
 
 /// The account of `connection`, as giving back needs it.

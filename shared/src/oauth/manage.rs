@@ -3,7 +3,7 @@
 use super::connection::{
     Along, Connection, Decision, Happened, Settings, Status, Trouble, change, load, note_health,
 };
-use super::give_back::{give_back, remedy};
+use super::give_back::{give_back, give_back_stale, remedy};
 use super::hash;
 use super::setup::{Rejected, Setup, account_of};
 use super::tokens::{self, Need};
@@ -85,6 +85,7 @@ pub async fn check(ctx: &Ctx, merchant: &MerchantId, id: &ConnectionId) -> Resul
         ));
     }
     let setup = Setup::of(ctx, connection.provider()?).await?;
+    give_back_stale(ctx, &setup, &connection).await?;
     let trouble = match asked(ctx, &setup, merchant, id).await {
         Ok(generation) => {
             tokens::settle(ctx, merchant, id, generation).await;

@@ -269,12 +269,13 @@ async fn access_of(
             }
             (None, _) => true,
             (Some(lease), Some(watched)) if watched.fence == lease.fence => {
-                watched.waited >= TAKEOVER
+                watched.waited + Duration::from_millis(lease.watched) >= TAKEOVER
             }
             (Some(lease), watched) => {
                 *watched = Some(Watched {
                     fence: lease.fence,
                     tokens: connection.tokens.clone(),
+                    before: lease.watched,
                     waited: Duration::ZERO,
                 });
                 false
@@ -299,6 +300,9 @@ async fn access_of(
             .as_ref()
             .is_some_and(|watched| watched.waited >= patience)
         {
+            if let Some(watched) = watched.filter(|_| again) {
+                note_watched(ctx, merchant, id, &watched).await?;
+            }
             return Err(Error::new(
                 Code::Busy,
                 "the access is being renewed at this moment; send it again in a minute",
@@ -316,7 +320,32 @@ async fn access_of(
 struct Watched {
     fence: u64,
     tokens: Option<Tokens>,
+    /// For how long others had seen it by then, in milliseconds.
+    before: u64,
     waited: Duration,
+}
+
+/// Notes for how long a lease stood still at a connection that no schedule renews: otherwise nobody would
+/// ever have watched it for long enough. If somebody noted the same time, it is not counted twice.
+async fn note_watched(
+    ctx: &Ctx,
+    merchant: &MerchantId,
+    id: &ConnectionId,
+    watched: &Watched,
+) -> Result<()> {
+    let waited = u64::try_from(watched.waited.as_millis()).unwrap_or(0);
+    change(ctx, merchant, id, |current| {
+        let lease = current.lease.as_mut();
+        let same =
+            |lease: &&mut Lease| (lease.fence, lease.watched) == (watched.fence, watched.before);
+        let Some(lease) = lease.filter(same) else {
+            return Ok(Decision::Leave(()));
+        };
+        lease.watched += waited;
+        Ok(Decision::Store(Along::default(), ()))
+    })
+    .await?;
+    Ok(())
 }
 
 /// The failure of the renewal that was waited for, as it was noted.
@@ -355,7 +384,7 @@ async fn take_lease(ctx: &Ctx, rev: u64, connection: &Connection) -> Result<Opti
     let fence = connection.fence + 1;
     let mut leased = Connection {
         fence,
-        lease: Some(Lease { fence }),
+        lease: Some(Lease { fence, watched: 0 }),
         ..connection.clone()
     };
     let before = Some((rev, connection));
@@ -436,8 +465,10 @@ impl Renewal<'_> {
                 current.api = Some(api.clone());
             }
             let mut along = Along::default();
-            if current.status == Status::ReauthRequired {
-                // Somebody was refused with the tokens before, while these were on their way.
+            // Somebody was refused with the tokens before, while these were on their way. One that was
+            // over before is live when its account has answered: see `recover`.
+            let was_live = self.connection.status.holds_tokens();
+            if current.status == Status::ReauthRequired && was_live {
                 current.status = current.at_work();
                 along = Along::entry(
                     Happened::Recovered,
@@ -463,7 +494,9 @@ impl Renewal<'_> {
         let ctx = self.ctx;
         let error = token_error(self.setup.manifest(), error);
         let (merchant, id) = (&self.connection.merchant_id, &self.connection.id);
-        change(ctx, merchant, id, |current| {
+        // A lease that stays has to be watched, by all who want the access, for most of a minute.
+        let patience = patience_for_tokens(ctx, Duration::ZERO);
+        change_within(ctx, patience, merchant, id, |current| {
             release(current, self.fence);
             if current.tokens != self.connection.tokens || !current.status.holds_tokens() {
                 // Others stand there by now, and this says nothing about them.

@@ -172,6 +172,15 @@ pub async fn unwrap(ctx: &Ctx, owner: &str, key: &WrappedKey) -> Result<DataKey>
     unwrap_with(&ring_with(ctx, &key.root).await?, owner, key)
 }
 
+/// The same, with `None` when the vault was asked and none of its keys opens it, which no later try mends.
+pub async fn unwrap_if_kept(ctx: &Ctx, owner: &str, key: &WrappedKey) -> Result<Option<DataKey>> {
+    let ring = ring_with(ctx, &key.root).await?;
+    let opened = unwrap_with(&ring, owner, key);
+    Ok(opened
+        .inspect_err(|error| tracing::warn!(error = %error.chain(), "a data key is lost"))
+        .ok())
+}
+
 fn unwrap_with(ring: &Ring, owner: &str, key: &WrappedKey) -> Result<DataKey> {
     let wrapping = ring
         .derive(&key.root, WRAPPING)

@@ -59,7 +59,50 @@ pub fn bearers(
     bearing.contains(&true).then_some(bearing)
 }
 
+/// Which of `rates` lie together on what bears `tax`: all of them, or one that was told more than once, of
+/// goods and of shipping say. `None` where they lie on different lines, and nobody says on which.
+pub fn stacked(
+    parts: &[(Taxed, i64)],
+    tax: i64,
+    included: bool,
+    rates: &[Decimal],
+) -> Option<Vec<Decimal>> {
+    let fits = |percent| base(parts, tax, included, percent).1 <= tolerance(parts.len());
+    if fits(rates.iter().sum()) {
+        return Some(rates.to_vec());
+    }
+    let one = rates.first()?;
+    let same = rates.iter().all(|rate| rate == one);
+    (same && fits(*one)).then(|| vec![*one])
+}
+
 /// How far the tax of so many parts may be off that was rounded at each of them.
 pub fn tolerance(parts: usize) -> Decimal {
     Decimal::ONE + Decimal::new(5, 1) * Decimal::from(parts)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rates_lie_together_or_are_one() {
+        let parts = [(Taxed::Yes, 10_000), (Taxed::AsShipping, 500)];
+        let rates = |percents: &[i64]| -> Vec<Decimal> {
+            percents
+                .iter()
+                .map(|percent| Decimal::from(*percent))
+                .collect()
+        };
+        let of = |tax, told: &[i64]| stacked(&parts, tax, false, &rates(told));
+        // GST and PST on everything, and on the goods alone.
+        assert_eq!(of(1_260, &[5, 7]), Some(rates(&[5, 7])));
+        assert_eq!(of(1_200, &[5, 7]), Some(rates(&[5, 7])));
+        // One rate, of goods and of shipping; and twice the same tax on everything.
+        assert_eq!(of(2_100, &[20, 20]), Some(rates(&[20])));
+        assert_eq!(of(4_200, &[20, 20]), Some(rates(&[20, 20])));
+        // Goods at one rate, shipping at another.
+        assert_eq!(of(2_025, &[20, 5]), None);
+        assert_eq!(of(1_000, &[20, 20]), None);
+    }
 }

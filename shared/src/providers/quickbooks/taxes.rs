@@ -8,7 +8,7 @@
 use crate::model::allocate::allocate;
 use crate::model::money::{Currency, Money};
 use crate::providers::Fault;
-use crate::providers::taxed::{Taxed, base, bearers, tolerance};
+use crate::providers::taxed::{Taxed, base, bearers, stacked, tolerance};
 use rust_decimal::Decimal;
 use rust_decimal::prelude::ToPrimitive;
 use serde::{Deserialize, Serialize};
@@ -278,7 +278,7 @@ fn code_of<'c>(form: &Form, parts: &[(Taxed, i64)], codes: &'c Codes) -> Result<
         .iter()
         .map(|(rate, _)| rate.normalize())
         .collect();
-    let rates: Vec<Decimal> = rates.into_iter().filter(|rate| !rate.is_zero()).collect();
+    let mut rates: Vec<Decimal> = rates.into_iter().filter(|rate| !rate.is_zero()).collect();
     if rates.is_empty() {
         // A refund of a sale that nobody knows: the rate that comes nearest.
         let sum = |code: &&Code| code.rates.iter().map(|rate| rate.percent).sum::<Decimal>();
@@ -292,12 +292,15 @@ fn code_of<'c>(form: &Form, parts: &[(Taxed, i64)], codes: &'c Codes) -> Result<
             ),
         };
     }
-    if rates.len() > 1 && off(rates.iter().sum()) > tolerance(parts.len()) {
-        return refused(
-            "several_taxes",
-            "this has several taxes on different lines, and the shop does not say which line has \
-             which; post it by hand",
-        );
+    if rates.len() > 1 {
+        let Some(stack) = stacked(parts, form.tax, form.included, &rates) else {
+            return refused(
+                "several_taxes",
+                "this has several taxes on different lines, and the shop does not say which line has \
+                 which; post it by hand",
+            );
+        };
+        rates = stack;
     }
     let words: Vec<String> = rates.iter().map(|rate| format!("{rate} %")).collect();
     match codes.find(&rates) {

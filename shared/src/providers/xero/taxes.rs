@@ -4,8 +4,8 @@
 use super::map::{Lines, Part, Unit, refused};
 use super::settings::Settings;
 use crate::model::allocate::allocate;
-use crate::providers::Fault;
-use crate::providers::taxed::{Taxed, base, bearers, tolerance};
+use crate::providers::taxed::{Taxed, bearers};
+use crate::providers::{self, Fault};
 use rust_decimal::Decimal;
 
 /// The amounts of `parts` with what is known of their tax.
@@ -20,10 +20,8 @@ pub fn stacked(
     included: bool,
     percentages: &[Decimal],
 ) -> Result<Decimal, Fault> {
-    let sum = percentages.iter().sum();
-    let (_, off) = base(&amounts(parts), tax, included, sum);
-    if off <= tolerance(parts.len()) {
-        return Ok(sum);
+    if let Some(rates) = providers::taxed::stacked(&amounts(parts), tax, included, percentages) {
+        return Ok(rates.iter().sum());
     }
     refused(
         "several_taxes",
