@@ -502,6 +502,7 @@ impl<'a, 'p> Writing<'a, 'p> {
                     Some(remote) => (self.adopted(index, remote), None),
                     None => {
                         self.refused.insert(index);
+                        let refused = self.unless_missing(refused, &code);
                         let problem = Problem { code, detail };
                         (refused.park(problem, rev, ctx.now()), Some(Ok(())))
                     }
@@ -565,6 +566,14 @@ impl<'a, 'p> Writing<'a, 'p> {
         }
     }
 
+    /// What stood there before a refusal stands there still, unless the refusal says that it does not.
+    fn unless_missing(&self, refused: Link, code: &str) -> Link {
+        match code == self.session.provider.missing() {
+            true => refused.doubt(),
+            false => refused,
+        }
+    }
+
     /// The link of a document that stands there already, made by a call that is long forgotten. It is
     /// written again, unless it cannot be changed.
     fn adopted(&self, index: usize, remote: Remote) -> Link {
@@ -601,7 +610,7 @@ impl<'a, 'p> Writing<'a, 'p> {
             Ok(written) => settled(self.session, &row.link, written, item.total, call.form),
             Err(Fault::Refused { code, detail }) => {
                 let rev = row.link.record_rev;
-                let refused = row.link.refuse(ctx.now());
+                let refused = self.unless_missing(row.link.refuse(ctx.now()), &code);
                 refused.park(Problem { code, detail }, rev, ctx.now())
             }
             // He has to look closer.

@@ -364,6 +364,9 @@ pub trait Accounting: Provider + ByDay {
         let _ = (form, times, body);
     }
 
+    /// The code of a refusal which says that what a call names is not there, or no longer.
+    fn missing(&self) -> &'static str;
+
     /// Whether documents of this form cannot be changed once they stand there.
     fn is_fixed(&self, form: Form) -> bool {
         let _ = form;

@@ -546,6 +546,14 @@ impl Link {
         }
     }
 
+    /// The same where it is not certain any more that anything stands there.
+    pub fn doubt(self) -> Link {
+        Link {
+            content: None,
+            ..self
+        }
+    }
+
     /// The link after the provider refused what the intent stands for: it had no effect, so what stood
     /// there stands there still. What was refused once goes in a call of its own from then on, so that it
     /// takes nothing else along.

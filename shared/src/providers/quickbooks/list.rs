@@ -12,7 +12,7 @@ use serde_json::Value;
 /// The most that a query answers at once.
 const PAGE_MAX: usize = 1000;
 /// The code of a thing that is not there, or no longer.
-const NOT_FOUND: &str = "quickbooks_610";
+pub const NOT_FOUND: &str = "quickbooks_610";
 
 impl ByDay for QuickBooks {
     fn forms(&self) -> &'static [Form] {

@@ -301,6 +301,10 @@ fn realm(grant: &Grant) -> String {
 }
 
 impl Accounting for QuickBooks {
+    fn missing(&self) -> &'static str {
+        list::NOT_FOUND
+    }
+
     fn order_forms(&self) -> &'static [Form] {
         &[Form::SalesReceipt, Form::Invoice]
     }

@@ -18,6 +18,9 @@ fn refused(code: &str, detail: impl Into<String>) -> Fault {
     }
 }
 
+/// The code of a thing that is not there, or no longer.
+pub const NOT_FOUND: &str = "xero_not_found";
+
 /// Reads a refusal of a whole call.
 pub fn read(answer: &Response) -> Fault {
     let body: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
@@ -40,7 +43,7 @@ pub fn read(answer: &Response) -> Fault {
         // It is the one word of Xero on a request of this shape; anything else stands between us.
         400 if body.is_object() => exception(&body, detail),
         404 => refused(
-            "xero_not_found",
+            NOT_FOUND,
             "Xero no longer has what this names; if it was deleted there, post it by hand",
         ),
         429 => throttled(answer.header("x-rate-limit-problem").unwrap_or_default()),

@@ -344,6 +344,10 @@ fn one_of<'a>(field: &str, values: impl Iterator<Item = &'a str>) -> String {
 }
 
 impl Accounting for Xero {
+    fn missing(&self) -> &'static str {
+        fault::NOT_FOUND
+    }
+
     fn order_forms(&self) -> &'static [Form] {
         &[Form::Invoice]
     }
