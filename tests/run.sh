@@ -9,7 +9,11 @@ failed=0
 
 # The integration tests and the SDK tests start the programs themselves.
 cargo build --workspace --bins || exit 1
-cargo test --workspace --no-fail-fast 2>&1 | tee "$out/cargo.txt" || failed=1
+# A test that hangs must end as one that failed: all together take a third of this.
+timeout 60m cargo test --workspace --no-fail-fast 2>&1 | tee "$out/cargo.txt"
+status=${PIPESTATUS[0]}
+[ "$status" -eq 0 ] || failed=1
+[ "$status" -ne 124 ] || echo "The tests did not end within an hour. The last line without a result names the one that hangs."
 .local/venv-sdk/bin/python -m pytest tests/sdk -ra 2>&1 | tee "$out/pytest.txt" || failed=1
 
 # A run that broke off before it counted anything must not pass for one without failures.

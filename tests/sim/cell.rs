@@ -1,6 +1,7 @@
 //! A small world around the tokens of one connection: the store in memory, a vendor whose rules are a
 //! table of four, and failures that are planned.
 
+use crate::hold;
 use crate::world::{Dice, turn};
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
@@ -27,7 +28,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 /// What a vendor does to refresh tokens.
@@ -283,7 +284,7 @@ impl Cell {
     }
 
     pub fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        hold(&self.state)
     }
 
     pub fn ctx(&self) -> Ctx {

@@ -2,6 +2,7 @@
 //! was consented to is left over there unsaid.
 
 use crate::cell::{Cell, LIFE, ROOT, Rule, connection as made, merchant, no_answer, stored};
+use crate::hold;
 use crate::run::alone;
 use async_trait::async_trait;
 use crossdock::ctx::Ctx;
@@ -37,7 +38,7 @@ struct Square {
 impl Net for Square {
     async fn send(&self, request: Request, _: Limits) -> Result<Response> {
         let path = request.url.path().to_owned();
-        self.calls.lock().unwrap().push(request);
+        hold(&self.calls).push(request);
         let (meets, body) = match path.as_str() {
             "/oauth2/revoke" => (self.revoke, json!({})),
             "/v2/merchants/me" => (self.account, json!({ "merchant": { "id": "tenant-0" } })),
@@ -47,7 +48,7 @@ impl Net for Square {
             }
             other => panic!("{other} is not Square's"),
         };
-        let meanwhile = self.meanwhile.lock().unwrap().take();
+        let meanwhile = hold(&self.meanwhile).take();
         if let Some(connection) = meanwhile {
             let key = keys::connection(&merchant(), &connection.id);
             let write = Write::put(key, Condition::Any, &connection).unwrap();
@@ -116,7 +117,7 @@ impl Square {
 
     /// The bodies of the requests that gave something back.
     fn given_back(&self) -> Vec<Value> {
-        let calls = self.calls.lock().unwrap();
+        let calls = hold(&self.calls);
         let revoked = calls
             .iter()
             .filter(|call| call.url.path() == "/oauth2/revoke");
@@ -345,7 +346,7 @@ fn a_consent_that_comes_meanwhile_is_not_dropped_unsaid() {
     let one = alone(shaped(&ctx, Shape::Live));
     let mut later = one.clone();
     later.consent = Some(alone(consent(&ctx, &one)));
-    *square.meanwhile.lock().unwrap() = Some(later.clone());
+    *hold(&square.meanwhile) = Some(later.clone());
     let refused = alone(manage::disconnect(&ctx, &merchant(), &one.id, true)).unwrap_err();
     assert_eq!(refused.code(), Code::Busy, "{refused}");
     assert_eq!(stored(&square.cell.memory, &one.id), later);
@@ -373,7 +374,7 @@ fn a_consent_that_is_proved_meanwhile_is_not_dropped_unsaid() {
                 generation: tokens.generation + 1,
                 ..tokens
             });
-            *square.meanwhile.lock().unwrap() = Some(later.clone());
+            *hold(&square.meanwhile) = Some(later.clone());
             let done = alone(manage::disconnect(&ctx, &merchant(), &one.id, true));
             // What waited was given back before somebody put it into use.
             if own && shape == Shape::LiveWithConsent {
@@ -406,7 +407,7 @@ fn a_success_with_older_tokens_says_nothing_about_newer_ones() {
         let key = keys::connection(&merchant(), &one.id);
         let write = Write::put(key, Condition::Any, &one).unwrap();
         alone(square.cell.memory.write(write)).unwrap();
-        *square.meanwhile.lock().unwrap() = Some(later);
+        *hold(&square.meanwhile) = Some(later);
         alone(manage::check(&ctx, &merchant(), &one.id)).unwrap();
         let now = stored(&square.cell.memory, &one.id);
         assert_eq!(now.previous.is_some(), renewed);

@@ -26,6 +26,7 @@ use crate::cell::{
     CREDENTIALS, Cell, ROOT, Rule, Vendor, brought, config, digest, merchant, no_answer, rows,
     start, stored, stored_refresh, token_answer, told,
 };
+use crate::hold;
 use crate::run::alone;
 use crate::world::Dice;
 use async_trait::async_trait;
@@ -47,7 +48,7 @@ use crossdock::store::{Group, Item, Key, Page, Store, Table, Write, WriteError};
 use futures::FutureExt;
 use secrecy::{ExposeSecret, SecretString};
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 /// A call of a worker that waits for its answer.
@@ -110,7 +111,7 @@ struct Port(Arc<Mutex<Script>>);
 
 impl Port {
     fn script(&self) -> MutexGuard<'_, Script> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        hold(&self.0)
     }
 
     /// The answer to `call`, or no end of waiting for it.

@@ -4,6 +4,7 @@
 //! Time is the test's own. A call takes from 150 to 350 ms, an operation of the store 5, and starting a
 //! function on a batch 40.
 
+use crate::hold;
 use crate::run::{alone, indebted, merchant, set_up, set_up_as};
 use crate::shop::{MERCHANT, Shop};
 use crate::world::{Message, PLATFORM_KEY, SYNC_QUEUE, World};
@@ -94,7 +95,7 @@ impl Future for Sleep {
 
 impl Port {
     fn tally(&self) -> MutexGuard<'_, Tally> {
-        self.tally.lock().unwrap()
+        hold(&self.tally)
     }
 
     fn pass(&self, time: Duration) -> Sleep {
@@ -462,14 +463,14 @@ impl Town {
             let now = self.world.state().now;
             for process in &mut self.processes {
                 let index = process.port.process;
-                if self.tally.lock().unwrap().wakes[index] > now {
+                if hold(&self.tally).wakes[index] > now {
                     continue;
                 }
                 if process.at.is_none() {
                     let notices = match self.line.receive(&self.world) {
                         Ok(notices) => notices,
                         Err(next) => {
-                            self.tally.lock().unwrap().wakes[index] = next;
+                            hold(&self.tally).wakes[index] = next;
                             continue;
                         }
                     };
@@ -488,15 +489,12 @@ impl Town {
                         .is_ready()
                     {
                         process.at = None;
-                        self.tally.lock().unwrap().wakes[index] = now + TimeDelta::milliseconds(1);
+                        hold(&self.tally).wakes[index] = now + TimeDelta::milliseconds(1);
                     }
                 }
             }
             self.world.state().trace.clear();
-            let next = *self
-                .tally
-                .lock()
-                .unwrap()
+            let next = *hold(&self.tally)
                 .wakes
                 .iter()
                 .filter(|at| **at > now)
@@ -518,14 +516,14 @@ impl Town {
     }
 
     fn refused(&self) -> usize {
-        let tally = self.tally.lock().unwrap();
+        let tally = hold(&self.tally);
         tally.calls.iter().filter(|(_, refused)| *refused).count()
     }
 
     /// Batches that were let in from second to second after the beginning, and the share of all until then
     /// that were refused for their number.
     fn told(&self, name: &str, from: i64, to: i64) -> (f64, f64) {
-        let tally = self.tally.lock().unwrap();
+        let tally = hold(&self.tally);
         let within = |at: &DateTime<Utc>| (from..to).contains(&(*at - self.began).num_seconds());
         let taken = tally.batches.iter().filter(|at| within(at)).count();
         let refused = tally.calls.iter().filter(|(_, refused)| *refused).count();
@@ -626,7 +624,7 @@ fn a_refusal_that_one_process_meets_stops_all() {
     });
     alone(town.world.control("POST", "faults", &fault.to_string()));
     town.run(60, |_| false);
-    let tally = town.tally.lock().unwrap();
+    let tally = hold(&town.tally);
     let refused: Vec<_> = tally.calls.iter().filter(|(_, refused)| *refused).collect();
     let [(refused, _)] = refused[..] else {
         panic!("{} were refused", refused.len());
@@ -655,7 +653,7 @@ fn a_clock_that_jumps_costs_a_refusal_or_two() {
     let jumps = [(90, 600), (180, -600), (270, 45)];
     for (second, skew) in jumps {
         town.run(second, |_| false);
-        let mut tally = town.tally.lock().unwrap();
+        let mut tally = hold(&town.tally);
         tally.skews[1] = TimeDelta::seconds(skew);
         tally.skews[2] = TimeDelta::seconds(-skew);
     }
@@ -671,8 +669,8 @@ fn a_clock_that_jumps_costs_a_refusal_or_two() {
 #[test]
 fn where_no_clock_can_be_compared_the_provider_teaches() {
     let (mut town, _) = Town::new(3, 10_000, false);
-    town.tally.lock().unwrap().skews[3] = TimeDelta::minutes(10);
-    town.tally.lock().unwrap().skews[4] = TimeDelta::minutes(-10);
+    hold(&town.tally).skews[3] = TimeDelta::minutes(10);
+    hold(&town.tally).skews[4] = TimeDelta::minutes(-10);
     town.run(360, |_| false);
     let (rate, refused) = town.told("with clocks of their own", 60, 360);
     assert!(refused < 0.2, "{refused}");

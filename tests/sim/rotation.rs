@@ -2,6 +2,7 @@
 
 use crate::cell::{CREDENTIALS, ROOT, Rule, Vendor, brought, config, connection as made, merchant};
 use crate::cell::{rows, start, stored, stored_refresh, token_answer};
+use crate::hold;
 use crate::run::alone;
 use crate::world::{Dice, turn};
 use async_trait::async_trait;
@@ -29,7 +30,7 @@ use crossdock::webhooks::endpoint::{self, Endpoint, Registration};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 const CONNECTIONS: usize = 6;
@@ -53,7 +54,7 @@ struct World {
 
 impl World {
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        hold(&self.state)
     }
 }
 
@@ -170,7 +171,7 @@ impl Secrets for Process {
         if id != "vault" {
             return Ok(SecretString::from(CREDENTIALS));
         }
-        let held = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
+        let held = hold(&self.ring);
         Ok(SecretString::from(held.as_str()))
     }
 
@@ -179,7 +180,7 @@ impl Secrets for Process {
             return Err(crash());
         }
         let ring = self.world.state().ring.clone();
-        *self.ring.lock().unwrap_or_else(PoisonError::into_inner) = ring;
+        *hold(&self.ring) = ring;
         Secrets::get(self, id).await
     }
 

@@ -2,6 +2,7 @@
 //! another number of renewals come due in an hour; fewer are less even, by chance alone.
 
 use crate::cell::{CREDENTIALS, LIFE, ROOT, config, connection as made, start};
+use crate::hold;
 use crate::number;
 use crate::run::alone;
 use crate::world::Dice;
@@ -20,7 +21,7 @@ use crossdock::store::memory::Memory;
 use crossdock::store::{Group, Item, Key, Page, Store, Table, Write, WriteError};
 use secrecy::SecretString;
 use serde_json::{Value, json};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 /// Renewals of an hour.
@@ -75,7 +76,7 @@ fn bytes(item: &Item) -> u64 {
 
 impl Fleet {
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        hold(&self.state)
     }
 
     fn ctx(&self) -> Ctx {

@@ -2,6 +2,7 @@
 //! store, the provider, the bus and its queue. Each call out is a point at which another worker may
 //! go on, at which the process may die, and at which something may fail.
 
+use crate::hold;
 use async_trait::async_trait;
 use axum::http;
 use base64::Engine;
@@ -26,7 +27,7 @@ use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -483,7 +484,7 @@ impl World {
     }
 
     pub fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        hold(&self.state)
     }
 
     pub fn advance(&self, by: Duration) {
