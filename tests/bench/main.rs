@@ -1,5 +1,6 @@
-//! The processor time that the engine takes for each record that it pushes, and how that grows with
-//! the number of records that are there already.
+//! The processor time that the engine takes for each record that it pushes, and for each that it reads
+//! again from the provider's list of changes, and how both grow with the number of records that are
+//! there already.
 //!
 //! The whole engine runs in one thread over the store in memory and the providers' stand-ins. The time
 //! of the thread is read around every call out, so that what the stand-in takes, and what the store
@@ -23,9 +24,11 @@ mod world;
 
 use async_trait::async_trait;
 use crossdock::ctx::Ctx;
+use crossdock::engine::pull::{self, PullNotice};
 use crossdock::engine::{outbox, push};
 use crossdock::error::Result;
 use crossdock::model::http::{Request, Response};
+use crossdock::model::ids::ConnectionId;
 use crossdock::model::notice::Notice;
 use crossdock::net::{Limits, Net};
 use crossdock::store::{Group, Item, Key, Page, Store, Table, Write, WriteError};
@@ -35,7 +38,7 @@ use shop::Shop;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use world::World;
+use world::{PULL_QUEUE, World};
 
 /// Messages that one function takes from its queue.
 const BATCH: usize = 300;
@@ -105,30 +108,81 @@ impl Store for Metered {
     }
 }
 
-/// Microseconds for each record.
+/// Microseconds for each order.
 #[derive(Clone, Copy)]
 struct Cost {
-    engine: f64,
+    /// Of the engine alone.
+    push: f64,
+    pull: f64,
+    /// Of what stands around it here, for both.
     store: f64,
     provider: f64,
 }
 
-/// Pushes `count` paid orders, a batch at a time, and measures the pushes alone.
+impl Metered {
+    fn of(world: &World) -> Metered {
+        Metered {
+            world: world.clone(),
+            provider: AtomicU64::new(0),
+            store: AtomicU64::new(0),
+        }
+    }
+
+    fn around(&self) -> u64 {
+        self.provider.load(Ordering::Relaxed) + self.store.load(Ordering::Relaxed)
+    }
+}
+
+/// What `work` takes of the engine's own time, in nanoseconds.
+fn engine<T>(meter: &Metered, work: impl Future<Output = T>) -> (T, u64) {
+    let (begun, around) = (spent(), meter.around());
+    let done = alone(work);
+    (done, spent() - begun - (meter.around() - around))
+}
+
+/// Reads what changed at the provider, with every message that follows of it, and returns the engine's
+/// own time.
+fn read_again(run: &Run, ctx: &Ctx, meter: &Metered, connection: &ConnectionId) -> u64 {
+    let at = run.world.state().now;
+    let notice = PullNotice {
+        merchant_id: run::merchant(),
+        connection_id: connection.clone(),
+        at,
+        noted: false,
+    };
+    let (mut all, mut open) = (0, vec![notice]);
+    while let Some(next) = open.pop() {
+        let (read, taken) = engine(meter, pull::run(ctx, &next));
+        all += taken;
+        if let Err(error) = read {
+            // It comes again when the provider takes calls again.
+            let wait = error.retry_after().expect("it failed for good");
+            run.world.advance(wait + Duration::from_secs(1));
+            open.push(next);
+        }
+        let sent = std::mem::take(&mut run.world.state().sent);
+        let ours = sent.into_iter().filter(|(url, _)| url == PULL_QUEUE);
+        open.extend(ours.map(|(_, body)| serde_json::from_str(&body).unwrap()));
+    }
+    all
+}
+
+/// Pushes `count` paid orders, a batch at a time, and reads each batch again as the provider lists it.
 fn measure(books: Books, count: usize) -> Cost {
     let mut run = Run::of(1, books, |_| Shop::backlog_of(count, SKUS, ORDERS_EACH));
     run.world.state().traced = false;
-    let meter = Arc::new(Metered {
-        world: run.world.clone(),
-        provider: AtomicU64::new(0),
-        store: AtomicU64::new(0),
-    });
+    let meter = Arc::new(Metered::of(&run.world));
     let ctx = Ctx {
         net: meter.clone(),
         store: meter.clone(),
         ..run.world.ctx()
     };
     run.relay_and_push();
-    let (mut all, provider) = (0, run.world.vendor.name());
+    let (mut pushed, mut pulled) = (0, 0);
+    let provider = run.world.vendor.name();
+    let connection = run.connection().id;
+    // From here on the list of changes is read.
+    read_again(&run, &ctx, &meter, &connection);
     // Each order has two events.
     for indexes in std::mem::take(&mut run.unsent).chunks(2 * BATCH) {
         for some in indexes.chunks(100) {
@@ -145,21 +199,21 @@ fn measure(books: Books, count: usize) -> Cost {
         notices.dedup_by(|a, b| a.record == b.record);
         // Until the provider takes calls again.
         run.world.advance(Duration::from_secs(600));
-        let begun = spent();
-        let results = alone(push::push(&ctx, provider, &notices));
-        all += spent() - begun;
+        let (results, taken) = engine(&meter, push::push(&ctx, provider, &notices));
+        pushed += taken;
         for result in results {
             result.unwrap();
         }
+        run.world.advance(Duration::from_secs(60));
+        pulled += read_again(&run, &ctx, &meter, &connection);
     }
     run.check().unwrap();
     let each = |nanoseconds: u64| nanoseconds as f64 / 1000.0 / count as f64;
-    let provider = meter.provider.load(Ordering::Relaxed);
-    let store = meter.store.load(Ordering::Relaxed);
     Cost {
-        engine: each(all - provider - store),
-        store: each(store),
-        provider: each(provider),
+        push: each(pushed),
+        pull: each(pulled),
+        store: each(meter.store.load(Ordering::Relaxed)),
+        provider: each(meter.provider.load(Ordering::Relaxed)),
     }
 }
 
@@ -174,24 +228,24 @@ fn largest() -> usize {
 fn main() {
     let most = largest();
     println!(
-        "Microseconds of processor time for each paid order that is pushed, {BATCH} at a time:"
+        "Microseconds of processor time for each paid order that is pushed, {BATCH} at a time, and read again:"
     );
-    println!("| books | records | engine | store in memory | stand-in | growth of the engine |");
-    println!("| --- | --- | --- | --- | --- | --- |");
+    println!("| books | records | push | growth | pull | growth | store in memory | stand-in |");
+    println!("| --- | --- | --- | --- | --- | --- | --- | --- |");
     let mut worst: f64 = 0.0;
     for books in [Books::Receipts, Books::Invoices, Books::Xero] {
-        let mut least: Option<f64> = None;
+        let mut least: Option<(f64, f64)> = None;
         for (count, repeats) in [(most / 100, REPEATS), (most / 10, 1), (most, 1)] {
             let costs: Vec<Cost> = (0..repeats).map(|_| measure(books, count)).collect();
-            let cost = costs
-                .into_iter()
-                .min_by(|a, b| a.engine.total_cmp(&b.engine))
-                .unwrap();
-            let growth = cost.engine / *least.get_or_insert(cost.engine);
-            worst = worst.max(growth);
+            let least_of = |part: fn(&Cost) -> f64| costs.iter().map(part).fold(f64::MAX, f64::min);
+            let (push, pull) = (least_of(|cost| cost.push), least_of(|cost| cost.pull));
+            let (first_push, first_pull) = *least.get_or_insert((push, pull));
+            let (of_push, of_pull) = (push / first_push, pull / first_pull);
+            worst = worst.max(of_push).max(of_pull);
             println!(
-                "| {books:?} | {count} | {:.1} | {:.1} | {:.1} | {growth:.2} |",
-                cost.engine, cost.store, cost.provider
+                "| {books:?} | {count} | {push:.1} | {of_push:.2} | {pull:.1} | {of_pull:.2} | {:.1} | {:.1} |",
+                least_of(|cost| cost.store),
+                least_of(|cost| cost.provider)
             );
         }
     }

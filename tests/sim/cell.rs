@@ -1,7 +1,7 @@
 //! A small world around the tokens of one connection: the store in memory, a vendor whose rules are a
 //! table of four, and failures that are planned.
 
-use crate::hold;
+use crate::world::hold;
 use crate::world::{Dice, turn};
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};

@@ -2,8 +2,8 @@
 //! was consented to is left over there unsaid.
 
 use crate::cell::{Cell, LIFE, ROOT, Rule, connection as made, merchant, no_answer, stored};
-use crate::hold;
 use crate::run::alone;
+use crate::world::hold;
 use async_trait::async_trait;
 use crossdock::ctx::Ctx;
 use crossdock::error::{Code, Error, Result};

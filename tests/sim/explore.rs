@@ -26,9 +26,9 @@ use crate::cell::{
     CREDENTIALS, Cell, ROOT, Rule, Vendor, brought, config, digest, merchant, no_answer, rows,
     start, stored, stored_refresh, token_answer, told,
 };
-use crate::hold;
 use crate::run::alone;
 use crate::world::Dice;
+use crate::world::hold;
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 use crossdock::bus::{Bus, Entry};

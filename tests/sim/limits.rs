@@ -4,9 +4,9 @@
 //! Time is the test's own. A call takes from 150 to 350 ms, an operation of the store 5, and starting a
 //! function on a batch 40.
 
-use crate::hold;
 use crate::run::{alone, indebted, merchant, set_up, set_up_as};
 use crate::shop::{MERCHANT, Shop};
+use crate::world::hold;
 use crate::world::{Message, PLATFORM_KEY, SYNC_QUEUE, World};
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};

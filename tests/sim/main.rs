@@ -38,7 +38,6 @@ mod world;
 use run::Run;
 use shop::Shop;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Mutex, MutexGuard, TryLockError};
 use world::{Planned, Trouble};
 
 #[expect(
@@ -47,16 +46,6 @@ use world::{Planned, Trouble};
 )]
 fn number(name: &str, otherwise: u64) -> u64 {
     std::env::var(name).map_or(otherwise, |text| text.parse().expect("a whole number"))
-}
-
-/// Takes a lock that only one thread ever wants. A statement that takes it twice would wait for itself
-/// for ever; it fails instead.
-fn hold<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    match mutex.try_lock() {
-        Ok(guard) => guard,
-        Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-        Err(TryLockError::WouldBlock) => panic!("one statement holds this twice"),
-    }
 }
 
 /// Runs `act` and checks the books. Panics with the whole story when something is wrong.

@@ -2,8 +2,8 @@
 
 use crate::cell::{CREDENTIALS, ROOT, Rule, Vendor, brought, config, connection as made, merchant};
 use crate::cell::{rows, start, stored, stored_refresh, token_answer};
-use crate::hold;
 use crate::run::alone;
+use crate::world::hold;
 use crate::world::{Dice, turn};
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};

@@ -2,10 +2,10 @@
 //! another number of renewals come due in an hour; fewer are less even, by chance alone.
 
 use crate::cell::{CREDENTIALS, LIFE, ROOT, config, connection as made, start};
-use crate::hold;
 use crate::number;
 use crate::run::alone;
 use crate::world::Dice;
+use crate::world::hold;
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 use crossdock::bus::{Bus, Entry};

@@ -2,7 +2,6 @@
 //! store, the provider, the bus and its queue. Each call out is a point at which another worker may
 //! go on, at which the process may die, and at which something may fail.
 
-use crate::hold;
 use async_trait::async_trait;
 use axum::http;
 use base64::Engine;
@@ -27,7 +26,7 @@ use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -425,6 +424,16 @@ fn start() -> DateTime<Utc> {
 
 fn failed(what: &str) -> Error {
     Error::internal(format!("simulated: {what}"))
+}
+
+/// Takes a lock that only one thread ever wants. A statement that takes it twice would wait for itself
+/// for ever; it fails instead.
+pub fn hold<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    match mutex.try_lock() {
+        Ok(guard) => guard,
+        Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+        Err(TryLockError::WouldBlock) => panic!("one statement holds this twice"),
+    }
 }
 
 impl World {
