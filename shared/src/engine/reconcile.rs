@@ -452,7 +452,7 @@ async fn day(
         }
     }
     // After theirs, so that what came to the books meanwhile is in the ledger.
-    let ours = ours(ctx, provider, connection, day).await?;
+    let ours = ours(&session, &settings, day).await?;
     let (sums, suspects) = compare(day, &ours, &theirs);
     let mut judge = Judge {
         session: &session,
@@ -474,11 +474,11 @@ async fn day(
 
 /// The documents that the books are to show on `day`.
 async fn ours(
-    ctx: &Ctx,
-    provider: &dyn Accounting,
-    connection: &Connection,
+    session: &Session<'_>,
+    settings: &serde_json::Value,
     day: NaiveDate,
 ) -> Result<Vec<Ours>> {
+    let (ctx, provider, connection) = (session.ctx, session.provider, session.connection);
     let group = keys::day(&connection.merchant_id, day);
     let mut wanted: BTreeMap<RecordRef, Open> = BTreeMap::new();
     let mut after = None;
@@ -502,6 +502,12 @@ async fn ours(
         for known in known::load(ctx, provider, connection, chunk).await? {
             for (document, link) in known.documents(provider, connection) {
                 if document.at().date_naive() != day {
+                    continue;
+                }
+                let stands = link.is_some_and(|link| link.remote.is_some() && link.gone.is_none());
+                // Where it cannot be told, what keeps it from the books is shown instead.
+                let posts = provider.posts(document, settings).unwrap_or(true);
+                if !stands && (!posts || link.is_some_and(Link::is_nothing)) {
                     continue;
                 }
                 ours.push(Ours {
