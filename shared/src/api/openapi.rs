@@ -1010,7 +1010,7 @@ fn connection_schemas() -> Value {
             },
             "records_from": {
                 "oneOf": [time(), { "type": "null" }],
-                "description": "Orders placed and refunds made before are not sent.",
+                "description": "Orders placed, refunds made and payouts paid before are not sent.",
             },
             "orders_as": {
                 "oneOf": [

@@ -19,7 +19,7 @@ use crate::oauth::connection::{self, Connection, Status};
 use crate::providers::accounting::{Accounting, accounting};
 use crate::queue::Message;
 use crate::store::{Condition, Item, Table, Write, WriteError, keys, list_all};
-use crate::sync::push::{Link, LinkState, Open, RowKind, RowRef};
+use crate::sync::push::{Form, Link, LinkState, Open, Remote, RowKind, RowRef};
 use crate::sync::reconcile::{
     Class, Decided, Difference, Ours, Progress, Side, Sum, Suspect, Theirs, compare,
 };
@@ -436,7 +436,9 @@ async fn day(
     let settings = session.settings().await?;
     let day = reconciliation.day;
     let mut theirs = Vec::new();
-    for form in provider.forms() {
+    let changes = provider.changes();
+    let open = |form: &&Form| connection.holds(changes.needs(changes.kind_of(**form)));
+    for form in provider.forms().iter().filter(open) {
         for page in 0.. {
             if page == PAGES_MAX {
                 return Err(Error::internal(format!("too many documents on {day}")).into());
@@ -617,11 +619,7 @@ impl Judge<'_> {
     /// Reads one document by itself, once in this reconciliation as long as its version is known as it
     /// was. A day may want more of these than calls are left, and is then begun anew when there are
     /// more: without what was seen before it would come no further than the first time.
-    async fn look(
-        &self,
-        form: crate::sync::push::Form,
-        remote: &crate::sync::push::Remote,
-    ) -> Result<Option<Theirs>, Stop> {
+    async fn look(&self, form: Form, remote: &Remote) -> Result<Option<Theirs>, Stop> {
         let (ctx, connection) = (self.session.ctx, self.session.connection);
         let (merchant, id) = (&connection.merchant_id, &connection.id);
         let key = keys::looked(merchant, id, self.id, &remote.id, &remote.version);

@@ -148,6 +148,16 @@ impl Changes for XeroChanges {
         found.map_or("", |(kind, ..)| kind)
     }
 
+    fn needs(&self, kind: &str) -> &'static [&'static str] {
+        match kind {
+            // It was not asked for before there were payouts.
+            "banktransaction" | "banktransfer" => {
+                &["accounting.banktransactions", "accounting.transactions"]
+            }
+            _ => &[],
+        }
+    }
+
     fn kind_of_dependency(&self, kind: DependencyKind) -> &'static str {
         match kind {
             DependencyKind::Customer => "contact",

@@ -91,7 +91,9 @@ pub fn journal_entry(books: &Books<'_>, fields: &mut Fields) -> Result<(), Fault
 fn currency(books: &Books<'_>, fields: &mut Fields) -> Result<String, Fault> {
     let home = books.home_currency();
     let asked = fields.get("CurrencyRef");
-    let asked = asked.and_then(|asked| text(asked, "value")).map(str::to_owned);
+    let asked = asked
+        .and_then(|asked| text(asked, "value"))
+        .map(str::to_owned);
     if !books.multicurrency() && (asked.is_some() || fields.contains_key("ExchangeRate")) {
         return Err(names::no_multicurrency());
     }

@@ -34,7 +34,9 @@ fn scopes(resource: &str) -> &'static [&'static str] {
             "accounting.transactions",
         ],
         "Payments" => &["accounting.payments", "accounting.transactions"],
-        "BankTransactions" | "BankTransfers" => &["accounting.banktransactions", "accounting.transactions"],
+        "BankTransactions" | "BankTransfers" => {
+            &["accounting.banktransactions", "accounting.transactions"]
+        }
         _ => &["accounting.settings"],
     }
 }

@@ -5,10 +5,10 @@ use serde_json::{Value, json};
 
 use super::books::{Books, Mode, Saved, date, list, one, set};
 use super::contacts;
-use super::transfers;
 use super::documents::Detail;
 use super::lines::{self, Asked};
 use super::state::{Fields, Kind, Organisation, text};
+use super::transfers;
 use super::wire::shown;
 use crate::standins::money;
 

@@ -11,13 +11,24 @@ use super::wire::{moment, shown};
 use crate::standins::money::{self, cents};
 
 const ENDS: [(&str, &str, &str, &str); 2] = [
-    ("FromBankAccount", "_from", "SPEND-TRANSFER", "FromBankTransactionID"),
-    ("ToBankAccount", "_to", "RECEIVE-TRANSFER", "ToBankTransactionID"),
+    (
+        "FromBankAccount",
+        "_from",
+        "SPEND-TRANSFER",
+        "FromBankTransactionID",
+    ),
+    (
+        "ToBankAccount",
+        "_to",
+        "RECEIVE-TRANSFER",
+        "ToBankTransactionID",
+    ),
 ];
 
 /// Whether a bank transaction is an end of a transfer, which only the transfer changes.
 pub fn is_end(transaction: &Fields) -> bool {
-    ENDS.iter().any(|(_, _, kind, _)| text(transaction, "Type") == Some(kind))
+    ENDS.iter()
+        .any(|(_, _, kind, _)| text(transaction, "Type") == Some(kind))
 }
 
 fn account<'a>(books: &'a Books<'_>, sent: &Fields, name: &str) -> Option<&'a Fields> {
@@ -45,7 +56,10 @@ fn create(books: &mut Books<'_>, sent: &Fields) -> Saved {
         let found = account(books, sent, name);
         let found = found.map(|one| {
             let currency = text(one, "CurrencyCode").unwrap_or(&base);
-            (text(one, "AccountID").unwrap_or_default().to_owned(), currency.to_owned())
+            (
+                text(one, "AccountID").unwrap_or_default().to_owned(),
+                currency.to_owned(),
+            )
         });
         (name, found)
     });
@@ -101,7 +115,11 @@ fn create(books: &mut Books<'_>, sent: &Fields) -> Saved {
         set(&mut end, "LineAmountTypes", "NoTax");
         set(&mut end, "LineItems", json!([]));
         set(&mut end, "IsReconciled", reconciled.clone());
-        for (name, amount) in [("SubTotal", given), ("TotalTax", Decimal::ZERO), ("Total", given)] {
+        for (name, amount) in [
+            ("SubTotal", given),
+            ("TotalTax", Decimal::ZERO),
+            ("Total", given),
+        ] {
             set(&mut end, name, money::number(amount));
         }
         set(&mut end, "_account", account.as_str());
@@ -123,7 +141,9 @@ fn delete(books: &mut Books<'_>, id: &str, sent: &Fields) -> Saved {
         )]);
     };
     if text(sent, "Status") != Some("DELETED") {
-        return Err(vec!["A bank transfer cannot be changed, only deleted".into()]);
+        return Err(vec![
+            "A bank transfer cannot be changed, only deleted".into(),
+        ]);
     }
     let mut wrong = Vec::new();
     if text(&value, "Status") != Some("AUTHORISED") {
