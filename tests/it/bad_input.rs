@@ -489,10 +489,13 @@ fn of_times(shop: &Shop, good: &Value) -> Vec<Case> {
         Case::post("a value that does not fit", body, 422, "validation_failed").at(pointer, fault)
     })
     .into_iter()
-    .chain([
-        Case::post("a payout that does not add up", less, 422, "validation_failed")
-            .at("/data/amount", "total_mismatch"),
-    ])
+    .chain([Case::post(
+        "a payout that does not add up",
+        less,
+        422,
+        "validation_failed",
+    )
+    .at("/data/amount", "total_mismatch")])
     .collect()
 }
 

@@ -511,13 +511,34 @@ async fn a_journal_entry_balances() {
     let pair = |debit: Value, credit: Value| entry(&[debit, credit]);
     let line = entry_line;
     for (body, expected) in [
-        (pair(line(bank, "Debit", 97.0), line("5", "Credit", 100.0)), "6000"),
-        (pair(line(bank, "Debit", 0.0), line("5", "Credit", 0.0)), "6000"),
-        (pair(line(bank, "Debit", -1.0), line("5", "Credit", -1.0)), "6000"),
-        (pair(line("999", "Debit", 1.0), line("5", "Credit", 1.0)), "2500"),
-        (pair(line(receivable, "Debit", 1.0), line("5", "Credit", 1.0)), "6000"),
-        (pair(line(payable, "Debit", 1.0), line("5", "Credit", 1.0)), "6000"),
-        (pair(line(bank, "Sideways", 1.0), line("5", "Credit", 1.0)), "2170"),
+        (
+            pair(line(bank, "Debit", 97.0), line("5", "Credit", 100.0)),
+            "6000",
+        ),
+        (
+            pair(line(bank, "Debit", 0.0), line("5", "Credit", 0.0)),
+            "6000",
+        ),
+        (
+            pair(line(bank, "Debit", -1.0), line("5", "Credit", -1.0)),
+            "6000",
+        ),
+        (
+            pair(line("999", "Debit", 1.0), line("5", "Credit", 1.0)),
+            "2500",
+        ),
+        (
+            pair(line(receivable, "Debit", 1.0), line("5", "Credit", 1.0)),
+            "6000",
+        ),
+        (
+            pair(line(payable, "Debit", 1.0), line("5", "Credit", 1.0)),
+            "6000",
+        ),
+        (
+            pair(line(bank, "Sideways", 1.0), line("5", "Credit", 1.0)),
+            "2170",
+        ),
         (json!({"DocNumber": "po-1"}), "2020"),
         (json!({"DocNumber": "x".repeat(22), "Line": []}), "2050"),
     ] {
@@ -530,7 +551,10 @@ async fn a_journal_entry_balances() {
         line("5", "Credit", 100.0),
     ]);
     let made = caller.save("JournalEntry", good).await;
-    assert_eq!((&made["Id"], &made["Line"][0]["Id"]), (&json!("1"), &json!("0")));
+    assert_eq!(
+        (&made["Id"], &made["Line"][0]["Id"]),
+        (&json!("1"), &json!("0"))
+    );
     assert!(made.get("TotalAmt").is_none(), "{made}");
     let account = &made["Line"][0]["JournalEntryLineDetail"]["AccountRef"];
     assert_eq!(account["name"], "Checking");
@@ -539,8 +563,12 @@ async fn a_journal_entry_balances() {
     let mut owed = line(receivable, "Debit", 1.0);
     owed["JournalEntryLineDetail"]["Entity"] =
         json!({"Type": "Customer", "EntityRef": {"value": ada["Id"]}});
-    caller.save("JournalEntry", entry(&[owed, line("5", "Credit", 1.0)])).await;
-    let found = caller.query("select * from JournalEntry where TxnDate = '2026-01-01'").await;
+    caller
+        .save("JournalEntry", entry(&[owed, line("5", "Credit", 1.0)]))
+        .await;
+    let found = caller
+        .query("select * from JournalEntry where TxnDate = '2026-01-01'")
+        .await;
     let found = &found["QueryResponse"]["JournalEntry"];
     assert_eq!(found.as_array().map(Vec::len), Some(2), "{found}");
     // It is changed as a whole, deleted, and seen among the changes.

@@ -218,19 +218,31 @@ async fn a_transfer_is_made_and_deleted_and_never_changed() {
     let mut closed = transfer("090", "091", 1.0);
     closed["Date"] = json!("2025-12-31");
     let (status, answer) = caller.call("PUT", "BankTransfers", &closed).await;
-    assert!(status == 400 && answer.to_string().contains("lock date"), "{answer}");
+    assert!(
+        status == 400 && answer.to_string().contains("lock date"),
+        "{answer}"
+    );
     let sent = json!({"BankTransfers": [transfer("090", "091", 97.5)]});
     let (status, made) = caller.call("PUT", "BankTransfers", &sent).await;
     assert_eq!(status, 200, "{made}");
     let made = &made["BankTransfers"][0];
     assert_eq!(
-        (&made["Amount"], &made["Status"], &made["FromBankAccount"]["Code"]),
+        (
+            &made["Amount"],
+            &made["Status"],
+            &made["FromBankAccount"]["Code"]
+        ),
         (&json!(97.5), &json!("AUTHORISED"), &json!("090"))
     );
     assert!(made.get("UpdatedDateUTC").is_none() && made["CreatedDateUTC"].is_string());
     // Both ends stand among the bank transactions, and only the transfer changes them.
     let ends = caller.get("BankTransactions?page=1").await;
-    let kinds: Vec<&Value> = ends.as_array().unwrap().iter().map(|one| &one["Type"]).collect();
+    let kinds: Vec<&Value> = ends
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| &one["Type"])
+        .collect();
     assert_eq!(kinds, ["SPEND-TRANSFER", "RECEIVE-TRANSFER"]);
     assert_eq!(ends[0]["Reference"], "payout 1");
     let end = json!({"BankTransactionID": ends[0]["BankTransactionID"], "Status": "DELETED"});
@@ -242,10 +254,16 @@ async fn a_transfer_is_made_and_deleted_and_never_changed() {
     assert_eq!(status, 400);
     let gone = json!({"BankTransfers": [{"BankTransferID": id, "Status": "DELETED"}]});
     let (status, answer) = caller.call("POST", "BankTransfers", &gone).await;
-    assert_eq!((status, &answer["BankTransfers"][0]["Status"]), (200, &json!("DELETED")));
+    assert_eq!(
+        (status, &answer["BankTransfers"][0]["Status"]),
+        (200, &json!("DELETED"))
+    );
     assert_eq!(caller.get("BankTransfers").await, json!([]));
     let all = caller.get("BankTransfers?includeDeleted=true").await;
     assert_eq!(all[0]["Status"], "DELETED");
     let ends = caller.get("BankTransactions?page=1").await;
-    assert_eq!((&ends[0]["Status"], &ends[1]["Status"]), (&json!("DELETED"), &json!("DELETED")));
+    assert_eq!(
+        (&ends[0]["Status"], &ends[1]["Status"]),
+        (&json!("DELETED"), &json!("DELETED"))
+    );
 }
