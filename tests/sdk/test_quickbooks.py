@@ -333,7 +333,7 @@ def test_changes_since(client):
 
 
 def test_a_journal_entry_is_made_changed_and_deleted(client):
-    with pytest.raises(exceptions.ValidationException) as unbalanced:
+    with pytest.raises(exceptions.QuickbooksException) as unbalanced:
         journal_entry(client, fees=4).save(qb=client)
     assert unbalanced.value.error_code == 6000
     made = journal_entry(client).save(qb=client)
