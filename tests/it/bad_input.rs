@@ -451,6 +451,14 @@ fn of_times(shop: &Shop, good: &Value) -> Vec<Case> {
         "sku": "s", "location": "l", "level": 1, "threshold": 2, "at": "2026-02-01T10:00:00Z",
     });
     let level = event(shop, "bad-9", "inventory.low_stock", level);
+    let money = |amount: i64| json!({ "amount": amount, "currency": "USD" });
+    let payout = json!({
+        "id": "bad-po", "version": 1, "currency": "USD", "paid_at": "2026-02-01T10:00:00Z",
+        "processor": "stripe", "charges": money(100), "refunds": money(0), "fees": money(3),
+        "adjustments": [{ "name": "Dispute", "amount": money(-7) }], "amount": money(90),
+    });
+    let payout = event(shop, "bad-10", "payout.paid", payout);
+    let less = with(payout.clone(), "/data/amount", money(91));
     let far = "9999-12-31T23:59:59Z";
     let early = "1969-12-31T23:59:59Z";
     let (range, characters) = ("out_of_range", "invalid_characters");
@@ -469,6 +477,10 @@ fn of_times(shop: &Shop, good: &Value) -> Vec<Case> {
         (&user, "/data/email", "a@b", "invalid_email"),
         (&level, "/data/at", early, range),
         (&level, "/data/location", "a\nb", characters),
+        (&payout, "/data/paid_at", far, range),
+        (&payout, "/data/processor", "my bank", "invalid_value"),
+        (&payout, "/data/adjustments/0/name", "a\tb", characters),
+        (&payout, "/data/currency", "XQQ", "invalid_value"),
         (&rate, "/data/taxes/0/rate", "-1", range),
         (&rate, "/data/taxes/0/rate", "1001", range),
     ]
@@ -476,7 +488,15 @@ fn of_times(shop: &Shop, good: &Value) -> Vec<Case> {
         let body = with(event.clone(), pointer, json!(value));
         Case::post("a value that does not fit", body, 422, "validation_failed").at(pointer, fault)
     })
-    .into()
+    .into_iter()
+    .chain([Case::post(
+        "a payout that does not add up",
+        less,
+        422,
+        "validation_failed",
+    )
+    .at("/data/amount", "total_mismatch")])
+    .collect()
 }
 
 /// A path that is served takes the methods of its routes, and says which.

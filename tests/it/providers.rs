@@ -42,6 +42,7 @@ pub static PROVIDERS: [Provider; 11] = [
             "accounting.contacts",
             "accounting.invoices",
             "accounting.payments",
+            "accounting.banktransactions",
             "accounting.settings.read",
         ],
         issuer: Some("https://identity.xero.com"),

@@ -24,8 +24,8 @@ XS = "{http://www.w3.org/2001/XMLSchema}"
 FILES = ("IntuitBaseTypes.xsd", "IntuitNamesTypes.xsd", "Finance.xsd")
 COMPACT_ROOTS = (
     "Customer", "Vendor", "Employee", "Item", "Account", "SalesReceipt", "RefundReceipt",
-    "Invoice", "Payment", "CreditMemo", "PaymentMethod", "TaxCode", "TaxRate", "CompanyInfo",
-    "Preferences",
+    "Invoice", "Payment", "CreditMemo", "JournalEntry", "PaymentMethod", "TaxCode", "TaxRate",
+    "CompanyInfo", "Preferences",
 )  # fmt: skip
 
 # Elements of these types hold whatever Intuit likes; nothing can be said about them.

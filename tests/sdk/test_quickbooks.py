@@ -22,6 +22,11 @@ from quickbooks.objects.detailline import (
 )
 from quickbooks.objects.invoice import Invoice
 from quickbooks.objects.item import Item
+from quickbooks.objects.journalentry import (
+    JournalEntry,
+    JournalEntryLine,
+    JournalEntryLineDetail,
+)
 from quickbooks.objects.payment import Payment, PaymentLine
 from quickbooks.objects.preferences import Preferences
 from quickbooks.objects.refundreceipt import RefundReceipt
@@ -97,6 +102,28 @@ def refund(client, buyer, thing) -> RefundReceipt:
     made.DepositToAccountRef = account(client, "Checking").to_ref()
     made.Line = [sales_line(thing.Id, 1, 10.29, 10.29)]
     return made.save(qb=client)
+
+
+def entry_line(account, side, amount) -> JournalEntryLine:
+    line = JournalEntryLine()
+    line.Amount = amount
+    line.JournalEntryLineDetail = JournalEntryLineDetail()
+    line.JournalEntryLineDetail.PostingType = side
+    line.JournalEntryLineDetail.AccountRef = account.to_ref()
+    return line
+
+
+def journal_entry(client, number="po-1", fees=3) -> JournalEntry:
+    made = JournalEntry()
+    made.DocNumber = number
+    made.PrivateNote = "Crossdock payout po-1"
+    made.TxnDate = "2026-05-29"
+    made.Line = [
+        entry_line(account(client, "Checking"), "Debit", 97),
+        entry_line(account(client, "OtherMiscellaneousServiceCost"), "Debit", fees),
+        entry_line(account(client, "UndepositedFunds"), "Credit", 100),
+    ]
+    return made
 
 
 # OAuth
@@ -303,6 +330,26 @@ def test_changes_since(client):
     seen = {one.Id: getattr(one, "status", None) for one in changed.SalesReceipt}
     assert seen[sold.Id] == "Deleted"
     assert kept.Id in seen
+
+
+def test_a_journal_entry_is_made_changed_and_deleted(client):
+    with pytest.raises(exceptions.QuickbooksException) as unbalanced:
+        journal_entry(client, fees=4).save(qb=client)
+    assert unbalanced.value.error_code == 6000
+    made = journal_entry(client).save(qb=client)
+    assert [line.JournalEntryLineDetail.PostingType for line in made.Line] == ["Debit", "Debit", "Credit"]
+    made.Line[0].Amount, made.Line[1].Amount = 96, 4
+    made = made.save(qb=client)
+    assert made.SyncToken == "1"
+    found = JournalEntry.filter(DocNumber="po-1", qb=client)
+    assert [one.Id for one in found] == [made.Id]
+    result = batch_create([journal_entry(client, "po-2"), journal_entry(client, "po-3", 4)], qb=client)
+    assert (len(result.successes), len(result.faults)) == (1, 1)
+    since = datetime.now(timezone.utc) - timedelta(minutes=5)
+    made.delete(qb=client)
+    changed = change_data_capture([JournalEntry], since.isoformat(), qb=client)
+    seen = {one.Id: getattr(one, "status", None) for one in changed.JournalEntry}
+    assert seen[made.Id] == "Deleted" and len(seen) == 2
 
 
 def test_voiding_a_receipt(client):

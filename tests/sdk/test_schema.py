@@ -12,7 +12,7 @@ import pytest
 import requests
 from conftest import ROOT
 from schema import Schema
-from test_quickbooks import customer, item, receipt, ref, refund, sales_line
+from test_quickbooks import customer, item, journal_entry, receipt, ref, refund, sales_line
 from quickbooks.objects.creditmemo import CreditMemo
 from quickbooks.objects.invoice import Invoice
 from quickbooks.objects.payment import Payment, PaymentLine
@@ -21,8 +21,8 @@ from quickbooks.objects.vendor import Vendor
 FOLDER = Path(os.environ.get("CROSSDOCK_SPECS", ROOT.parent / "shared/specs")) / "quickbooks"
 ENTITIES = [
     "Customer", "Vendor", "Employee", "Item", "Account", "PaymentMethod", "TaxCode", "TaxRate",
-    "SalesReceipt", "RefundReceipt", "Invoice", "CreditMemo", "Payment", "CompanyInfo",
-    "Preferences",
+    "SalesReceipt", "RefundReceipt", "Invoice", "CreditMemo", "Payment", "JournalEntry",
+    "CompanyInfo", "Preferences",
 ]  # fmt: skip
 
 
@@ -69,6 +69,7 @@ def test_every_entity_that_the_stand_in_emits(schema, client, control, realm):
     line.LinkedTxn = [bill.to_linked_txn()]
     paid.Line = [line]
     paid.save(qb=client)
+    journal_entry(client).save(qb=client)
     check(schema, control, realm, set(ENTITIES) - {"Employee"})
 
 

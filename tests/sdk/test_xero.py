@@ -32,6 +32,8 @@ from xero_python.accounting import (
     AccountType,
     Allocation,
     Allocations,
+    BankTransfer,
+    BankTransfers,
     Contact,
     ContactPerson,
     Contacts,
@@ -64,6 +66,7 @@ BESIDE = {
     "Invoice": {"DateString", "DueDateString", "RoundingAmount"},
     "CreditNote": {"ID", "DateString", "DueDateString", "RoundingAmount"},
     "BankTransaction": {"DateString"},
+    "BankTransfer": {"DateString"},
     "Account": {"StatusAttributeString"},
 }
 ENVELOPE = {"Id", "Status", "ProviderName", "DateTimeUTC"}
@@ -383,6 +386,10 @@ def test_some_are_good_and_some_are_not(books):
     assert again.reference == "again"
 
 
+def transfer_body(source: str, target: str) -> dict:
+    return {"FromBankAccount": {"Code": source}, "ToBankAccount": {"Code": target}}
+
+
 def test_settings_and_everything_else(books):
     organisation = books.api.get_organisations(books.tenant).organisations[0]
     assert (organisation.base_currency.value, organisation.version) == ("GBP", "UK")
@@ -411,6 +418,24 @@ def test_settings_and_everything_else(books):
     assert answer.json()["BankTransactions"][0]["Total"] == 2.4
     found = books.api.get_bank_transactions(books.tenant, page=1).bank_transactions
     assert found[0].bank_account.code == "090"
+    bank = {"Code": "091", "Name": "Current", "Type": "BANK", "BankAccountNumber": "1"}
+    assert books.raw("PUT", "/Accounts", bank).status_code == 200
+    transfer = BankTransfer(
+        from_bank_account=Account(code="090"), to_bank_account=Account(code="091"),
+        amount=97.5, date=DAY, reference="payout 1",
+    )  # fmt: skip
+    moved = books.api.create_bank_transfer(books.tenant, BankTransfers(bank_transfers=[transfer]))
+    [moved] = moved.bank_transfers
+    assert (moved.amount, moved.reference, moved.to_bank_account.code) == (97.5, "payout 1", "091")
+    assert books.api.get_bank_transfer(books.tenant, moved.bank_transfer_id).bank_transfers
+    ends = books.api.get_bank_transactions(books.tenant, page=1).bank_transactions
+    assert {one.type for one in ends} == {"RECEIVE", "SPEND-TRANSFER", "RECEIVE-TRANSFER"}
+    same = {**transfer_body("090", "090"), "Amount": 1}
+    assert books.raw("PUT", "/BankTransfers", {"BankTransfers": [same]}).status_code == 400
+    gone = {"BankTransferID": moved.bank_transfer_id, "Status": "DELETED"}
+    answer = books.raw("POST", "/BankTransfers", {"BankTransfers": [gone]})
+    assert answer.json()["BankTransfers"][0]["Status"] == "DELETED"
+    assert books.api.get_bank_transfers(books.tenant).bank_transfers == []
     items = Items(items=[Item(code="CUP")])
     cup = books.api.create_items(books.tenant, items).items[0]
     books.api.get_item(books.tenant, "CUP")

@@ -1,7 +1,7 @@
 //! The accounts of a company: shown, chosen, refused, and used for what is sold from then on.
 
 use crate::run::{Books, Job, Run, alone, merchant};
-use crate::shop::{GIFT_CARDS, MERCHANT, Shop, TIPS};
+use crate::shop::{GIFT_CARDS, MERCHANT, PAYOUTS, Shop, TIPS};
 use crate::world::PLATFORM_KEY;
 use crossdock::api::{self, integrations};
 use crossdock::engine::again::{self, Wanted};
@@ -134,6 +134,8 @@ fn the_accounts_of_a_company_are_shown_with_what_they_are_used_for() {
                 ("refunds", "Undeposited Funds"),
                 ("tips", TIPS),
                 ("gift_cards", GIFT_CARDS),
+                ("fees", PAYOUTS[2].1),
+                ("payouts", PAYOUTS[1].1),
             ],
         ),
         (
@@ -146,6 +148,8 @@ fn the_accounts_of_a_company_are_shown_with_what_they_are_used_for() {
                 ("refunds", "Business Bank Account"),
                 ("tips", TIPS),
                 ("gift_cards", GIFT_CARDS),
+                ("fees", PAYOUTS[2].2),
+                ("payouts", PAYOUTS[1].2),
             ],
         ),
     ] {

@@ -29,11 +29,14 @@ enum Story {
     One,
     /// Three orders of three customers at once.
     Three,
+    /// A payout that changes, and another.
+    PaidOut,
 }
 
 fn shop(story: Story, books: Books, dice: &mut crate::world::Dice) -> Shop {
     match (story, books) {
         (Story::Three, _) => Shop::backlog(3, 2),
+        (Story::PaidOut, _) => Shop::paid_out(dice, books),
         (Story::One, Books::Receipts) => Shop::one_order(dice),
         (Story::One, _) => Shop::changed_and_paid(dice),
     }
@@ -59,7 +62,7 @@ fn carry(run: &mut Run) {
 fn tell(run: &mut Run, story: Story) {
     let unsent = std::mem::take(&mut run.unsent);
     match story {
-        Story::One => {
+        Story::One | Story::PaidOut => {
             for index in unsent {
                 run.whole(Job::Accept(vec![index]));
                 carry(run);
@@ -165,7 +168,7 @@ fn calls(books: Books, story: Story) -> BTreeSet<String> {
 
 fn every_bad_answer(books: Books) {
     let mut cases = Vec::new();
-    for story in [Story::One, Story::Three] {
+    for story in [Story::One, Story::Three, Story::PaidOut] {
         for call in calls(books, story) {
             for bad in Bad::ALL {
                 for times in [1, u64::MAX] {

@@ -359,7 +359,7 @@ fn copy(run: &Run, receipt: &Value) -> Value {
 }
 
 /// A call of the accounting API by somebody else. A text is the statement of a query.
-fn quickbooks(run: &Run, path: &str, body: &Value) -> Value {
+pub fn quickbooks(run: &Run, path: &str, body: &Value) -> Value {
     assert!(matches!(run.world.vendor, Stand::Quickbooks(_)));
     let token = alone(run.world.control("POST", "grants", "{}"))["access_token"].clone();
     let bearer = format!("Bearer {}", token.as_str().unwrap());

@@ -4,6 +4,7 @@ use crate::run::{Books, Run};
 use crate::shop::Shop;
 use crossdock::providers::Tenant;
 use crossdock::providers::accounting::accounting;
+use crossdock::sync::push::Form;
 
 const ORDERS: usize = 1000;
 /// Messages that one function takes from its queue, as the template says.
@@ -16,7 +17,7 @@ fn carry(books: Books) {
     let provider = accounting(run.world.vendor.name()).unwrap();
     let (find, create) = (provider.find_max(), provider.create_max());
     let named = |count: usize| count.div_ceil(find) + count.div_ceil(create);
-    let documents = ORDERS.div_ceil(provider.write_max());
+    let documents = ORDERS.div_ceil(provider.write_max(Form::Invoice));
     let payments = if books == Books::Receipts {
         0
     } else {

@@ -23,6 +23,7 @@ mod ledger;
 mod limits;
 mod links;
 mod payments;
+mod payouts;
 mod pull;
 mod refresh;
 mod retail;

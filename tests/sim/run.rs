@@ -1,6 +1,6 @@
 //! One run: a connected merchant, workers that take turns, and the books at the end.
 
-use crate::shop::{Expected, GIFT_CARDS, MERCHANT, Shop, Sum, TIPS, exponent};
+use crate::shop::{Expected, GIFT_CARDS, MERCHANT, Moved, PAYOUTS, Shop, Sum, TIPS, exponent};
 use crate::world::{
     Chances, Dice, Message, PLATFORM_KEY, PUBLIC_URL, PULL_QUEUE, RETURN_URL, Stand, World,
 };
@@ -335,21 +335,38 @@ pub struct Run {
     started: usize,
 }
 
-/// A company in QuickBooks with accounts for what a shop owes, of which it has none on its first day.
+/// A company in QuickBooks with accounts for what a shop owes and for what processors keep, of which it
+/// has none on its first day, and with one account that payouts reach.
 pub fn indebted(realm: &str) -> String {
-    let accounts = [TIPS, GIFT_CARDS]
+    let [tips, cards] = [TIPS, GIFT_CARDS]
         .map(|name| json!({ "Name": name, "AccountType": "Other Current Liability" }));
+    let accounts = [
+        tips,
+        cards,
+        json!({ "Name": PAYOUTS[2].1, "AccountType": "Expense" }),
+        json!({ "Name": "Savings", "AccountType": "Bank", "Active": false }),
+    ];
     json!({ "realm": realm, "accounts": accounts }).to_string()
 }
 
-/// Accounts for what a shop owes.
-async fn add_liabilities(world: &World, books: Books) {
+/// Accounts for what a shop owes, and for its payouts.
+async fn add_accounts(world: &World, books: Books) {
     match books {
         Books::Xero => {
-            for (code, name, pays) in [("850", TIPS, false), ("851", GIFT_CARDS, true)] {
-                let account = json!({
+            let owed = |code: &str, name: &str, pays: bool| {
+                json!({
                     "Code": code, "Name": name, "Type": "CURRLIAB", "EnablePaymentsToAccount": pays,
-                });
+                })
+            };
+            let accounts = [
+                owed("850", TIPS, false),
+                owed("851", GIFT_CARDS, true),
+                json!({
+                    "Code": "095", "Name": PAYOUTS[1].2, "Type": "BANK",
+                    "BankAccountNumber": "121-12-1234568",
+                }),
+            ];
+            for account in accounts {
                 let body = account.to_string();
                 world.control("POST", "entities/Accounts", &body).await;
             }
@@ -378,7 +395,7 @@ impl Run {
         };
         let ctx = Arc::new(world.ctx());
         let connection = alone(set_up(&world, &ctx));
-        alone(add_liabilities(&world, books));
+        alone(add_accounts(&world, books));
         if books == Books::Invoices {
             let settings = connection::Settings {
                 orders_as: Some(Form::Invoice),
@@ -810,6 +827,8 @@ impl Run {
         vec![
             (RowKind::Order, ids(&expected.sales)),
             (RowKind::Refund, ids(&expected.refunds)),
+            (RowKind::Payout, ids(&expected.payouts)),
+            (RowKind::PayoutFees, ids(&expected.payout_fees)),
         ]
     }
 
@@ -1211,12 +1230,20 @@ impl Run {
         let wanted = |kind: &str| match kind {
             "order" => &expected.sales,
             "payment" => &expected.payments,
+            "payout" => &expected.payouts,
+            "payout_fees" => &expected.payout_fees,
             // A credit note and the money of it are of one amount.
             _ => &expected.refunds,
         };
         let mut shown = BTreeMap::new();
         for entity in self.books.entities() {
-            let all = of(entity);
+            let mut all = of(entity);
+            // Xero shows both ends of a transfer among the bank transactions.
+            let end = |one: &Value| {
+                let kind = one["Type"].as_str();
+                kind.is_some_and(|kind| kind.ends_with("-TRANSFER"))
+            };
+            all.as_array_mut().unwrap().retain(|one| !end(one));
             let of_it = kinds.iter().filter(|kind| kind.entity == *entity);
             let mut seen = 0;
             for kind in of_it {
@@ -1244,6 +1271,7 @@ impl Run {
             _ => check_lists(&of("Customer"), &of("Item"), expected)?,
         }
         self.check_owed()?;
+        self.check_moved()?;
         self.check_ledger(&shown)?;
         self.check_open()?;
         for event in &self.shop.events {
@@ -1333,6 +1361,31 @@ impl Run {
         owed.retain(|_, amount| !amount.is_zero());
         ensure(owed == expected, || {
             format!("owed are {expected:?}, and the books say {owed:?}")
+        })
+    }
+
+    /// What payouts put on accounts is what the shop says: what came through the processor is no longer
+    /// where the money of customers lies.
+    fn check_moved(&self) -> Result<(), String> {
+        let all = |entity: &str| -> Vec<Value> {
+            let all = alone(self.world.control("GET", &format!("entities/{entity}"), ""));
+            all.as_array().unwrap().clone()
+        };
+        let expected = self.shop.expected.moved.iter();
+        let expected = expected.filter(|(_, amount)| **amount != 0);
+        let expected: BTreeMap<(Moved, String), Decimal> = expected
+            .map(|((account, currency), amount)| {
+                let key = (*account, (*currency).to_owned());
+                (key, Decimal::new(*amount, exponent(currency)))
+            })
+            .collect();
+        let mut moved = match self.books {
+            Books::Xero => moved_in_xero(&all),
+            _ => moved_in_quickbooks(&all),
+        };
+        moved.retain(|_, amount| !amount.is_zero());
+        ensure(moved == expected, || {
+            format!("payouts moved {expected:?}, and the books say {moved:?}")
         })
     }
 
@@ -1461,8 +1514,63 @@ fn owed_in_xero(all: &dyn Fn(&str) -> Vec<Value>) -> Owed {
     owed
 }
 
+type MovedOn = BTreeMap<(Moved, String), Decimal>;
+
+/// What the lines of journal entries put on the accounts of payouts.
+fn moved_in_quickbooks(all: &dyn Fn(&str) -> Vec<Value>) -> MovedOn {
+    let mut moved = MovedOn::new();
+    for entry in all("JournalEntry") {
+        for line in entry["Line"].as_array().unwrap() {
+            let detail = &line["JournalEntryLineDetail"];
+            let on = |one: &&(Moved, &str, &str)| detail["AccountRef"]["name"] == one.1;
+            let (account, ..) = PAYOUTS.iter().find(on).expect("an account of payouts");
+            let sign = if detail["PostingType"] == "Debit" {
+                1
+            } else {
+                -1
+            };
+            let key = (*account, currency(&entry).to_owned());
+            *moved.entry(key).or_default() += number(&line["Amount"]) * Decimal::from(sign);
+        }
+    }
+    moved
+}
+
+/// The same of bank transactions in Xero, those among them that are the ends of transfers.
+fn moved_in_xero(all: &dyn Fn(&str) -> Vec<Value>) -> MovedOn {
+    let mut moved = MovedOn::new();
+    let accounts = all("Accounts");
+    let named = |field: &str, value: &Value| {
+        let name = accounts.iter().find(|one| one[field] == *value).unwrap()["Name"].clone();
+        let found = PAYOUTS.iter().find(|one| name == one.2);
+        found.expect("an account of payouts").0
+    };
+    for one in all("BankTransactions") {
+        if one["Status"] != "AUTHORISED" {
+            continue;
+        }
+        let currency = one["CurrencyCode"].as_str().unwrap().to_owned();
+        let received = one["Type"].as_str().unwrap().starts_with("RECEIVE");
+        let sign = Decimal::from(if received { 1 } else { -1 });
+        let bank = named("AccountID", &one["BankAccount"]["AccountID"]);
+        *moved.entry((bank, currency.clone())).or_default() += number(&one["Total"]) * sign;
+        for line in one["LineItems"].as_array().unwrap() {
+            let account = named("Code", &line["AccountCode"]);
+            let amount = number(&line["LineAmount"]) * sign;
+            *moved.entry((account, currency.clone())).or_default() -= amount;
+        }
+    }
+    moved
+}
+
 fn currency(entity: &Value) -> &str {
     entity["CurrencyRef"]["value"].as_str().unwrap_or("USD")
+}
+
+fn debits(entry: &Value) -> Decimal {
+    let lines = entry["Line"].as_array().unwrap().iter();
+    let debits = lines.filter(|line| line["JournalEntryLineDetail"]["PostingType"] == "Debit");
+    debits.map(|line| number(&line["Amount"])).sum()
 }
 
 /// Each of `expected` has exactly one document over its amount, and nothing else has any.
@@ -1480,7 +1588,11 @@ fn compare(kind: &Kind, there: &[Value], expected: &BTreeMap<String, Sum>) -> Re
                 "a second document of a {name}, or one of none: {document}"
             ));
         };
-        let total: Decimal = document[kind.total].to_string().parse().unwrap();
+        let total = match kind.total {
+            // It is not told of a journal entry: it is what the debits make.
+            "" => debits(document),
+            member => number(&document[member]),
+        };
         let right = Decimal::new(amount, exponent(money));
         let given = match kind.currency {
             "" => money,
@@ -1531,14 +1643,20 @@ const fn in_quickbooks(name: &'static str, entity: &'static str) -> Kind {
     }
 }
 
+const ENTRY: Kind = Kind {
+    total: "",
+    ..in_quickbooks("payout", "JournalEntry")
+};
 const RECEIPTS: &[Kind] = &[
     in_quickbooks("order", "SalesReceipt"),
     in_quickbooks("refund", "RefundReceipt"),
+    ENTRY,
 ];
 const INVOICES: &[Kind] = &[
     in_quickbooks("order", "Invoice"),
     in_quickbooks("payment", "Payment"),
     in_quickbooks("refund", "RefundReceipt"),
+    ENTRY,
 ];
 
 /// A payment changes the moment at which its document changed last, so that is no version to compare.
@@ -1563,11 +1681,20 @@ const fn in_xero(
 const INVOICE: (&str, &str) = ("Invoices", "InvoiceID");
 const CREDIT_NOTE: (&str, &str) = ("CreditNotes", "CreditNoteID");
 const PAYMENT: (&str, &str) = ("Payments", "PaymentID");
+const TRANSFER: (&str, &str) = ("BankTransfers", "BankTransferID");
+const TRANSACTION: (&str, &str) = ("BankTransactions", "BankTransactionID");
 const XERO: &[Kind] = &[
     in_xero("order", "order", INVOICE, ("Total", "CurrencyCode")),
     in_xero("payment", "payment", PAYMENT, ("Amount", "")),
     in_xero("refund", "refund", CREDIT_NOTE, ("Total", "CurrencyCode")),
     in_xero("refund_payment", "refund payment", PAYMENT, ("Amount", "")),
+    in_xero("payout", "payout", TRANSFER, ("Amount", "")),
+    in_xero(
+        "payout_fees",
+        "payout fees",
+        TRANSACTION,
+        ("Total", "CurrencyCode"),
+    ),
 ];
 
 impl Books {
@@ -1582,13 +1709,20 @@ impl Books {
     /// Every kind of document that the books could hold.
     fn entities(self) -> &'static [&'static str] {
         match self {
-            Books::Xero => &["Invoices", "CreditNotes", "Payments", "BankTransactions"],
+            Books::Xero => &[
+                "Invoices",
+                "CreditNotes",
+                "Payments",
+                "BankTransactions",
+                "BankTransfers",
+            ],
             _ => &[
                 "SalesReceipt",
                 "RefundReceipt",
                 "Invoice",
                 "Payment",
                 "CreditMemo",
+                "JournalEntry",
             ],
         }
     }
@@ -1597,6 +1731,13 @@ impl Books {
 fn check_xero_lists(contacts: &Value, items: &Value, expected: &Expected) -> Result<(), String> {
     let mut numbers = BTreeSet::new();
     for contact in contacts.as_array().unwrap() {
+        // The processor, who has no number.
+        if contact["Name"] == "Stripe" {
+            ensure(!expected.payout_fees.is_empty(), || {
+                "paid nothing".to_owned()
+            })?;
+            continue;
+        }
         let number = contact["ContactNumber"].as_str().unwrap_or_default();
         ensure(numbers.insert(number), || {
             format!("a second contact: {contact}")

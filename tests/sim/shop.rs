@@ -24,11 +24,36 @@ pub struct Expected {
     pub customers: BTreeSet<(String, &'static str)>,
     /// What is owed to those who were tipped and to those who hold gift cards, by account and currency.
     pub owed: BTreeMap<(&'static str, &'static str), i64>,
+    /// By payout: what its document makes, and in Xero that of its fees.
+    pub payouts: BTreeMap<String, Sum>,
+    pub payout_fees: BTreeMap<String, Sum>,
+    /// What payouts put on accounts; below zero what they took from them.
+    pub moved: BTreeMap<(Moved, &'static str), i64>,
+}
+
+/// The accounts that payouts touch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Moved {
+    /// Where the money of customers lies until it is paid out.
+    Clearing,
+    Bank,
+    Fees,
 }
 
 /// The names of the accounts of what is owed.
 pub const TIPS: &str = "Tips";
 pub const GIFT_CARDS: &str = "Gift cards";
+/// The names of the accounts of payouts in QuickBooks, and in Xero.
+pub const PAYOUTS: [(Moved, &str, &str); 3] = [
+    (
+        Moved::Clearing,
+        "Undeposited Funds",
+        "Business Bank Account",
+    ),
+    (Moved::Bank, "Checking", "Current account"),
+    (Moved::Fees, "Payment fees", "Bank Fees"),
+];
+
 /// How much a shop sells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Size {
@@ -194,7 +219,99 @@ impl Shop {
             shop.refund("r-alone".to_owned(), None, amount);
             shop.expected.skus.insert("REFUND".to_owned());
         }
+        let payouts = match size {
+            Size::Small => usize::from(dice.per_mille(250)),
+            Size::Middle => dice.below(3),
+            Size::Large => 1 + dice.below(3),
+        };
+        for n in 0..payouts {
+            shop.payout(dice, &format!("po-{n}"));
+        }
         shop
+    }
+
+    /// A payout that is told twice, with other fees the second time, and one that took money from the bank.
+    pub fn paid_out(dice: &mut Dice, books: Books) -> Shop {
+        let mut shop = Shop {
+            fixed: books == Books::Xero,
+            ..Shop::default()
+        };
+        while shop.events.len() < 2 {
+            shop = Shop {
+                fixed: shop.fixed,
+                ..Shop::default()
+            };
+            shop.payout(dice, "po-0");
+        }
+        shop.payout(dice, "po-1");
+        shop
+    }
+
+    /// A payout in one version or several. In Xero a transfer cannot change any more, nor can what is
+    /// spent be received instead.
+    fn payout(&mut self, dice: &mut Dice, id: &str) {
+        let currency = match self.fixed {
+            true => "USD",
+            false => *dice.pick(&["USD", "USD", "EUR", "JPY"]),
+        };
+        let (charges, refunds) = (dice.below(90_000) as i64, dice.below(20_000) as i64);
+        let refunds = if dice.per_mille(500) { refunds } else { 0 };
+        let versions = 1 + dice.below(3);
+        // Without fees there is nothing of them to post, and with an adjustment they may be given back.
+        let free = dice.per_mille(200);
+        let adjusted = match dice.per_mille(300) {
+            true => dice.below(4_000) as i64 - 2_000,
+            false => 0,
+        };
+        for version in 1..=versions {
+            let more = dice.below(500) as i64;
+            let last = version == versions;
+            let (charges, fees) = match (free, self.fixed) {
+                (true, _) => (charges, 0),
+                (_, true) => (charges + more, 3_000 + more),
+                (_, false) => (charges + dice.below(500) as i64, 300 + more),
+            };
+            let amount = charges - refunds - fees + adjusted;
+            let money = |amount: i64| money((currency, amount));
+            let data = json!({
+                "id": id, "version": version, "currency": currency,
+                "paid_at": "2026-01-03T08:00:00Z", "processor": "stripe",
+                "charges": money(charges), "refunds": money(refunds), "fees": money(fees),
+                "adjustments": [{ "name": "Dispute", "amount": money(adjusted) }],
+                "amount": money(amount),
+            });
+            self.events
+                .push(event("payout.paid", format!("{id}-{version}"), data));
+            if last {
+                let parts = [amount, fees, -adjusted, refunds, -charges];
+                self.expect_payout(id, currency, parts);
+            }
+        }
+    }
+
+    /// What the books show of a payout that puts these `parts` on accounts: what reached the bank, fees,
+    /// adjustments, refunds and charges.
+    fn expect_payout(&mut self, id: &str, currency: &'static str, parts: [i64; 5]) {
+        let [amount, fees, adjusted, refunds, charges] = parts;
+        let expected = &mut self.expected;
+        let debits: i64 = parts.iter().map(|part| (*part).max(0)).sum();
+        let whole = if self.fixed { amount.abs() } else { debits };
+        let kept = (fees + adjusted).abs();
+        for (rows, total) in [
+            (&mut expected.payouts, whole),
+            (&mut expected.payout_fees, if self.fixed { kept } else { 0 }),
+        ] {
+            if total != 0 {
+                rows.insert(id.to_owned(), (currency, total));
+            }
+        }
+        for (account, moved) in [
+            (Moved::Bank, amount),
+            (Moved::Fees, fees + adjusted),
+            (Moved::Clearing, refunds + charges),
+        ] {
+            *expected.moved.entry((account, currency)).or_default() += moved;
+        }
     }
 
     /// Paid orders of a customer each, of one kind of goods each.

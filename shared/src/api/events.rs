@@ -12,7 +12,8 @@ use crate::model::event::{Event, Payload, RecordKind};
 use crate::model::ids::RecordId;
 use crate::model::notice::{Notice, Place, RecordRef, StoredEvent};
 use crate::model::order_record::{Applied, OrderRecord};
-use crate::store::{Condition, Item, Write, WriteError, keys};
+use crate::model::payout::{Payout, PayoutRecord};
+use crate::store::{Condition, Item, Key, Write, WriteError, keys};
 use crate::sync::push::{Open, RowKind, RowRef};
 use chrono::{DateTime, Utc};
 use futures::StreamExt;
@@ -82,8 +83,8 @@ async fn single(
     })
 }
 
-/// Takes each event by itself: a bad one is refused and the rest is taken. Events of the same order
-/// are taken in the order in which they stand.
+/// Takes each event by itself: a bad one is refused and the rest is taken. Events of the same order or
+/// payout are taken in the order in which they stand.
 async fn batch(
     ctx: &Ctx,
     platform: &Platform,
@@ -161,16 +162,15 @@ async fn batch(
 /// Events that must be taken one after the other have the same group.
 fn group(event: &Value) -> String {
     let data = &event["data"];
-    let of_order = event["type"]
-        .as_str()
-        .is_some_and(|kind| kind.starts_with("order."));
-    let order = match data["order_id"].as_str() {
-        Some(order) => Some(order),
-        None if of_order => data["id"].as_str(),
+    let kind = event["type"].as_str().unwrap_or_default();
+    let named = match data["order_id"].as_str() {
+        Some(order) => Some(("order", order)),
+        None if kind.starts_with("order.") => data["id"].as_str().map(|id| ("order", id)),
+        None if kind.starts_with("payout.") => data["id"].as_str().map(|id| ("payout", id)),
         None => None,
     };
     let own = event["id"].as_str().unwrap_or_default();
-    let (kind, id) = order.map_or(("event", own), |order| ("order", order));
+    let (kind, id) = named.unwrap_or(("event", own));
     format!(
         "{}/{kind}/{id}",
         event["merchant_id"].as_str().unwrap_or_default()
@@ -201,7 +201,7 @@ async fn accept(
     }
     Err(Error::new(
         Code::Busy,
-        "this order is being changed by many requests; send it again",
+        "this record is being changed by many requests; send it again",
     ))
 }
 
@@ -256,7 +256,7 @@ async fn try_accept(ctx: &Ctx, event: &Event) -> Result<Option<Accepted>> {
             order.changed_at = order.changed_at.max(Some(event.occurred_at));
         }
         let order_id = event.payload.order_id().map_or("", RecordId::as_str);
-        let (n, previous_id) = order.advance(&event.id);
+        let (n, previous_id) = order.sequence.advance(&event.id);
         place = Place {
             key: order_id.to_owned(),
             n,
@@ -265,7 +265,11 @@ async fn try_accept(ctx: &Ctx, event: &Event) -> Result<Option<Accepted>> {
         let condition = item.map_or(Condition::Absent, |item| Condition::Rev(item.rev));
         writes.push(Write::put(order_key, condition, &order)?);
     }
-    if kind != RecordKind::Order {
+    if let Payload::Payout(payout) = &event.payload {
+        let (write, took, at) = take_payout(event, payout, record_key, found[1].as_ref())?;
+        writes.push(write);
+        (applied, place) = (took, at);
+    } else if kind != RecordKind::Order {
         // A refund, a stock level or a user is a document of its own.
         let held = found[1].as_ref();
         let newer = match kind {
@@ -343,8 +347,34 @@ fn dated(event: &Event) -> Option<(RowKind, String, DateTime<Utc>, Option<&Recor
                 refund.order_id.as_ref(),
             ))
         }
+        Payload::Payout(payout) => {
+            let id = payout.id.to_string();
+            Some((RowKind::Payout, id, payout.paid_at, None))
+        }
         Payload::LowStock(_) | Payload::User(_) => None,
     }
+}
+
+/// The write of a payout after `event`, of which `held` is what stands there, with whether it changed and
+/// the event's place.
+fn take_payout(
+    event: &Event,
+    payout: &Payout,
+    key: Key,
+    held: Option<&Item>,
+) -> Result<(Write, Applied, Place)> {
+    let mut record: PayoutRecord = held.map(Item::read).transpose()?.unwrap_or_default();
+    let applied = record.apply(payout, event.occurred_at);
+    let applied = applied.map_err(|fault| Error::invalid(vec![fault.under("/data")]))?;
+    let (n, previous_id) = record.sequence.advance(&event.id);
+    let condition = held.map_or(Condition::Absent, |item| Condition::Rev(item.rev));
+    let place = Place {
+        // Orders are counted under their bare ids.
+        key: format!("payout/{}", payout.id),
+        n,
+        previous_id,
+    };
+    Ok((Write::put(key, condition, &record)?, applied, place))
 }
 
 fn apply(order: &mut OrderRecord, event: &Event) -> Result<Applied> {
@@ -352,7 +382,7 @@ fn apply(order: &mut OrderRecord, event: &Event) -> Result<Applied> {
         Payload::Order(new) => order.apply_order(new.clone()),
         Payload::Payment(payment) => order.apply_payment(payment.clone()),
         Payload::Refund(refund) => order.apply_refund(refund),
-        Payload::LowStock(_) | Payload::User(_) => Ok(Applied::Changed),
+        Payload::Payout(_) | Payload::LowStock(_) | Payload::User(_) => Ok(Applied::Changed),
     };
     applied.map_err(|fault| Error::invalid(vec![fault.under("/data")]))
 }

@@ -16,6 +16,7 @@ use crate::model::event::{EventType, RecordKind};
 use crate::model::ids::EXTERNAL_ID_BYTES_MAX;
 use crate::model::money::AMOUNT_MAX;
 use crate::model::order::{LINES_MAX, PaymentOutcome};
+use crate::model::payout::ADJUSTMENTS_MAX;
 use crate::oauth::connection::{Happened, Status};
 use crate::providers::accounts::Role;
 use crate::providers::{Category, PROVIDERS};
@@ -797,13 +798,6 @@ fn merchant_schemas() -> Value {
 
 fn event_schemas() -> Value {
     let sent = EventType::ALL.into_iter().filter(|kind| !kind.is_ours());
-    let records = [
-        RecordKind::Order,
-        RecordKind::Refund,
-        RecordKind::Stock,
-        RecordKind::User,
-        RecordKind::Connection,
-    ];
     json!({
         "Event": object(json!({
             "id": { "allOf": [reference("Id")], "description": "Also the idempotency key." },
@@ -812,7 +806,7 @@ fn event_schemas() -> Value {
             "occurred_at": time(),
             "data": { "oneOf": [
                 reference("Order"), reference("Payment"), reference("Refund"),
-                reference("LowStock"), reference("User"),
+                reference("Payout"), reference("LowStock"), reference("User"),
             ] },
         }), &[]),
         "Batch": object(json!({
@@ -822,7 +816,7 @@ fn event_schemas() -> Value {
             },
         }), &[]),
         "EventOrBatch": { "oneOf": [reference("Event"), reference("Batch")] },
-        "RecordRef": answer(json!({ "type": words(records), "id": { "type": "string" } }), &[]),
+        "RecordRef": answer(json!({ "type": words(RecordKind::ALL), "id": { "type": "string" } }), &[]),
         "Accepted": answer(json!({
             "id": reference("Id"),
             "status": { "const": "accepted" },
@@ -908,6 +902,36 @@ fn record_schemas() -> Value {
             },
             "reason": { "type": ["string", "null"] }, "refunded_at": time(),
         }), &["order_id", "customer", "lines", "shipping", "tax", "tip", "method", "reason"]),
+        "Payout": object(json!({
+            "id": reference("Id"),
+            "version": { "type": "integer", "minimum": 1 },
+            "currency": reference("Currency"),
+            "paid_at": time(),
+            "processor": {
+                "type": "string", "pattern": "^[A-Za-z0-9._-]{1,50}$",
+                "description": "A word such as `stripe`.",
+            },
+            "charges": money(), "refunds": money(),
+            "fees": {
+                "allOf": [money()],
+                "description": "What the processor kept. A fee that is given back is an adjustment.",
+            },
+            "adjustments": {
+                "type": "array", "items": reference("Adjustment"), "maxItems": ADJUSTMENTS_MAX,
+            },
+            "amount": {
+                "allOf": [money()],
+                "description": "What reached the bank: charges less refunds and fees plus adjustments. \
+                    Below zero what the processor took from it.",
+            },
+        }), &["adjustments"]),
+        "Adjustment": object(json!({
+            "name": text(1, 200),
+            "amount": {
+                "allOf": [money()],
+                "description": "Above zero what the processor gives, below what it takes.",
+            },
+        }), &[]),
         "LowStock": object(json!({
             "sku": text(1, 100), "location": text(1, 100), "level": { "type": "integer" },
             "threshold": { "type": "integer" }, "at": time(),
@@ -986,7 +1010,7 @@ fn connection_schemas() -> Value {
             },
             "records_from": {
                 "oneOf": [time(), { "type": "null" }],
-                "description": "Orders placed and refunds made before are not sent.",
+                "description": "Orders placed, refunds made and payouts paid before are not sent.",
             },
             "orders_as": {
                 "oneOf": [

@@ -11,6 +11,7 @@ use crate::engine::resync::{self, Resync};
 use crate::error::{Error, FieldError, Result};
 use crate::model::ids::MerchantId;
 use crate::model::order_record::OrderRecord;
+use crate::model::payout::PayoutRecord;
 use crate::oauth::connection::{self, Connection};
 use crate::store::{Item, keys};
 use crate::sync::push::{Link, RowKind, RowRef, Standing};
@@ -415,6 +416,10 @@ fn view(row: &Shown, current: Option<&Item>, now: DateTime<Utc>) -> Result<Value
         (RowKind::Order, Some(item)) => {
             let order = item.read::<OrderRecord>()?.order;
             order.map(|order| order.version)
+        }
+        (RowKind::Payout | RowKind::PayoutFees, Some(item)) => {
+            let payout = item.read::<PayoutRecord>()?.payout;
+            payout.map(|payout| payout.version)
         }
         _ => None,
     };

@@ -128,6 +128,7 @@ pub(super) fn notice(
         event_id: event_id.clone(),
         kind: match open.record.kind {
             RecordKind::Refund => EventType::OrderRefunded,
+            RecordKind::Payout => EventType::PayoutPaid,
             _ => EventType::OrderUpdated,
         },
         record: open.record,

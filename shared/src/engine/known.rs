@@ -4,11 +4,10 @@ use super::ledger;
 use super::push::{self, Record, Target};
 use crate::ctx::Ctx;
 use crate::error::Result;
-use crate::model::event::RecordKind;
 use crate::oauth::connection::Connection;
 use crate::providers::accounting::{Accounting, Document};
 use crate::store::Item;
-use crate::sync::push::{Link, Open, RowKind, RowRef};
+use crate::sync::push::{Link, Open, RowRef};
 use futures::future::join_all;
 use std::collections::BTreeMap;
 
@@ -21,15 +20,6 @@ pub(super) struct Known {
     pub record: Record,
     links: BTreeMap<RowRef, Link>,
     own: Link,
-}
-
-fn own_row(target: &Target) -> RowRef {
-    let kind = match target.record.kind {
-        RecordKind::Refund => RowKind::Refund,
-        _ => RowKind::Order,
-    };
-    let id = target.record.id.clone();
-    RowRef { kind, id }
 }
 
 fn row_of(document: &Document) -> RowRef {
@@ -79,12 +69,18 @@ pub(super) async fn load(
             found.extend(read?);
         }
     }
-    let own: Vec<RowRef> = found.iter().map(|(target, _)| own_row(target)).collect();
+    let own: Vec<RowRef> = found
+        .iter()
+        .map(|(target, _)| RowRef::of(&target.record))
+        .collect();
     let own = links(ctx, connection, own).await?;
     let mut known: Vec<Known> = found
         .into_iter()
         .map(|(target, record)| Known {
-            own: own.get(&own_row(&target)).cloned().unwrap_or_default(),
+            own: own
+                .get(&RowRef::of(&target.record))
+                .cloned()
+                .unwrap_or_default(),
             links: BTreeMap::new(),
             target,
             record,

@@ -7,7 +7,6 @@ use super::push::Target;
 use super::two_ways::Theirs;
 use crate::ctx::Ctx;
 use crate::error::{Code, Error, Result};
-use crate::model::event::RecordKind;
 use crate::model::ids::RecordId;
 use crate::oauth::connection::Connection;
 use crate::providers::accounting::accounting;
@@ -23,10 +22,10 @@ pub(super) const RACE_ROUNDS_MAX: usize = 4;
 pub const RETRY_AFTER: TimeDelta = TimeDelta::seconds(720);
 
 /// The kinds of rows that documents have, in the order in which the ledger lists them.
-pub const KINDS: [RowKind; 4] = RowKind::ALL;
+pub const KINDS: [RowKind; 6] = RowKind::ALL;
 
 /// Those of them that stand for a record of the shop; the others belong to one of these.
-pub const RECORDS: [RowKind; 2] = [RowKind::Order, RowKind::Refund];
+pub const RECORDS: [RowKind; 3] = [RowKind::Order, RowKind::Refund, RowKind::Payout];
 
 /// Which row of a connection, with what it takes to come back to its record.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -39,13 +38,8 @@ pub(super) struct RowName {
 impl RowName {
     /// The row of a record itself, where also stands that it waits.
     pub(super) fn of(target: &Target) -> RowName {
-        let kind = match target.record.kind {
-            RecordKind::Refund => RowKind::Refund,
-            _ => RowKind::Order,
-        };
-        let id = target.record.id.clone();
         RowName {
-            row: RowRef { kind, id },
+            row: RowRef::of(&target.record),
             order_id: target.order_id.clone(),
         }
     }

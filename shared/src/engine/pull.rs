@@ -350,8 +350,8 @@ impl Puller<'_> {
         at.is_some_and(|at| self.ctx.now() - at < COMPARE_EVERY)
     }
 
-    /// The streams to be read: all that the schedule has not read since it sent the message, or those of
-    /// what the webhooks noted.
+    /// The streams to be read, as far as the consent reaches: all that the schedule has not read since it
+    /// sent the message, or those of what the webhooks noted.
     fn wanted(&self, notice: &PullNotice, notes: &[Note]) -> Vec<&'static str> {
         let noted: BTreeSet<&str> = notes
             .iter()
@@ -360,7 +360,8 @@ impl Puller<'_> {
         let wanted = |stream: &&&str| {
             let read_at = self.pull.streams.get(**stream).and_then(|one| one.read_at);
             let read = read_at.is_some_and(|read_at| read_at > notice.at);
-            !read && (!notice.noted || noted.contains(**stream))
+            let open = self.connection.holds(self.changes.needs(stream));
+            open && !read && (!notice.noted || noted.contains(**stream))
         };
         self.changes
             .streams()

@@ -15,6 +15,7 @@ use crate::model::ids::{MerchantId, RecordId};
 use crate::model::notice::{Notice, RecordRef};
 use crate::model::order::Refund;
 use crate::model::order_record::OrderRecord;
+use crate::model::payout::{Payout, PayoutRecord};
 use crate::oauth::connection::{self, Connection, Status};
 use crate::providers::Fault;
 use crate::providers::accounting::{
@@ -47,6 +48,7 @@ pub(super) struct Record {
 enum Kind {
     Order(Box<OrderRecord>),
     Refund(Box<Refund>, Option<Box<OrderRecord>>),
+    Payout(Box<Payout>),
 }
 
 impl Record {
@@ -54,6 +56,7 @@ impl Record {
         match &self.kind {
             Kind::Order(record) => Subject::Order(record),
             Kind::Refund(refund, record) => Subject::Refund(refund, record.as_deref()),
+            Kind::Payout(payout) => Subject::Payout(payout),
         }
     }
 
@@ -62,6 +65,7 @@ impl Record {
         match &self.kind {
             Kind::Order(record) => Some(record.order.as_ref()?.placed_at),
             Kind::Refund(refund, _) => Some(refund.refunded_at),
+            Kind::Payout(payout) => Some(payout.paid_at),
         }
     }
 
@@ -138,7 +142,11 @@ fn began_again(notice: &Notice) -> bool {
 
 /// The record that a notice is about, if accounting keeps it.
 fn target(notice: &Notice) -> Option<Target> {
-    matches!(notice.record.kind, RecordKind::Order | RecordKind::Refund).then(|| Target {
+    let kept = matches!(
+        notice.record.kind,
+        RecordKind::Order | RecordKind::Refund | RecordKind::Payout
+    );
+    kept.then(|| Target {
         merchant_id: notice.merchant_id.clone(),
         record: notice.record.clone(),
         order_id: notice.order_id.clone(),
@@ -398,13 +406,20 @@ impl Prepared<'_> {
             None => None,
             Some((form, id)) => Some(self.on(form, id, links).await?),
         };
-        let body = provider.body(document, &self.references, on.as_deref(), &self.settings)?;
+        let nothing = !provider.posts(document, &self.settings)?;
+        let body = provider.body(document, &self.references, on.as_deref(), &self.settings);
+        let body = match body {
+            // What is not posted needs no account either.
+            Err(_) if nothing => Value::Null,
+            body => body?,
+        };
         Ok(Piece {
             document,
             name: job.name.clone(),
             rev: job.work.record.rev,
-            content: fingerprint(&provider.essence(&body, &self.references)),
+            content: fingerprint(&provider.essence(document, &body, &self.references)),
             body,
+            nothing,
         })
     }
 
@@ -451,6 +466,9 @@ impl Prepared<'_> {
 /// Reads what `target` is now, with the refunds of an order: they may have waited for it. Empty while
 /// nothing of it has arrived.
 pub(super) async fn load(ctx: &Ctx, target: &Target) -> Result<Vec<(Target, Record)>> {
+    if target.record.kind == RecordKind::Payout {
+        return Ok(load_payout(ctx, target).await?.into_iter().collect());
+    }
     let Some(order_id) = &target.order_id else {
         return Ok(load_refund(ctx, target, None).await?.into_iter().collect());
     };
@@ -486,6 +504,21 @@ pub(super) async fn load(ctx: &Ctx, target: &Target) -> Result<Vec<(Target, Reco
     };
     records.insert(0, (target.clone(), record));
     Ok(records)
+}
+
+async fn load_payout(ctx: &Ctx, target: &Target) -> Result<Option<(Target, Record)>> {
+    let key = keys::record(&target.merchant_id, RecordKind::Payout, &target.record.id);
+    let Some(item) = ctx.store.get(&key).await? else {
+        return Ok(None);
+    };
+    let Some(payout) = item.read::<PayoutRecord>()?.payout else {
+        return Ok(None);
+    };
+    let record = Record {
+        rev: item.rev,
+        kind: Kind::Payout(Box::new(payout)),
+    };
+    Ok(Some((target.clone(), record)))
 }
 
 async fn load_refund(

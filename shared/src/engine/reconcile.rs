@@ -19,7 +19,7 @@ use crate::oauth::connection::{self, Connection, Status};
 use crate::providers::accounting::{Accounting, accounting};
 use crate::queue::Message;
 use crate::store::{Condition, Item, Table, Write, WriteError, keys, list_all};
-use crate::sync::push::{Link, LinkState, Open, RowKind, RowRef};
+use crate::sync::push::{Form, Link, LinkState, Open, Remote, RowKind, RowRef};
 use crate::sync::reconcile::{
     Class, Decided, Difference, Ours, Progress, Side, Sum, Suspect, Theirs, compare,
 };
@@ -436,7 +436,9 @@ async fn day(
     let settings = session.settings().await?;
     let day = reconciliation.day;
     let mut theirs = Vec::new();
-    for form in provider.forms() {
+    let changes = provider.changes();
+    let open = |form: &&Form| connection.holds(changes.needs(changes.kind_of(**form)));
+    for form in provider.forms().iter().filter(open) {
         for page in 0.. {
             if page == PAGES_MAX {
                 return Err(Error::internal(format!("too many documents on {day}")).into());
@@ -452,7 +454,7 @@ async fn day(
         }
     }
     // After theirs, so that what came to the books meanwhile is in the ledger.
-    let ours = ours(ctx, provider, connection, day).await?;
+    let ours = ours(&session, &settings, day).await?;
     let (sums, suspects) = compare(day, &ours, &theirs);
     let mut judge = Judge {
         session: &session,
@@ -474,11 +476,11 @@ async fn day(
 
 /// The documents that the books are to show on `day`.
 async fn ours(
-    ctx: &Ctx,
-    provider: &dyn Accounting,
-    connection: &Connection,
+    session: &Session<'_>,
+    settings: &serde_json::Value,
     day: NaiveDate,
 ) -> Result<Vec<Ours>> {
+    let (ctx, provider, connection) = (session.ctx, session.provider, session.connection);
     let group = keys::day(&connection.merchant_id, day);
     let mut wanted: BTreeMap<RecordRef, Open> = BTreeMap::new();
     let mut after = None;
@@ -502,6 +504,12 @@ async fn ours(
         for known in known::load(ctx, provider, connection, chunk).await? {
             for (document, link) in known.documents(provider, connection) {
                 if document.at().date_naive() != day {
+                    continue;
+                }
+                let stands = link.is_some_and(|link| link.remote.is_some() && link.gone.is_none());
+                // Where it cannot be told, what keeps it from the books is shown instead.
+                let posts = provider.posts(document, settings).unwrap_or(true);
+                if !stands && (!posts || link.is_some_and(Link::is_nothing)) {
                     continue;
                 }
                 ours.push(Ours {
@@ -611,11 +619,7 @@ impl Judge<'_> {
     /// Reads one document by itself, once in this reconciliation as long as its version is known as it
     /// was. A day may want more of these than calls are left, and is then begun anew when there are
     /// more: without what was seen before it would come no further than the first time.
-    async fn look(
-        &self,
-        form: crate::sync::push::Form,
-        remote: &crate::sync::push::Remote,
-    ) -> Result<Option<Theirs>, Stop> {
+    async fn look(&self, form: Form, remote: &Remote) -> Result<Option<Theirs>, Stop> {
         let (ctx, connection) = (self.session.ctx, self.session.connection);
         let (merchant, id) = (&connection.merchant_id, &connection.id);
         let key = keys::looked(merchant, id, self.id, &remote.id, &remote.version);

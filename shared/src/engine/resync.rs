@@ -16,6 +16,7 @@ use crate::model::ids::{ConnectionId, EventId};
 use crate::model::notice::{Notice, RecordRef};
 use crate::model::order::Refund;
 use crate::model::order_record::OrderRecord;
+use crate::model::payout::PayoutRecord;
 use crate::oauth::connection::{self, Connection};
 use crate::providers::accounting::Accounting;
 use crate::store::{Condition, Item, Write, WriteError, keys};
@@ -45,7 +46,7 @@ pub enum State {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Resync {
     pub id: EventId,
-    /// Orders placed and refunds made from this time on.
+    /// Orders placed, refunds made and payouts paid from this time on.
     pub from: Option<DateTime<Utc>>,
     /// And before this time.
     pub until: Option<DateTime<Utc>>,
@@ -222,6 +223,10 @@ async fn send_page(
         };
         let at = match record.kind {
             RecordKind::Refund => Some(document.read::<Refund>()?.refunded_at),
+            RecordKind::Payout => {
+                let payout = document.read::<PayoutRecord>()?.payout;
+                payout.map(|payout| payout.paid_at)
+            }
             _ => document
                 .read::<OrderRecord>()?
                 .order

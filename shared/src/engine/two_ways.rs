@@ -10,6 +10,7 @@ use crate::model::ids::{EventId, RecordId};
 use crate::model::notice::{Notice, Place, RecordRef, StoredEvent};
 use crate::model::order::Refund;
 use crate::model::order_record::OrderRecord;
+use crate::model::payout::PayoutRecord;
 use crate::oauth::connection::Connection;
 use crate::providers::accounting::Accounting;
 use crate::store::{Condition, Write, keys};
@@ -134,6 +135,7 @@ impl Meeting<'_> {
         }
         match owner.kind {
             RecordKind::Refund => Ok(Some(item.read::<Refund>()?.refunded_at)),
+            RecordKind::Payout => Ok(item.read::<PayoutRecord>()?.changed_at),
             _ => Ok(item.read::<OrderRecord>()?.changed_at),
         }
     }

@@ -19,7 +19,7 @@ use crate::providers::accounting::{Document, Written};
 use crate::store::{Condition, Write, WriteError, keys};
 use crate::sync::conflict::{Fields, Outcome, Seen, Standing, Verdict};
 use crate::sync::push::{
-    Call, CallItem, Form, Link, PUSH_ROUNDS_MAX, Problem, Recall, Remote, RowRef, Step,
+    Call, CallItem, Form, Goal, Link, PUSH_ROUNDS_MAX, Problem, Recall, Remote, RowRef, Step,
 };
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -51,6 +51,8 @@ pub(super) struct Piece<'a> {
     pub body: Value,
     /// The fingerprint of what of the body matters.
     pub content: String,
+    /// Whether nothing of it is to be posted.
+    pub nothing: bool,
 }
 
 /// The position of a document that is to be written, and what it takes the place of.
@@ -134,8 +136,22 @@ impl<'a, 'p> Writing<'a, 'p> {
             let piece = &self.pieces[index];
             let form = piece.document.form();
             let fixed = self.session.provider.is_fixed(form);
-            match self.rows[index].link.plan(&piece.content, piece.rev, fixed) {
+            let goal = Goal {
+                form,
+                content: &piece.content,
+                record_rev: piece.rev,
+                nothing: piece.nothing,
+            };
+            match self.rows[index].link.plan(goal, fixed) {
                 Step::Done => self.done(index).await,
+                Step::Nothing => {
+                    let link = self.rows[index].link.nothing(goal, self.session.ctx.now());
+                    self.end(index, link).await;
+                }
+                Step::Stuck => {
+                    let problem = stuck(self.session, form, piece.nothing);
+                    self.bar(index, problem).await;
+                }
                 Step::Conclude(call) => open_calls.entry(call).or_default().push(index),
                 Step::Create => writes.entry((true, form)).or_default().push((index, None)),
                 Step::Update(remote) => {
@@ -156,7 +172,7 @@ impl<'a, 'p> Writing<'a, 'p> {
         }
         for ((_, form), mut wanted) in writes {
             while !wanted.is_empty() {
-                let chunk = self.chunk(&mut wanted).await;
+                let chunk = self.chunk(form, &mut wanted).await;
                 let indexes: Vec<usize> = chunk.iter().map(|(index, _)| *index).collect();
                 if let Err(stop) = self.write(form, chunk).await {
                     self.stop(&indexes, &stop);
@@ -183,6 +199,11 @@ impl<'a, 'p> Writing<'a, 'p> {
     async fn bar(&mut self, index: usize, problem: Problem) {
         let (now, rev) = (self.session.ctx.now(), self.pieces[index].rev);
         let link = self.rows[index].link.park(problem, rev, now);
+        self.end(index, link).await;
+    }
+
+    /// Writes the row of a document with which nothing more is to be done.
+    async fn end(&mut self, index: usize, link: Link) {
         self.results[index] = match self.store(index, link).await {
             Ok(true) => Some(Ok(())),
             Ok(false) => None,
@@ -211,8 +232,8 @@ impl<'a, 'p> Writing<'a, 'p> {
     }
 
     /// Takes the documents of the next call off `wanted`, which are of one form.
-    async fn chunk(&self, wanted: &mut Vec<Wanted>) -> Vec<Wanted> {
-        let most = self.session.provider.write_max();
+    async fn chunk(&self, form: Form, wanted: &mut Vec<Wanted>) -> Vec<Wanted> {
+        let most = self.session.provider.write_max(form);
         let most = self.session.together(wanted.len(), most).await;
         let (mut count, mut bytes) = (0, 0);
         for (index, _) in wanted.iter() {
@@ -654,6 +675,28 @@ fn settled(
         ),
     };
     link.differ(written.remote, problem, now)
+}
+
+/// Why a document that stands there stays as it is, though the shop says something else by now.
+fn stuck(session: &Session<'_>, form: Form, nothing: bool) -> Problem {
+    let (title, what) = (session.provider.manifest().title, form.title());
+    let (now, then) = match nothing {
+        true => (
+            "there is nothing left to post of it",
+            "and accept it as gone",
+        ),
+        false => (
+            "it cannot be changed there",
+            "reconcile its day and repair what is missing",
+        ),
+    };
+    Problem {
+        code: "fixed_there".to_owned(),
+        detail: format!(
+            "this changed in the shop after the {what} was made in {title}, and {now}: delete the \
+             {what} there, {then}"
+        ),
+    }
 }
 
 fn number_taken(session: &Session<'_>, form: Form) -> Problem {

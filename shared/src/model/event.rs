@@ -2,6 +2,7 @@
 
 use super::ids::{EventId, MerchantId, RecordId};
 use super::order::{LowStock, Order, Payment, Refund};
+use super::payout::Payout;
 use super::people::User;
 use super::text::check_time;
 use super::wire;
@@ -24,6 +25,8 @@ pub enum EventType {
     OrderRefunded,
     #[serde(rename = "payment.processed")]
     PaymentProcessed,
+    #[serde(rename = "payout.paid")]
+    PayoutPaid,
     #[serde(rename = "inventory.low_stock")]
     InventoryLowStock,
     #[serde(rename = "user.created")]
@@ -39,12 +42,13 @@ pub enum EventType {
 }
 
 impl EventType {
-    pub const ALL: [EventType; 11] = [
+    pub const ALL: [EventType; 12] = [
         EventType::OrderCreated,
         EventType::OrderUpdated,
         EventType::OrderCompleted,
         EventType::OrderRefunded,
         EventType::PaymentProcessed,
+        EventType::PayoutPaid,
         EventType::InventoryLowStock,
         EventType::UserCreated,
         EventType::ConnectionConnected,
@@ -60,6 +64,7 @@ impl EventType {
             EventType::OrderCompleted => "order.completed",
             EventType::OrderRefunded => "order.refunded",
             EventType::PaymentProcessed => "payment.processed",
+            EventType::PayoutPaid => "payout.paid",
             EventType::InventoryLowStock => "inventory.low_stock",
             EventType::UserCreated => "user.created",
             EventType::ConnectionConnected => "connection.connected",
@@ -104,6 +109,7 @@ pub enum Payload {
     Order(Order),
     Payment(Payment),
     Refund(Refund),
+    Payout(Payout),
     LowStock(LowStock),
     User(User),
 }
@@ -114,16 +120,27 @@ pub enum Payload {
 pub enum RecordKind {
     Order,
     Refund,
+    Payout,
     Stock,
     User,
     Connection,
 }
 
 impl RecordKind {
+    pub const ALL: [RecordKind; 6] = [
+        RecordKind::Order,
+        RecordKind::Refund,
+        RecordKind::Payout,
+        RecordKind::Stock,
+        RecordKind::User,
+        RecordKind::Connection,
+    ];
+
     pub const fn as_str(self) -> &'static str {
         match self {
             RecordKind::Order => "order",
             RecordKind::Refund => "refund",
+            RecordKind::Payout => "payout",
             RecordKind::Stock => "stock",
             RecordKind::User => "user",
             RecordKind::Connection => "connection",
@@ -213,6 +230,11 @@ impl Payload {
                 let faults = refund.faults();
                 (Payload::Refund(refund), faults)
             }
+            EventType::PayoutPaid => {
+                let payout: Payout = wire::read(data).map_err(|fault| vec![fault])?;
+                let faults = payout.faults();
+                (Payload::Payout(payout), faults)
+            }
             EventType::InventoryLowStock => {
                 let level: LowStock = wire::read(data).map_err(|fault| vec![fault])?;
                 let faults = level.faults();
@@ -244,6 +266,7 @@ impl Payload {
             Payload::Order(order) => (RecordKind::Order, order.id.to_string()),
             Payload::Payment(payment) => (RecordKind::Order, payment.order_id.to_string()),
             Payload::Refund(refund) => (RecordKind::Refund, refund.id.to_string()),
+            Payload::Payout(payout) => (RecordKind::Payout, payout.id.to_string()),
             Payload::LowStock(level) => (
                 RecordKind::Stock,
                 format!("{}@{}", level.sku, level.location),
@@ -258,7 +281,7 @@ impl Payload {
             Payload::Order(order) => Some(&order.id),
             Payload::Payment(payment) => Some(&payment.order_id),
             Payload::Refund(refund) => refund.order_id.as_ref(),
-            Payload::LowStock(_) | Payload::User(_) => None,
+            Payload::Payout(_) | Payload::LowStock(_) | Payload::User(_) => None,
         }
     }
 }

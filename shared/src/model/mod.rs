@@ -9,6 +9,7 @@ pub mod money;
 pub mod notice;
 pub mod order;
 pub mod order_record;
+pub mod payout;
 pub mod people;
 pub mod text;
 pub mod wire;

@@ -464,16 +464,34 @@ fn check_customer(faults: &mut Vec<FieldError>, customer: Option<&Customer>) {
     }
 }
 
-fn check_amount(faults: &mut Vec<FieldError>, path: &str, money: Money, currency: Currency) {
-    if money.currency != currency {
+/// An amount of at least nothing, in `currency`.
+pub(super) fn check_amount(
+    faults: &mut Vec<FieldError>,
+    path: &str,
+    money: Money,
+    currency: Currency,
+) {
+    if check_currency(faults, path, money, currency) && money.amount < 0 {
+        faults.push(negative(&format!("{path}/amount")));
+    }
+}
+
+/// An amount in `currency`. Returns whether it is.
+pub(super) fn check_currency(
+    faults: &mut Vec<FieldError>,
+    path: &str,
+    money: Money,
+    currency: Currency,
+) -> bool {
+    let same = money.currency == currency;
+    if !same {
         faults.push(other_currency(
             &format!("{path}/currency"),
             money.currency,
             currency,
         ));
-    } else if money.amount < 0 {
-        faults.push(negative(&format!("{path}/amount")));
     }
+    same
 }
 
 fn other_currency(path: &str, given: Currency, expected: Currency) -> FieldError {

@@ -36,6 +36,15 @@ pub struct Sequence {
     pub last: Option<EventId>,
 }
 
+impl Sequence {
+    /// Counts `event` and returns its place: its number and the event before it.
+    pub fn advance(&mut self, event: &EventId) -> (u64, Option<EventId>) {
+        let previous = self.last.replace(event.clone());
+        self.n += 1;
+        (self.n, previous)
+    }
+}
+
 /// Whether an event changed the record or came too late to matter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Applied {
@@ -158,13 +167,6 @@ impl OrderRecord {
         }
         self.refunds.insert(refund.id.clone(), refund.amount);
         Ok(Applied::Changed)
-    }
-
-    /// Counts `event` and returns its place: its number and the event before it.
-    pub fn advance(&mut self, event: &EventId) -> (u64, Option<EventId>) {
-        let previous = self.sequence.last.replace(event.clone());
-        self.sequence.n += 1;
-        (self.sequence.n, previous)
     }
 }
 

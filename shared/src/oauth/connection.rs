@@ -222,6 +222,12 @@ impl Connection {
         }
     }
 
+    /// Whether its consent holds one of `scopes`, as far as is known.
+    pub fn holds(&self, scopes: &[&str]) -> bool {
+        let held = |scope: &&str| self.scopes.iter().any(|own| own == scope);
+        scopes.is_empty() || self.scopes.is_empty() || scopes.iter().any(held)
+    }
+
     /// The associated data of this connection's secrets.
     pub fn vault_owner(&self) -> &str {
         self.id.as_str()

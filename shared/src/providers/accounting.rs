@@ -1,11 +1,13 @@
 //! What an accounting system is asked for: documents, and what they refer to.
 
+use super::accounts::Role;
 use super::changes::Changes;
 use super::{Fault, Provider, Tenant, quickbooks, xero};
 use crate::model::http::{Request, Response};
 use crate::model::money::Money;
 use crate::model::order::{Order, Payment, PaymentOutcome, Refund};
 use crate::model::order_record::OrderRecord;
+use crate::model::payout::Payout;
 use crate::sync::conflict::Seen;
 use crate::sync::push::{Form, Remote, RowKind, RowRef};
 use crate::sync::reconcile::Theirs;
@@ -59,6 +61,7 @@ pub enum Subject<'a> {
     Order(&'a OrderRecord),
     /// Money that went back, with the order that it belongs to, if any.
     Refund(&'a Refund, Option<&'a OrderRecord>),
+    Payout(&'a Payout),
 }
 
 /// One document in the books.
@@ -79,6 +82,12 @@ pub enum Document<'a> {
     CreditNote(&'a Refund, Option<&'a Order>),
     /// The money of a credit note.
     RefundPayment(&'a Refund, Option<&'a Order>),
+    /// A payout with what was kept of it.
+    JournalEntry(&'a Payout),
+    /// What of a payout reached the bank, or was taken from it.
+    BankTransfer(&'a Payout),
+    /// What was kept of a payout.
+    BankTransaction(&'a Payout),
 }
 
 impl Document<'_> {
@@ -90,6 +99,9 @@ impl Document<'_> {
             Document::RefundReceipt(..) => Form::RefundReceipt,
             Document::CreditNote(..) => Form::CreditNote,
             Document::RefundPayment(..) => Form::RefundPayment,
+            Document::JournalEntry(..) => Form::JournalEntry,
+            Document::BankTransfer(..) => Form::BankTransfer,
+            Document::BankTransaction(..) => Form::BankTransaction,
         }
     }
 
@@ -102,6 +114,9 @@ impl Document<'_> {
             Document::RefundReceipt(refund, _)
             | Document::CreditNote(refund, _)
             | Document::RefundPayment(refund, _) => refund.id.to_string(),
+            Document::JournalEntry(payout)
+            | Document::BankTransfer(payout)
+            | Document::BankTransaction(payout) => payout.id.to_string(),
         }
     }
 
@@ -128,6 +143,15 @@ impl Document<'_> {
             Document::RefundReceipt(refund, _)
             | Document::CreditNote(refund, _)
             | Document::RefundPayment(refund, _) => refund.amount,
+            // What is put on accounts on the one side, and taken from accounts on the other.
+            Document::JournalEntry(payout) => {
+                let debits = Leg::all(payout).map(|leg| leg.debit.max(0));
+                Money::new(debits.sum(), payout.currency)
+            }
+            Document::BankTransfer(payout) => {
+                Money::new(payout.amount.amount.abs(), payout.currency)
+            }
+            Document::BankTransaction(payout) => Money::new(payout.kept().abs(), payout.currency),
         }
     }
 
@@ -140,6 +164,9 @@ impl Document<'_> {
             Document::RefundReceipt(_, order)
             | Document::CreditNote(_, order)
             | Document::RefundPayment(_, order) => *order,
+            Document::JournalEntry(_)
+            | Document::BankTransfer(_)
+            | Document::BankTransaction(_) => None,
         }
     }
 
@@ -157,17 +184,25 @@ impl Document<'_> {
             Document::RefundReceipt(refund, _)
             | Document::CreditNote(refund, _)
             | Document::RefundPayment(refund, _) => refund.refunded_at,
+            Document::JournalEntry(payout)
+            | Document::BankTransfer(payout)
+            | Document::BankTransaction(payout) => payout.paid_at,
+        }
+    }
+
+    /// Whether it is of a payout and moves nothing.
+    pub fn is_nothing(&self) -> bool {
+        match self {
+            Document::JournalEntry(_)
+            | Document::BankTransfer(_)
+            | Document::BankTransaction(_) => self.total().amount == 0,
+            _ => false,
         }
     }
 
     /// The words by which people and we know it again at the provider.
     pub fn mark(&self) -> String {
-        let what = match self {
-            Document::SalesReceipt(..) | Document::Invoice(..) => "order",
-            Document::Payment { .. } => "payment",
-            Document::RefundReceipt(..) | Document::CreditNote(..) => "refund",
-            Document::RefundPayment(..) => "refund payment",
-        };
+        let what = self.form().kind().words();
         // People read it, and a path is plainer to them.
         format!("Crossdock {what} {}", self.id().replace('~', "/"))
     }
@@ -177,13 +212,7 @@ impl Document<'_> {
 pub fn marked(mark: &str) -> Option<RowRef> {
     let words = mark.strip_prefix("Crossdock ")?;
     let (what, id) = words.rsplit_once(' ')?;
-    let kind = match what {
-        "order" => RowKind::Order,
-        "payment" => RowKind::Payment,
-        "refund" => RowKind::Refund,
-        "refund payment" => RowKind::RefundPayment,
-        _ => return None,
-    };
+    let kind = RowKind::ALL.into_iter().find(|kind| kind.words() == what)?;
     let id = id.replace('/', "~");
     Some(RowRef { kind, id })
 }
@@ -228,7 +257,7 @@ pub fn documents<'a>(
                 Form::RefundReceipt => Some(Document::RefundReceipt(refund, order)),
                 Form::CreditNote => Some(Document::CreditNote(refund, order)),
                 Form::RefundPayment => Some(Document::RefundPayment(refund, order)),
-                Form::SalesReceipt | Form::Invoice | Form::Payment => None,
+                _ => None,
             };
             provider
                 .refund_forms()
@@ -236,6 +265,51 @@ pub fn documents<'a>(
                 .filter_map(document)
                 .collect()
         }
+        Subject::Payout(payout) => {
+            let document = |form: &Form| match form {
+                Form::JournalEntry => Some(Document::JournalEntry(payout)),
+                Form::BankTransfer => Some(Document::BankTransfer(payout)),
+                Form::BankTransaction => Some(Document::BankTransaction(payout)),
+                _ => None,
+            };
+            provider
+                .payout_forms()
+                .iter()
+                .filter_map(document)
+                .collect()
+        }
+    }
+}
+
+/// What a payout moves on one account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Leg<'a> {
+    pub role: Role,
+    /// The name of an adjustment.
+    pub name: Option<&'a str>,
+    /// In minor units; below zero it is a credit.
+    pub debit: i64,
+}
+
+impl<'a> Leg<'a> {
+    /// All that a payout moves; together it is nothing. Adjustments stand on the account of fees, each by
+    /// itself, so that whoever keeps the books can put one elsewhere.
+    pub fn all(payout: &'a Payout) -> impl Iterator<Item = Leg<'a>> {
+        let leg = |role: Role, name: Option<&'a str>, debit: i64| Leg { role, name, debit };
+        let adjustments = payout.adjustments.iter();
+        let adjustments =
+            adjustments.map(move |one| leg(Role::Fees, Some(&one.name), -one.amount.amount));
+        [
+            leg(Role::Payouts, None, payout.amount.amount),
+            leg(Role::Fees, None, payout.fees.amount),
+        ]
+        .into_iter()
+        .chain(adjustments)
+        .chain([
+            leg(Role::Refunds, None, payout.refunds.amount),
+            leg(Role::Money, None, -payout.charges.amount),
+        ])
+        .filter(|leg| leg.debit != 0)
     }
 }
 
@@ -298,6 +372,15 @@ pub trait Accounting: Provider + ByDay {
     /// The documents that make a refund.
     fn refund_forms(&self) -> &'static [Form];
 
+    /// The documents that make a payout.
+    fn payout_forms(&self) -> &'static [Form];
+
+    /// Whether anything of `document` is to be posted.
+    fn posts(&self, document: Document, settings: &Value) -> Result<bool, Fault> {
+        let _ = settings;
+        Ok(!document.is_nothing())
+    }
+
     /// Whether a gift card pays an invoice as money does, with a payment of its own; elsewhere the invoice
     /// shows it as a line below zero.
     fn gift_cards_pay(&self) -> bool {
@@ -354,9 +437,9 @@ pub trait Accounting: Provider + ByDay {
         settings: &Value,
     ) -> Result<Value, Fault>;
 
-    /// What of `body` is worth an update when it changes: not which account was chosen, say, of which
+    /// What of the `body` of `document` is worth an update when it changes: not which account was chosen, say, of which
     /// `references` are told.
-    fn essence(&self, body: &Value, references: &References) -> Value;
+    fn essence(&self, document: Document, body: &Value, references: &References) -> Value;
 
     /// Gives the `body` of a document that is made anew for the `times`th time another number, where the
     /// number of what was taken away is not free again.
@@ -373,8 +456,8 @@ pub trait Accounting: Provider + ByDay {
         false
     }
 
-    /// Most documents of one call.
-    fn write_max(&self) -> usize;
+    /// Most documents of this form in one call.
+    fn write_max(&self, form: Form) -> usize;
 
     /// The bytes of one call that creates documents of one form, or updates each at the remote beside it.
     fn write_body(&self, form: Form, documents: &[(Value, Option<Remote>)]) -> String;

@@ -23,10 +23,14 @@ pub enum Role {
     Tips,
     /// What is owed to those who hold gift cards.
     GiftCards,
+    /// What payment processors keep.
+    Fees,
+    /// The bank account that payouts reach.
+    Payouts,
 }
 
 impl Role {
-    pub const ALL: [Role; 7] = [
+    pub const ALL: [Role; 9] = [
         Role::Sales,
         Role::Shipping,
         Role::Discounts,
@@ -34,6 +38,8 @@ impl Role {
         Role::Refunds,
         Role::Tips,
         Role::GiftCards,
+        Role::Fees,
+        Role::Payouts,
     ];
 
     pub const fn as_str(self) -> &'static str {
@@ -45,6 +51,8 @@ impl Role {
             Role::Refunds => "refunds",
             Role::Tips => "tips",
             Role::GiftCards => "gift_cards",
+            Role::Fees => "fees",
+            Role::Payouts => "payouts",
         }
     }
 
@@ -79,6 +87,9 @@ pub struct Chart {
     pub accounts: Vec<LedgerAccount>,
     /// Ids of active accounts.
     pub defaults: BTreeMap<Role, String>,
+    /// The company's own currency.
+    #[serde(default)]
+    pub currency: String,
     /// The provider's rule of what can be used for each role, in words.
     pub rules: BTreeMap<Role, String>,
 }
@@ -218,15 +229,85 @@ impl Chart {
         if let Some(chosen) = self.chosen(role, choices, company)? {
             return Ok(chosen);
         }
-        let default = self.defaults.get(&role).and_then(|id| self.by_id(id));
-        default.ok_or_else(|| {
+        let default = match role {
+            Role::Payouts => {
+                let clearing = self.used(Role::Money, choices, company)?;
+                self.other_bank(clearing, &self.currency)
+            }
+            _ => self.defaults.get(&role).and_then(|id| self.by_id(id)),
+        };
+        self.or_none(default, role, company)
+    }
+
+    /// The account that payouts in `currency` reach: the chosen one, unless it holds another currency than
+    /// that or the company's own; else the one beside `clearing`, where the money lies until then.
+    pub fn payouts(
+        &self,
+        clearing: &LedgerAccount,
+        currency: &str,
+        choices: &Choices,
+        company: &str,
+    ) -> Result<&LedgerAccount, Unfit> {
+        let holds = |account: &&LedgerAccount| {
+            let own = self.currency_of(account);
+            own == currency || own == self.currency
+        };
+        if let Some(chosen) = self.chosen(Role::Payouts, choices, company)?.filter(holds) {
+            return Ok(chosen);
+        }
+        let default = self.other_bank(clearing, currency);
+        self.or_none(default, Role::Payouts, company)
+    }
+
+    /// The currency that an account is in.
+    pub fn currency_of<'a>(&'a self, account: &'a LedgerAccount) -> &'a str {
+        account.currency.as_deref().unwrap_or(&self.currency)
+    }
+
+    /// The one bank account in `currency`, or else in the company's own, that is not `clearing`; none
+    /// where two might be meant.
+    fn other_bank(&self, clearing: &LedgerAccount, currency: &str) -> Option<&LedgerAccount> {
+        let holding = |currency: &str| {
+            let accounts = self.accounts.iter();
+            let fits = |one: &&LedgerAccount| {
+                let usable = one.active && one.roles.contains(&Role::Payouts);
+                usable && one.id != clearing.id && self.currency_of(one) == currency
+            };
+            accounts.filter(fits).collect::<Vec<_>>()
+        };
+        let own = holding(currency);
+        let found = match own.is_empty() {
+            true => holding(&self.currency),
+            false => own,
+        };
+        match found[..] {
+            [one] => Some(one),
+            _ => None,
+        }
+    }
+
+    fn or_none<'a>(
+        &self,
+        account: Option<&'a LedgerAccount>,
+        role: Role,
+        company: &str,
+    ) -> Result<&'a LedgerAccount, Unfit> {
+        account.ok_or_else(|| {
             let (title, rule) = (role.title(), self.rules.get(&role));
+            let lacks = match role {
+                Role::Payouts => format!(
+                    "{company} has no bank account beside that of money which payouts might reach, or \
+                     more than one: choose one"
+                ),
+                _ => format!(
+                    "there is no account for {title}: add {} in {company} or choose one",
+                    rule.map_or("one", String::as_str)
+                ),
+            };
             Unfit {
                 code: "no_account",
                 detail: format!(
-                    "there is no account for {title}: add {} in {company} or choose one in the \
-                     settings of the connection (accounts.{}), then retry",
-                    rule.map_or("one", String::as_str),
+                    "{lacks} in the settings of the connection (accounts.{}), then retry",
                     role.as_str()
                 ),
             }
@@ -251,6 +332,23 @@ pub const GIFT_CARDS: &[&str] = &[
     "voucher",
     "vouchers",
 ];
+/// Words by which people name an account for what payment processors keep: one of each has to be there.
+const FEES: &[&str] = &["fee", "fees", "charge", "charges"];
+const OF_PAYMENTS: &[&str] = &[
+    "bank",
+    "card",
+    "cards",
+    "merchant",
+    "payment",
+    "payments",
+    "processing",
+    "processor",
+];
+
+/// Whether an account of this name is for what payment processors keep.
+pub fn says_fees(name: &str) -> bool {
+    says(name, FEES) && says(name, OF_PAYMENTS)
+}
 
 #[cfg(test)]
 mod tests {
@@ -286,6 +384,7 @@ mod tests {
             ],
             defaults: BTreeMap::from([(Role::Tips, "1".to_owned())]),
             rules: BTreeMap::from([(Role::Tips, "a liability".to_owned())]),
+            ..Chart::default()
         };
         let used = |choices: &Choices| {
             let used = chart.used(Role::Tips, choices, "Books");
@@ -321,6 +420,57 @@ mod tests {
         chart.default_only(Role::Tips, |_| true);
         assert_eq!(chart.defaults[&Role::Tips], "2", "the active one");
         assert!(says("Tips (staff)", TIPS) && !says("Tipsy bar", TIPS));
+        for (name, fees) in [
+            ("Bank Charges & Fees", true),
+            ("Payment processing fees", true),
+            ("Merchant account fees", true),
+            ("Legal & professional fees", false),
+            ("Payments to contractors", false),
+        ] {
+            assert_eq!(says_fees(name), fees, "{name}");
+        }
+    }
+
+    #[test]
+    fn payouts_reach_the_one_bank_account_beside_that_of_money() {
+        let bank = |id: &str, currency: &str, active: bool| LedgerAccount {
+            currency: (!currency.is_empty()).then(|| currency.to_owned()),
+            roles: BTreeSet::from([Role::Money, Role::Payouts]),
+            ..account(id, Role::Money, active)
+        };
+        let chart = Chart {
+            accounts: vec![
+                bank("1", "", true),
+                bank("2", "USD", true),
+                bank("3", "", false),
+                bank("4", "EUR", true),
+            ],
+            defaults: BTreeMap::from([(Role::Money, "1".to_owned())]),
+            currency: "USD".to_owned(),
+            rules: BTreeMap::new(),
+        };
+        let reached = |chart: &Chart, currency: &str, choices: &Choices| {
+            let clearing = chart.used(Role::Money, choices, "Books").unwrap();
+            let reached = chart.payouts(clearing, currency, choices, "Books");
+            reached
+                .map(|one| one.id.clone())
+                .map_err(|unfit| unfit.code)
+        };
+        let none = Choices::default();
+        assert_eq!(reached(&chart, "USD", &none), Ok("2".to_owned()));
+        assert_eq!(reached(&chart, "EUR", &none), Ok("4".to_owned()));
+        assert_eq!(reached(&chart, "GBP", &none), Ok("2".to_owned()));
+        assert_eq!(chart.used(Role::Payouts, &none, "Books").unwrap().id, "2");
+        // The money lies on what would be the default.
+        let money = choices(Role::Money, "2");
+        assert_eq!(reached(&chart, "USD", &money), Ok("1".to_owned()));
+        let same = choices(Role::Payouts, "1");
+        assert_eq!(reached(&chart, "USD", &same), Ok("1".to_owned()));
+        let euros = choices(Role::Payouts, "4");
+        assert_eq!(reached(&chart, "USD", &euros), Ok("2".to_owned()));
+        let mut two = chart.clone();
+        two.accounts.push(bank("5", "USD", true));
+        assert_eq!(reached(&two, "USD", &none), Err("no_account"));
     }
 
     #[test]
@@ -330,7 +480,7 @@ mod tests {
         let chart = Chart {
             accounts: vec![money, account("2", Role::Refunds, true)],
             defaults: BTreeMap::from([(Role::Refunds, "2".to_owned())]),
-            rules: BTreeMap::new(),
+            ..Chart::default()
         };
         let used = |choices: &Choices| chart.used(Role::Refunds, choices, "").unwrap().id.clone();
         assert_eq!(used(&Choices::default()), "2");

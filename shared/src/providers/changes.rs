@@ -41,6 +41,13 @@ pub trait Changes: Send + Sync {
 
     fn kind_of(&self, form: Form) -> &'static str;
 
+    /// The permissions of which one is needed to read things of `kind`, where not every consent that was
+    /// ever given has one.
+    fn needs(&self, kind: &str) -> &'static [&'static str] {
+        let _ = kind;
+        &[]
+    }
+
     fn kind_of_dependency(&self, kind: DependencyKind) -> &'static str;
 
     /// How far back the provider tells of changes; `None` for ever.

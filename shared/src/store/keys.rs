@@ -191,7 +191,7 @@ pub fn ledger(merchant: &MerchantId, connection: &ConnectionId) -> Group {
 }
 
 /// The ledger row of one thing: `kind` is that of a document (`order`, `payment`, `refund`,
-/// `refund_payment`), `customer`, `item` or `settings`.
+/// `refund_payment`, `payout`, `payout_fees`), `customer`, `item` or `settings`.
 pub fn link(merchant: &MerchantId, connection: &ConnectionId, kind: &str, id: &str) -> Key {
     member(ledger(merchant, connection), format!("{kind}/{id}"))
 }

@@ -331,6 +331,7 @@ impl Link {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sync::push::Goal;
     use serde_json::json;
 
     const NOW: DateTime<Utc> = DateTime::UNIX_EPOCH;
@@ -344,6 +345,15 @@ mod tests {
                 amounts: amounts.to_owned(),
                 words: words.to_owned(),
             }),
+        }
+    }
+
+    fn goal(content: &str, record_rev: u64) -> Goal<'_> {
+        Goal {
+            form: Form::Invoice,
+            content,
+            record_rev,
+            nothing: false,
         }
     }
 
@@ -447,7 +457,7 @@ mod tests {
                     assert_eq!(change_made.outcome, expected, "{what}");
                     assert_eq!(link.remote.as_ref().unwrap().version, "4", "{what}");
                     // The shop's own record did not change.
-                    let step = link.plan("ours", 1, false);
+                    let step = link.plan(goal("ours", 1), false);
                     assert_eq!(step == super::super::push::Step::Done, stays, "{what}");
                     let body = json!({ "note": "ours", "total": 1 });
                     let body = link.with_kept_words(body, &policy);
@@ -477,7 +487,7 @@ mod tests {
             let link = change.link;
             assert_eq!(link.state, LinkState::Parked);
             for rev in 1..4 {
-                let step = link.plan("another", rev, false);
+                let step = link.plan(goal("another", rev), false);
                 assert_eq!(step, super::super::push::Step::Done);
                 let after = link.seen(rev, NOW).unwrap_or_else(|| link.clone());
                 assert_eq!(after.state, LinkState::Parked);

@@ -36,16 +36,25 @@ pub enum Form {
     CreditNote,
     /// The money of a credit note.
     RefundPayment,
+    /// A payout with all that was kept of it in one.
+    JournalEntry,
+    /// The money of a payout, on its way from one account to another.
+    BankTransfer,
+    /// What was kept of a payout.
+    BankTransaction,
 }
 
 impl Form {
-    pub const ALL: [Form; 6] = [
+    pub const ALL: [Form; 9] = [
         Form::SalesReceipt,
         Form::Invoice,
         Form::Payment,
         Form::RefundReceipt,
         Form::CreditNote,
         Form::RefundPayment,
+        Form::JournalEntry,
+        Form::BankTransfer,
+        Form::BankTransaction,
     ];
 
     /// The kind of its rows in the ledger: one record has one row of each kind, whatever the form.
@@ -55,6 +64,17 @@ impl Form {
             Form::Payment => RowKind::Payment,
             Form::RefundReceipt | Form::CreditNote => RowKind::Refund,
             Form::RefundPayment => RowKind::RefundPayment,
+            Form::JournalEntry | Form::BankTransfer => RowKind::Payout,
+            Form::BankTransaction => RowKind::PayoutFees,
+        }
+    }
+
+    /// Whether what it shows may change in the shop: payments and refunds never do.
+    pub const fn may_change(self) -> bool {
+        match self {
+            Form::SalesReceipt | Form::Invoice => true,
+            Form::Payment | Form::RefundReceipt | Form::CreditNote | Form::RefundPayment => false,
+            Form::JournalEntry | Form::BankTransfer | Form::BankTransaction => true,
         }
     }
 
@@ -67,6 +87,9 @@ impl Form {
             Form::RefundReceipt => "refund receipt",
             Form::CreditNote => "credit note",
             Form::RefundPayment => "payment of the credit note",
+            Form::JournalEntry => "journal entry of the payout",
+            Form::BankTransfer => "bank transfer of the payout",
+            Form::BankTransaction => "bank transaction of the fees",
         }
     }
 }
@@ -81,15 +104,20 @@ pub enum RowKind {
     Refund,
     /// The money of a refund, where that is a document of its own.
     RefundPayment,
+    Payout,
+    /// What a processor kept of a payout, where that is a document of its own.
+    PayoutFees,
 }
 
 impl RowKind {
     /// In the order in which the ledger lists them.
-    pub const ALL: [RowKind; 4] = [
+    pub const ALL: [RowKind; 6] = [
         RowKind::Order,
         RowKind::Payment,
         RowKind::Refund,
         RowKind::RefundPayment,
+        RowKind::Payout,
+        RowKind::PayoutFees,
     ];
 
     pub const fn as_str(self) -> &'static str {
@@ -98,6 +126,17 @@ impl RowKind {
             RowKind::Payment => "payment",
             RowKind::Refund => "refund",
             RowKind::RefundPayment => "refund_payment",
+            RowKind::Payout => "payout",
+            RowKind::PayoutFees => "payout_fees",
+        }
+    }
+
+    /// As the mark of a document has it.
+    pub const fn words(self) -> &'static str {
+        match self {
+            RowKind::RefundPayment => "refund payment",
+            RowKind::PayoutFees => "payout fees",
+            other => other.as_str(),
         }
     }
 }
@@ -112,6 +151,17 @@ pub struct RowRef {
 }
 
 impl RowRef {
+    /// The row of a record itself.
+    pub fn of(record: &RecordRef) -> RowRef {
+        let kind = match record.kind {
+            RecordKind::Refund => RowKind::Refund,
+            RecordKind::Payout => RowKind::Payout,
+            _ => RowKind::Order,
+        };
+        let id = record.id.clone();
+        RowRef { kind, id }
+    }
+
     /// The record that the row belongs to: who pushes that pushes the row.
     pub fn owner(&self) -> RecordRef {
         let (kind, id) = match self.kind {
@@ -124,6 +174,7 @@ impl RowRef {
                 (RecordKind::Order, order)
             }
             RowKind::Refund | RowKind::RefundPayment => (RecordKind::Refund, &self.id[..]),
+            RowKind::Payout | RowKind::PayoutFees => (RecordKind::Payout, &self.id[..]),
         };
         let id = id.to_owned();
         RecordRef { kind, id }
@@ -335,8 +386,24 @@ pub enum Step {
     Done,
     /// What became of this call has to be known first.
     Conclude(String),
+    /// There is nothing to post.
+    Nothing,
     Create,
     Update(Remote),
+    /// What stands there is no longer right, and cannot be changed.
+    Stuck,
+}
+
+/// What a record wants to have at the provider.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Goal<'a> {
+    pub form: Form,
+    /// The fingerprint of the document.
+    pub content: &'a str,
+    /// The revision of the record.
+    pub record_rev: u64,
+    /// Whether nothing of it is to be posted.
+    pub nothing: bool,
 }
 
 impl Link {
@@ -352,21 +419,42 @@ impl Link {
         }
     }
 
-    /// Decides the next step towards `content`, which is our record at revision `record_rev`. What is
-    /// `fixed` cannot be changed at the provider once it stands there.
-    pub fn plan(&self, content: &str, record_rev: u64, fixed: bool) -> Step {
-        if self.record_rev > record_rev {
+    /// Decides the next step towards `goal`. What is `fixed` cannot be changed at the provider once it
+    /// stands there.
+    pub fn plan(&self, goal: Goal, fixed: bool) -> Step {
+        if self.record_rev > goal.record_rev {
             return Step::Done;
         }
         if let Some(intent) = &self.intent {
             return Step::Conclude(intent.call.clone());
         }
+        let known = self.content.as_deref();
         match &self.remote {
-            _ if self.gone.is_some() => Step::Done,
+            _ if self.gone.is_some() || known == Some(goal.content) => Step::Done,
+            None if goal.nothing => Step::Nothing,
             None => Step::Create,
-            Some(_) if fixed || self.content.as_deref() == Some(content) => Step::Done,
+            Some(_) if goal.nothing => Step::Stuck,
+            Some(_) if fixed => match known.is_some() && goal.form.may_change() {
+                true => Step::Stuck,
+                false => Step::Done,
+            },
             Some(remote) => Step::Update(remote.clone()),
         }
+    }
+
+    /// The link of a document of which there is nothing to post.
+    pub fn nothing(&self, goal: Goal, now: DateTime<Utc>) -> Link {
+        Link {
+            content: Some(goal.content.to_owned()),
+            record_rev: goal.record_rev,
+            waiting: self.still_waiting(goal.record_rev),
+            ..self.turned(LinkState::Synced, now).untroubled()
+        }
+    }
+
+    /// Whether it is known that there is nothing to post.
+    pub fn is_nothing(&self) -> bool {
+        self.remote.is_none() && self.content.is_some()
     }
 
     /// The form in which the document stands there, or may stand there.
@@ -617,6 +705,15 @@ mod tests {
         link.intend(call, Form::Invoice, content, rev, NOW)
     }
 
+    fn goal(content: &str, record_rev: u64) -> Goal<'_> {
+        Goal {
+            form: Form::Invoice,
+            content,
+            record_rev,
+            nothing: false,
+        }
+    }
+
     fn problem() -> Problem {
         Problem {
             code: "c".to_owned(),
@@ -627,35 +724,49 @@ mod tests {
     #[test]
     fn an_open_call_is_concluded_before_anything_else_is_written() {
         let link = Link::default();
-        assert_eq!(link.plan("old", 1, false), Step::Create);
+        assert_eq!(link.plan(goal("old", 1), false), Step::Create);
         let open = intended(&link, "call", "old", 1);
         // The process dies here; the record changes; another process takes over.
         let conclude = Step::Conclude("call".to_owned());
-        assert_eq!(open.plan("old", 1, false), conclude);
-        assert_eq!(open.plan("new", 2, false), conclude);
+        assert_eq!(open.plan(goal("old", 1), false), conclude);
+        assert_eq!(open.plan(goal("new", 2), false), conclude);
         let parked = open.park(problem(), 2, NOW);
-        assert_eq!(parked.plan("new", 2, false), conclude, "it stays open");
+        assert_eq!(
+            parked.plan(goal("new", 2), false),
+            conclude,
+            "it stays open"
+        );
         let settled = open.settle(remote("0"), NOW);
         assert_eq!(settled.content.as_deref(), Some("old"));
-        assert_eq!(settled.plan("new", 2, false), Step::Update(remote("0")));
-        assert_eq!(settled.plan("new", 2, true), Step::Done, "it cannot change");
+        assert_eq!(
+            settled.plan(goal("new", 2), false),
+            Step::Update(remote("0"))
+        );
+        let payment = Goal {
+            form: Form::Payment,
+            ..goal("new", 2)
+        };
+        assert_eq!(settled.plan(payment, true), Step::Done, "it cannot change");
         let again = open.forget(NOW);
-        assert_eq!(again.plan("new", 2, false), Step::Create);
+        assert_eq!(again.plan(goal("new", 2), false), Step::Create);
     }
 
     #[test]
     fn the_same_content_is_written_once() {
         let link = intended(&Link::default(), "call", "a", 1).settle(remote("0"), NOW);
         assert_eq!(link.state, LinkState::Synced);
-        assert_eq!(link.plan("a", 1, false), Step::Done);
-        assert_eq!(link.plan("a", 2, false), Step::Done);
+        assert_eq!(link.plan(goal("a", 1), false), Step::Done);
+        assert_eq!(link.plan(goal("a", 2), false), Step::Done);
     }
 
     #[test]
     fn the_past_is_not_written_over_the_present() {
         let link = intended(&Link::default(), "call", "new", 2).settle(remote("0"), NOW);
-        assert_eq!(link.plan("old", 1, false), Step::Done);
-        assert_eq!(link.plan("newest", 3, false), Step::Update(remote("0")));
+        assert_eq!(link.plan(goal("old", 1), false), Step::Done);
+        assert_eq!(
+            link.plan(goal("newest", 3), false),
+            Step::Update(remote("0"))
+        );
     }
 
     #[test]
@@ -663,7 +774,7 @@ mod tests {
         let open = intended(&Link::default(), "call", "a", 1);
         let refused = open.refuse(NOW).park(problem(), 1, NOW);
         assert_eq!((refused.refusals, &refused.intent), (1, &None));
-        assert_eq!(refused.plan("a", 1, false), Step::Create);
+        assert_eq!(refused.plan(goal("a", 1), false), Step::Create);
         assert_eq!(refused.held_form(), None, "it may take another form");
     }
 
@@ -672,8 +783,12 @@ mod tests {
         let synced = intended(&Link::default(), "call", "a", 1).settle(remote("0"), NOW);
         let refused = intended(&synced, "next", "b", 2).refuse(NOW);
         let parked = refused.park(problem(), 2, NOW);
-        assert_eq!(parked.plan("b", 2, false), Step::Update(remote("0")));
-        assert_eq!(parked.plan("a", 3, false), Step::Done, "it was taken back");
+        assert_eq!(parked.plan(goal("b", 2), false), Step::Update(remote("0")));
+        assert_eq!(
+            parked.plan(goal("a", 3), false),
+            Step::Done,
+            "it was taken back"
+        );
         assert_eq!(parked.seen(3, NOW).unwrap().state, LinkState::Synced);
     }
 
@@ -710,7 +825,7 @@ mod tests {
         let open = intended(&Link::default(), "call", "a", 1);
         let differs = open.differ(remote("0"), problem(), NOW);
         assert_eq!(differs.state, LinkState::Parked);
-        assert_eq!(differs.plan("a", 1, false), Step::Update(remote("0")));
+        assert_eq!(differs.plan(goal("a", 1), false), Step::Update(remote("0")));
     }
 
     #[test]
@@ -730,6 +845,44 @@ mod tests {
     }
 
     #[test]
+    fn nothing_is_posted_of_nothing() {
+        let nothing = |content| Goal {
+            nothing: true,
+            ..goal(content, 1)
+        };
+        let link = Link::default();
+        assert_eq!(link.plan(nothing("0"), false), Step::Nothing);
+        let settled = link.nothing(nothing("0"), NOW);
+        assert!(settled.is_nothing() && settled.state == LinkState::Synced);
+        assert_eq!(settled.plan(goal("0", 1), false), Step::Done);
+        // A later version has something to post after all.
+        assert_eq!(settled.plan(goal("3", 2), false), Step::Create);
+        let posted = intended(&settled, "call", "3", 2).settle(remote("0"), NOW);
+        assert!(!posted.is_nothing());
+        let none = Goal {
+            record_rev: 3,
+            ..nothing("0")
+        };
+        assert_eq!(posted.plan(none, false), Step::Stuck);
+        // The provider refused it, so that nothing stands there still.
+        let refused = intended(&settled, "call", "3", 2).refuse(NOW);
+        assert!(refused.is_nothing());
+        assert_eq!(refused.plan(goal("3", 2), false), Step::Create);
+    }
+
+    #[test]
+    fn what_cannot_be_changed_and_is_no_longer_right_is_stuck() {
+        let link = intended(&Link::default(), "call", "a", 1).settle(remote("0"), NOW);
+        assert_eq!(link.plan(goal("a", 2), true), Step::Done);
+        assert_eq!(link.plan(goal("b", 2), true), Step::Stuck);
+        let parked = link.park(problem(), 2, NOW);
+        assert_eq!(parked.plan(goal("b", 2), true), Step::Stuck);
+        // It was taken back in the shop.
+        assert_eq!(parked.plan(goal("a", 3), true), Step::Done);
+        assert_eq!(parked.seen(3, NOW).unwrap().state, LinkState::Synced);
+    }
+
+    #[test]
     fn what_is_left_out_keeps_what_the_provider_holds() {
         let link = intended(&Link::default(), "call", "a", 1).settle(remote("0"), NOW);
         let out = link.leave_out(2, NOW).unwrap();
@@ -738,7 +891,7 @@ mod tests {
             (LinkState::LeftOut, &Some(remote("0")))
         );
         assert_eq!(out.leave_out(3, NOW), None);
-        assert_eq!(out.plan("a", 3, false), Step::Done);
+        assert_eq!(out.plan(goal("a", 3), false), Step::Done);
         assert_eq!(out.seen(3, NOW).unwrap().state, LinkState::Synced);
     }
 
@@ -767,9 +920,9 @@ mod tests {
         assert_eq!(fail(&synced, 2), None, "it stands there");
         // A newer revision fails before it is known to be the same over there.
         let failed = fail(&synced, 3).unwrap();
-        assert_eq!(failed.plan("a", 3, false), Step::Done);
+        assert_eq!(failed.plan(goal("a", 3), false), Step::Done);
         clean(&failed.seen(3, NOW).unwrap());
-        assert_eq!(failed.plan("b", 3, false), Step::Update(remote("0")));
+        assert_eq!(failed.plan(goal("b", 3), false), Step::Update(remote("0")));
     }
 
     #[test]
@@ -815,6 +968,8 @@ mod tests {
             (RowKind::Payment, "1~p", RecordKind::Order, "1"),
             (RowKind::Refund, "r", RecordKind::Refund, "r"),
             (RowKind::RefundPayment, "r", RecordKind::Refund, "r"),
+            (RowKind::Payout, "po", RecordKind::Payout, "po"),
+            (RowKind::PayoutFees, "po", RecordKind::Payout, "po"),
         ] {
             let id = id.to_owned();
             let found = RowRef { kind, id }.owner();

@@ -198,13 +198,7 @@ impl Theirs {
 /// Reads a mark, as `providers::accounting::Document::mark` writes it.
 pub fn marked(form: Form, text: &str) -> Option<RowRef> {
     let kind = form.kind();
-    let words = match kind {
-        RowKind::Order => "order",
-        RowKind::Payment => "payment",
-        RowKind::Refund => "refund",
-        RowKind::RefundPayment => "refund payment",
-    };
-    let (_, rest) = text.split_once(&format!("Crossdock {words} "))?;
+    let (_, rest) = text.split_once(&format!("Crossdock {} ", kind.words()))?;
     let id = rest.split_whitespace().next()?.replace('/', "~");
     Some(RowRef { kind, id })
 }
@@ -421,6 +415,14 @@ mod tests {
         assert_eq!(
             row(Form::RefundPayment, "Crossdock refund payment r"),
             Some("r".into())
+        );
+        assert_eq!(
+            row(Form::JournalEntry, "Crossdock payout po"),
+            Some("po".into())
+        );
+        assert_eq!(
+            row(Form::BankTransaction, "Crossdock payout fees po"),
+            Some("po".into())
         );
         assert_eq!(row(Form::Invoice, "Crossdock refund 1"), None);
         assert_eq!(row(Form::Invoice, "Crossdock order "), None);

@@ -2,7 +2,7 @@
 //! (<https://developer.intuit.com/app/developer/qbo/docs/learn/explore-the-quickbooks-online-api/change-data-capture>)
 //! tells whole objects of the last 30 days, at most 1,000 in an answer, and stubs of what was deleted.
 
-use super::{answer, form_entity, get, incomplete, query, quoted, remote};
+use super::{answer, form_entity, get, incomplete, query, quoted, remote, total};
 use crate::model::http::{Request, Response};
 use crate::providers::accounting::DependencyKind;
 use crate::providers::changes::{Changes, Next, Page, content, members};
@@ -13,11 +13,12 @@ use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use serde_json::{Value, json};
 
 /// Kinds, in the words of the webhooks, with the names of the entities.
-const KINDS: [(&str, &str); 6] = [
+const KINDS: [(&str, &str); 7] = [
     ("salesreceipt", "SalesReceipt"),
     ("invoice", "Invoice"),
     ("payment", "Payment"),
     ("refundreceipt", "RefundReceipt"),
+    ("journalentry", "JournalEntry"),
     ("customer", "Customer"),
     ("item", "Item"),
 ];
@@ -74,6 +75,7 @@ pub fn content_of(entity: &Value) -> Content {
             "SalesItemLineDetail.Qty",
             "SalesItemLineDetail.UnitPrice",
             "DiscountLineDetail.DiscountPercent",
+            "JournalEntryLineDetail.PostingType",
         ];
         let mut line_members = members(line, &paths);
         let settled = line["LinkedTxn"].as_array().into_iter().flatten();
@@ -95,7 +97,7 @@ fn changed_at(entity: &Value) -> Option<DateTime<Utc>> {
 pub fn seen(kind: &'static str, entity: &Value) -> Option<Seen> {
     let id = entity["Id"].as_str()?.to_owned();
     let note = entity["PrivateNote"].as_str();
-    let total: Option<rust_decimal::Decimal> = entity["TotalAmt"].to_string().parse().ok();
+    let total = total(entity);
     // There is no flag: a void leaves nothing of the amounts and says so in the note.
     let voided = total.is_some_and(|total| total.is_zero())
         && note.is_some_and(|note| note.starts_with("Voided"));

@@ -1,6 +1,8 @@
 //! The documents of one day, as queries show them.
 
-use super::{QuickBooks, answer, form_entity, incomplete, query, remote, settings::Settings};
+use super::{
+    QuickBooks, answer, form_entity, incomplete, query, remote, settings::Settings, total,
+};
 use crate::model::http::{Request, Response};
 use crate::providers::accounting::{ByDay, DayPage};
 use crate::providers::{Fault, Tenant};
@@ -21,6 +23,7 @@ impl ByDay for QuickBooks {
             Form::Invoice,
             Form::Payment,
             Form::RefundReceipt,
+            Form::JournalEntry,
         ]
     }
 
@@ -81,10 +84,7 @@ fn document(form: Form, one: &Value, settings: &Settings) -> Result<Theirs, Faul
             .as_str()
             .and_then(|day| day.parse().ok())
             .ok_or_else(incomplete)?,
-        total: one["TotalAmt"]
-            .to_string()
-            .parse()
-            .map_err(|_| incomplete())?,
+        total: total(one).ok_or_else(incomplete)?,
         // A company with one currency does not name it.
         currency: text(&one["CurrencyRef"]["value"]).unwrap_or(settings.home_currency.clone()),
     })

@@ -10,9 +10,10 @@ use super::taxes;
 use crate::model::allocate::allocate;
 use crate::model::money::{Currency, Money};
 use crate::model::order::{Line, Order, Payment, Refund};
+use crate::model::payout::Payout;
 use crate::model::people::Customer;
 use crate::providers::Fault;
-use crate::providers::accounting::{Dependency, DependencyKind, Document, References};
+use crate::providers::accounting::{Dependency, DependencyKind, Document, Leg, References};
 use crate::providers::accounts::Role;
 use crate::providers::taxed::Taxed;
 use rust_decimal::Decimal;
@@ -195,7 +196,7 @@ fn refund<'a>(refund: &'a Refund, order: Option<&'a Order>, total: Money) -> Par
     }
 }
 
-/// The parts of `document`; `None` for a payment, which has none.
+/// The parts of `document`; `None` for a payment and a payout, which have none.
 fn parts<'a>(document: Document<'a>) -> Option<Parts<'a>> {
     match document {
         Document::SalesReceipt(order, redeemed) | Document::Invoice(order, redeemed) => {
@@ -204,7 +205,10 @@ fn parts<'a>(document: Document<'a>) -> Option<Parts<'a>> {
         Document::RefundReceipt(of, order)
         | Document::CreditNote(of, order)
         | Document::RefundPayment(of, order) => Some(refund(of, order, document.total())),
-        Document::Payment { .. } => None,
+        Document::Payment { .. }
+        | Document::JournalEntry(_)
+        | Document::BankTransfer(_)
+        | Document::BankTransaction(_) => None,
     }
 }
 
@@ -255,13 +259,8 @@ fn role_key(role: Role, settings: &Settings) -> Result<Option<(String, &str)>, F
     )))
 }
 
-pub fn dependencies(document: Document, settings: &Settings) -> Result<Vec<Dependency>, Fault> {
-    let parts = parts(document);
-    let currency = document.total().currency;
-    let customer = match document {
-        Document::Payment { order, .. } => order.customer.as_ref(),
-        _ => parts.as_ref().and_then(|parts| parts.customer),
-    };
+/// Whether `currency` is another than the company's own, which keeps books in it.
+fn known_currency(currency: Currency, settings: &Settings) -> Result<bool, Fault> {
     let foreign = currency.code() != settings.home_currency;
     if foreign && !settings.multicurrency {
         return refused(
@@ -273,6 +272,18 @@ pub fn dependencies(document: Document, settings: &Settings) -> Result<Vec<Depen
             ),
         );
     }
+    Ok(foreign)
+}
+
+pub fn dependencies(document: Document, settings: &Settings) -> Result<Vec<Dependency>, Fault> {
+    let parts = parts(document);
+    let currency = document.total().currency;
+    let customer = match document {
+        Document::JournalEntry(_) => return known_currency(currency, settings).map(|_| Vec::new()),
+        Document::Payment { order, .. } => order.customer.as_ref(),
+        _ => parts.as_ref().and_then(|parts| parts.customer),
+    };
+    let foreign = known_currency(currency, settings)?;
     let guest = guest(&document, settings);
     let mut dependencies = vec![customer_dependency(customer, currency, foreign, guest)];
     if settings.multicurrency {
@@ -401,6 +412,9 @@ pub fn body(
     settings: &Settings,
 ) -> Result<Value, Fault> {
     let total = document.total();
+    if let Document::JournalEntry(payout) = document {
+        return journal(document, payout, settings);
+    }
     let (customer, mut body) = match (document, parts(document)) {
         (
             Document::Payment {
@@ -423,11 +437,53 @@ pub fn body(
     };
     let key = customer_key(customer, total.currency, guest(&document, settings));
     body["CustomerRef"] = reference(references, DependencyKind::Customer, key)?;
+    sign(&mut body, document, settings);
+    Ok(body)
+}
+
+/// What every document says of itself.
+fn sign(body: &mut Value, document: Document, settings: &Settings) {
     body["TxnDate"] = json!(document.at().format("%Y-%m-%d").to_string());
     body["PrivateNote"] = json!(document.mark());
     if settings.multicurrency {
-        body["CurrencyRef"] = json!({ "value": total.currency.code() });
+        body["CurrencyRef"] = json!({ "value": document.total().currency.code() });
     }
+}
+
+/// A payout with what was kept of it. Its amounts are never below zero: what is taken from an account is a
+/// credit.
+fn journal(document: Document, payout: &Payout, settings: &Settings) -> Result<Value, Fault> {
+    let currency = payout.currency;
+    let line = |leg: Leg| {
+        let account = settings.payout_account(leg.role, currency)?;
+        let amount = Money::new(leg.debit.abs(), currency);
+        let what = leg.name.unwrap_or(match leg.role {
+            Role::Money => "charges",
+            Role::Refunds => "refunds",
+            Role::Fees => "fees",
+            _ => "payout",
+        });
+        Ok(json!({
+            "DetailType": "JournalEntryLineDetail",
+            "Amount": number(amount.major()),
+            "Description": format!("{} {what}", payout.processor),
+            "JournalEntryLineDetail": {
+                "PostingType": if leg.debit > 0 { "Debit" } else { "Credit" },
+                "AccountRef": { "value": account.id },
+            },
+        }))
+    };
+    let lines = Leg::all(payout).map(line);
+    let lines: Vec<Value> = lines.collect::<Result<_, Fault>>()?;
+    // The model's own checks make this true; books that are off by a cent must never be written.
+    if Leg::all(payout).map(|leg| leg.debit).sum::<i64>() != 0 {
+        return refused(
+            "does_not_add_up",
+            "the parts of this document do not make its total",
+        );
+    }
+    let mut body = json!({ "DocNumber": doc_number(&document.id()), "Line": lines });
+    sign(&mut body, document, settings);
     Ok(body)
 }
 
@@ -649,6 +705,10 @@ pub fn essence(body: &Value, references: &References) -> Value {
     }
     let lines = body.get_mut("Line").and_then(Value::as_array_mut);
     for line in lines.into_iter().flatten() {
+        let posted = line.get_mut("JournalEntryLineDetail");
+        if let Some(posted) = posted.and_then(Value::as_object_mut) {
+            posted.remove("AccountRef");
+        }
         let discount = line.get_mut("DiscountLineDetail");
         if let Some(discount) = discount.and_then(Value::as_object_mut) {
             discount.remove("DiscountAccountRef");

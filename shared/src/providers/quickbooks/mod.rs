@@ -25,6 +25,7 @@ use crate::sync::budget::{Limits, Scope, Window};
 use crate::sync::conflict::Seen;
 use crate::sync::push::{Form, Remote};
 use chrono::TimeDelta;
+use rust_decimal::Decimal;
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 use settings::Settings;
@@ -183,6 +184,10 @@ fn form_entity(form: Form) -> &'static str {
         Form::CreditNote => "CreditMemo",
         // Money that goes back for a credit memo; refund receipts are used instead.
         Form::RefundPayment => "Purchase",
+        Form::JournalEntry => "JournalEntry",
+        // Journal entries are used instead.
+        Form::BankTransfer => "Transfer",
+        Form::BankTransaction => "Deposit",
     }
 }
 
@@ -200,8 +205,22 @@ fn remote(entity: &Value) -> Option<Remote> {
 fn written(entity: &Value) -> Result<Written, Fault> {
     Ok(Written {
         remote: remote(entity).ok_or_else(incomplete)?,
-        total: entity["TotalAmt"].to_string().parse().ok(),
+        total: total(entity),
     })
+}
+
+/// The total of a document. That of a journal entry is not always told: it is what its debits make.
+fn total(entity: &Value) -> Option<Decimal> {
+    let lines = entity["Line"].as_array().into_iter().flatten();
+    let mut posted = lines.filter(|line| line["DetailType"] == "JournalEntryLineDetail");
+    let Some(first) = posted.next() else {
+        return entity["TotalAmt"].to_string().parse().ok();
+    };
+    let debit = |line: &Value| match line["JournalEntryLineDetail"]["PostingType"].as_str() {
+        Some("Debit") => line["Amount"].to_string().parse().ok(),
+        _ => Some(Decimal::ZERO),
+    };
+    std::iter::once(first).chain(posted).map(debit).sum()
 }
 
 fn incomplete() -> Fault {
@@ -311,6 +330,10 @@ impl Accounting for QuickBooks {
 
     fn refund_forms(&self) -> &'static [Form] {
         &[Form::RefundReceipt]
+    }
+
+    fn payout_forms(&self) -> &'static [Form] {
+        &[Form::JournalEntry]
     }
 
     fn find_max(&self) -> usize {
@@ -436,11 +459,11 @@ impl Accounting for QuickBooks {
         map::body(document, references, on, &Settings::of(settings)?)
     }
 
-    fn essence(&self, body: &Value, references: &References) -> Value {
+    fn essence(&self, _: Document, body: &Value, references: &References) -> Value {
         map::essence(body, references)
     }
 
-    fn write_max(&self) -> usize {
+    fn write_max(&self, _: Form) -> usize {
         BATCH_MAX
     }
 

@@ -57,6 +57,30 @@ impl Settings {
         Ok(self.chosen(role)?.filter(holds))
     }
 
+    /// The account that money of `currency` lies on until it is paid out.
+    fn clearing(&self, currency: Currency) -> Result<&LedgerAccount, Fault> {
+        if let Some(account) = self.chosen_money(Role::Money, currency)? {
+            return Ok(account);
+        }
+        let usual = Choices::default();
+        Ok(self.chart.used(Role::Money, &usual, MANIFEST.title)?)
+    }
+
+    /// The account of `role` in a payout in `currency`.
+    pub fn payout_account(&self, role: Role, currency: Currency) -> Result<&LedgerAccount, Fault> {
+        match role {
+            Role::Money => self.clearing(currency),
+            Role::Refunds => self.refund_account(currency),
+            Role::Payouts => {
+                let (clearing, code) = (self.clearing(currency)?, currency.code());
+                let choices = &self.choices;
+                let title = MANIFEST.title;
+                Ok(self.chart.payouts(clearing, code, choices, title)?)
+            }
+            _ => self.account(role),
+        }
+    }
+
     /// The account that a refund in `currency` is paid from.
     pub fn refund_account(&self, currency: Currency) -> Result<&LedgerAccount, Fault> {
         if let Some(account) = self.chosen_money(Role::Refunds, currency)? {
@@ -86,7 +110,9 @@ fn roles(kind: &str, sub_type: &str) -> BTreeSet<Role> {
     }
     let roles: &[Role] = match kind {
         "Income" | "Other Income" => &[Role::Sales, Role::Shipping, Role::Discounts],
-        "Bank" | "Other Current Asset" => &[Role::Money, Role::Refunds],
+        "Bank" => &[Role::Money, Role::Refunds, Role::Payouts],
+        "Other Current Asset" => &[Role::Money, Role::Refunds],
+        "Expense" | "Other Expense" | "Cost of Goods Sold" => &[Role::Fees],
         "Other Current Liability" => &[Role::Tips, Role::GiftCards],
         _ => &[],
     };
@@ -102,12 +128,14 @@ fn rules() -> BTreeMap<Role, String> {
         Role::Money | Role::Refunds => money,
         Role::Tips => "an account of type Other Current Liability (detail type Undistributed Tips)",
         Role::GiftCards => "an account of type Other Current Liability (named Gift cards)",
+        Role::Fees => "an account of type Expense (named Payment fees)",
+        Role::Payouts => "an account of type Bank",
     };
     Role::ALL.map(|role| (role, rule(role).to_owned())).into()
 }
 
 /// Reads the accounts, of which `preferences` name some.
-fn chart(accounts: &Value, preferences: &Value) -> Chart {
+fn chart(accounts: &Value, preferences: &Value, home_currency: &str) -> Chart {
     let all = accounts["QueryResponse"]["Account"].as_array();
     let all: &[Value] = all.map_or(&[], Vec::as_slice);
     let text = |one: &Value, name: &str| one[name].as_str().map(str::to_owned);
@@ -126,6 +154,7 @@ fn chart(accounts: &Value, preferences: &Value) -> Chart {
     let mut chart = Chart {
         accounts: all.iter().filter_map(read).collect(),
         defaults: BTreeMap::new(),
+        currency: home_currency.to_owned(),
         rules: rules(),
     };
     let of = |sub_type: &str| {
@@ -167,6 +196,7 @@ fn chart(accounts: &Value, preferences: &Value) -> Chart {
     chart.default_only(Role::Tips, |one| tips.contains(&one.id));
     chart.default_only(Role::Tips, named(accounts::TIPS));
     chart.default_only(Role::GiftCards, named(accounts::GIFT_CARDS));
+    chart.default_only(Role::Fees, |one| accounts::says_fees(&one.name));
     chart
 }
 
@@ -180,22 +210,20 @@ pub fn read(
 ) -> Result<Value, Fault> {
     let (company, preferences) = (&company["CompanyInfo"], &preferences["Preferences"]);
     let currency = &preferences["CurrencyPrefs"];
+    let home_currency = currency["HomeCurrency"]["value"].as_str().unwrap_or("USD");
     let settings = Settings {
         company_name: company["CompanyName"]
             .as_str()
             .unwrap_or_default()
             .to_owned(),
         country: company["Country"].as_str().unwrap_or("US").to_owned(),
-        home_currency: currency["HomeCurrency"]["value"]
-            .as_str()
-            .unwrap_or("USD")
-            .to_owned(),
+        home_currency: home_currency.to_owned(),
         multicurrency: currency["MultiCurrencyEnabled"].as_bool().unwrap_or(false),
         sales_tax: preferences["TaxPrefs"]["UsingSalesTax"]
             .as_bool()
             .unwrap_or(false),
         taxes: Codes::read(codes, rates),
-        chart: chart(accounts, preferences),
+        chart: chart(accounts, preferences, home_currency),
         choices: Choices::default(),
     };
     serde_json::to_value(settings).map_err(|error| Fault::Later {

@@ -3,6 +3,7 @@
 use super::map;
 use super::settings::{self, Settings};
 use crate::model::order::{Order, Payment, Refund};
+use crate::model::payout::Payout;
 use crate::providers::Fault;
 use crate::providers::accounting::{DependencyKind, Document, References};
 use crate::providers::accounts::Role;
@@ -356,6 +357,157 @@ fn guests_are_booked_on_whom_the_merchant_names_from_then_on() {
         ("guest/USD/Web shop", "Web shop")
     );
     assert_eq!(after.mark, None, "he may stand there already");
+}
+
+/// Charges, refunds, fees and an adjustment, with what they make.
+fn payout(charges: i64, refunds: i64, fees: i64, adjusted: i64) -> Payout {
+    let payout: Payout = serde_json::from_value(json!({
+        "id": "po_1234567890123456789012", "version": 1, "currency": "USD",
+        "paid_at": "2026-01-07T23:59:59Z", "processor": "stripe", "charges": money(charges),
+        "refunds": money(refunds), "fees": money(fees),
+        "amount": money(charges - refunds - fees + adjusted),
+        "adjustments": [{ "name": "Dispute", "amount": money(adjusted) }],
+    }))
+    .unwrap();
+    assert_eq!(payout.faults(), []);
+    payout
+}
+
+fn with_fees() -> Value {
+    json!([
+        { "Id": "30", "Name": "Bank Charges & Fees", "AccountType": "Expense" },
+        { "Id": "31", "Name": "Legal fees", "AccountType": "Expense" },
+        { "Id": "32", "Name": "Processor", "AccountType": "Bank", "AccountSubType": "Checking" },
+    ])
+}
+
+/// What each line of a journal entry puts on its account; below zero what it takes.
+fn posted(entry: &Value) -> Vec<(String, Decimal)> {
+    let lines = entry["Line"].as_array().unwrap().iter();
+    lines
+        .map(|line| {
+            let detail = &line["JournalEntryLineDetail"];
+            let amount: Decimal = line["Amount"].to_string().parse().unwrap();
+            assert!(amount > Decimal::ZERO, "{line}");
+            let account = detail["AccountRef"]["value"].as_str().unwrap().to_owned();
+            let debit = detail["PostingType"] == "Debit";
+            (account, if debit { amount } else { -amount })
+        })
+        .collect()
+}
+
+#[test]
+fn a_payout_is_one_journal_entry() {
+    // Its bank account stands beside the processor's, where the money lies until then.
+    let settings = chosen(&company(with_fees()), json!({ "money": "32" }));
+    let usual = payout(10_000, 1_000, 290, 115);
+    let document = Document::JournalEntry(&usual);
+    assert_eq!(map::dependencies(document, &settings), Ok(Vec::new()));
+    let (entry, references) = body(document, &settings).unwrap();
+    assert_eq!(
+        (
+            &entry["DocNumber"],
+            &entry["TxnDate"],
+            &entry["PrivateNote"]
+        ),
+        (
+            &json!("234567890123456789012"),
+            &json!("2026-01-07"),
+            &json!("Crossdock payout po_1234567890123456789012")
+        )
+    );
+    let line = |account: &str, amount: i64| (account.to_owned(), Decimal::new(amount, 2));
+    let expected = [
+        line("6", 8_825),
+        line("30", 290),
+        line("30", -115),
+        line("32", 1_000),
+        line("32", -10_000),
+    ];
+    assert_eq!(posted(&entry), expected);
+    assert_eq!(entry["Line"][2]["Description"], "stripe Dispute");
+    assert_eq!(super::total(&entry), Some(document.total().major()));
+    // Below zero the sides are turned.
+    let back = payout(0, 1_000, 290, 0);
+    let (entry, _) = body(Document::JournalEntry(&back), &settings).unwrap();
+    let expected = [line("6", -1_290), line("30", 290), line("32", 1_000)];
+    assert_eq!(posted(&entry), expected);
+    // Another account is no change of what stands there, and another amount is.
+    let other = chosen(&company(with_fees()), json!({ "payouts": "32" }));
+    let (first, _) = body(document, &settings).unwrap();
+    let (moved, _) = body(document, &other).unwrap();
+    assert_ne!(first, moved);
+    let essence = |entry: &Value| map::essence(entry, &references);
+    assert_eq!(essence(&first), essence(&moved));
+    let (more, _) = body(Document::JournalEntry(&back), &settings).unwrap();
+    assert_ne!(essence(&first), essence(&more));
+}
+
+#[test]
+fn a_payout_of_nothing_or_without_its_accounts_is_not_posted() {
+    assert!(Document::JournalEntry(&payout(0, 0, 0, 0)).is_nothing());
+    let usual = payout(1_000, 0, 100, 0);
+    let refused = |more: Value, accounts: Value| {
+        let settings = chosen(&company(more), accounts);
+        code(
+            body(Document::JournalEntry(&usual), &settings)
+                .map(|(body, _)| (body, References::new())),
+        )
+    };
+    // No account of fees; then two bank accounts that might be meant; then none that is one.
+    assert_eq!(refused(json!([]), json!({})), "no_account");
+    assert_eq!(refused(with_fees(), json!({})), "no_account");
+    assert_eq!(
+        refused(with_fees(), json!({ "payouts": "5" })),
+        "wrong_account"
+    );
+    assert_eq!(
+        refused(with_fees(), json!({ "fees": "2", "payouts": "6" })),
+        "wrong_account"
+    );
+    let mut two = with_fees();
+    two.as_array_mut()
+        .unwrap()
+        .push(json!({ "Id": "33", "Name": "Merchant fees", "AccountType": "Expense" }));
+    assert_eq!(refused(two, json!({ "payouts": "6" })), "no_account");
+    // Where money is in the bank at once, what is left of it all are the fees.
+    let settings = chosen(
+        &company(with_fees()),
+        json!({ "money": "6", "payouts": "6" }),
+    );
+    let (entry, _) = body(Document::JournalEntry(&usual), &settings).unwrap();
+    let bank = posted(&entry)
+        .into_iter()
+        .filter(|(account, _)| account == "6");
+    let moved: Decimal = bank.map(|(_, amount)| amount).sum();
+    assert_eq!(moved, Decimal::new(-100, 2));
+}
+
+proptest! {
+    #[test]
+    fn a_journal_entry_takes_what_came_through_the_processor_from_the_clearing_account(
+        charges in 0_i64..99_999,
+        refunds in 0_i64..99_999,
+        fees in 0_i64..9_999,
+        adjusted in -9_999_i64..9_999,
+    ) {
+        let settings = chosen(&company(with_fees()), json!({ "payouts": "6" }));
+        let one = payout(charges, refunds, fees, adjusted);
+        let document = Document::JournalEntry(&one);
+        let (entry, _) = body(document, &settings).unwrap();
+        let on = |account: &str| -> Decimal {
+            let lines = posted(&entry).into_iter().filter(|(own, _)| own == account);
+            lines.map(|(_, amount)| amount).sum()
+        };
+        prop_assert_eq!(on("6"), one.amount.major());
+        prop_assert_eq!(on("30"), Decimal::new(fees - adjusted, 2));
+        prop_assert_eq!(on("5"), Decimal::new(refunds - charges, 2));
+        let all: Decimal = posted(&entry).into_iter().map(|(_, amount)| amount).sum();
+        prop_assert_eq!(all, Decimal::ZERO);
+        if !document.is_nothing() {
+            prop_assert_eq!(super::total(&entry), Some(document.total().major()));
+        }
+    }
 }
 
 proptest! {

@@ -13,14 +13,24 @@ use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
 use serde_json::{Value, json};
 
 /// Kinds, in the words of the webhooks, with their addresses and the members that hold their ids.
-const KINDS: [(&str, &str, &str); 5] = [
+const KINDS: [(&str, &str, &str); 7] = [
     ("invoice", "Invoices", "InvoiceID"),
     ("creditnote", "CreditNotes", "CreditNoteID"),
     ("payment", "Payments", "PaymentID"),
     ("contact", "Contacts", "ContactID"),
     ("item", "Items", "ItemID"),
+    ("banktransaction", "BankTransactions", "BankTransactionID"),
+    ("banktransfer", "BankTransfers", "BankTransferID"),
 ];
-const STREAMS: [&str; 5] = ["invoice", "creditnote", "payment", "contact", "item"];
+const STREAMS: [&str; 7] = [
+    "invoice",
+    "creditnote",
+    "payment",
+    "contact",
+    "item",
+    "banktransaction",
+    "banktransfer",
+];
 /// Elements of one page; Xero takes up to 1,000.
 const PAGE_MAX: usize = 200;
 /// More ids make an address that is too long (XeroAPI/Xero-OpenAPI#534).
@@ -62,7 +72,7 @@ fn known(kind: &str) -> (&'static str, &'static str, &'static str) {
 /// What stands there, for comparison with what stood there. `None` where a list shows no lines.
 pub fn content_of(element: &Value, id: &str) -> Option<Content> {
     let mut amounts = members(element, &AMOUNTS);
-    if matches!(id, "InvoiceID" | "CreditNoteID") {
+    if matches!(id, "InvoiceID" | "CreditNoteID" | "BankTransactionID") {
         let lines = element["LineItems"]
             .as_array()
             .filter(|lines| !lines.is_empty())?;
@@ -76,6 +86,10 @@ pub fn content_of(element: &Value, id: &str) -> Option<Content> {
             "DiscountAmount",
         ];
         amounts["LineItems"] = lines.iter().map(|line| members(line, &paths)).collect();
+    }
+    if id == "BankTransactionID" {
+        // Whether it is spent or received.
+        amounts["Type"] = element["Type"].clone();
     }
     Some(content(&amounts, &members(element, &WORDS)))
 }
@@ -109,6 +123,15 @@ pub fn seen(kind: &'static str, element: &Value) -> Option<Seen> {
     })
 }
 
+/// Whether a bank transaction is one of the two that Xero makes of a transfer. They carry its reference
+/// (<https://developer.xero.com/documentation/api/accounting/banktransfers>).
+pub fn is_end_of_transfer(element: &Value) -> bool {
+    matches!(
+        element["Type"].as_str(),
+        Some("SPEND-TRANSFER" | "RECEIVE-TRANSFER")
+    )
+}
+
 impl Changes for XeroChanges {
     fn streams(&self) -> &'static [&'static str] {
         &STREAMS
@@ -123,6 +146,16 @@ impl Changes for XeroChanges {
         let (path, _) = place(form);
         let found = KINDS.iter().find(|(_, name, _)| *name == path);
         found.map_or("", |(kind, ..)| kind)
+    }
+
+    fn needs(&self, kind: &str) -> &'static [&'static str] {
+        match kind {
+            // It was not asked for before there were payouts.
+            "banktransaction" | "banktransfer" => {
+                &["accounting.banktransactions", "accounting.transactions"]
+            }
+            _ => &[],
+        }
     }
 
     fn kind_of_dependency(&self, kind: DependencyKind) -> &'static str {
@@ -148,9 +181,14 @@ impl Changes for XeroChanges {
             ("includeArchived", "true"),
             ("unitdp", "4"),
         ];
+        // Transfers have neither pages nor a time of their last change.
+        let query = match stream {
+            "banktransfer" => &[("includeDeleted", "true")][..],
+            _ => &query,
+        };
         // Whether a change of this very second is told differs from kind to kind, so one second less.
         let since = (since - TimeDelta::seconds(1)).format("%Y-%m-%dT%H:%M:%S");
-        request(Method::Get, tenant, path, &query).header("if-modified-since", since.to_string())
+        request(Method::Get, tenant, path, query).header("if-modified-since", since.to_string())
     }
 
     fn read_changes(
@@ -170,12 +208,14 @@ impl Changes for XeroChanges {
         let (kind, path, _) = known(stream);
         let body = answer(response)?;
         let all = elements(&body, path)?;
-        let all = all.iter().map(|one| seen(kind, one).ok_or_else(incomplete));
+        // Items and transfers come all at once.
+        let full = all.len() >= PAGE_MAX && !matches!(stream, "item" | "banktransfer");
+        let last = all.iter().filter_map(|one| moment(&one["UpdatedDateUTC"]));
+        let last = last.max();
+        let all = all.iter().filter(|one| !is_end_of_transfer(one));
+        let all = all.map(|one| seen(kind, one).ok_or_else(incomplete));
         let all: Vec<Seen> = all.collect::<Result<_, Fault>>()?;
-        let last = all.iter().filter_map(|one| one.at).max();
         let clock = moment(&body["DateTimeUTC"]);
-        // Items come all at once.
-        let full = all.len() >= PAGE_MAX && stream != "item";
         let next = match last {
             Some(last) if full => {
                 let last = last.trunc_subsecs(0);
@@ -203,7 +243,7 @@ impl Changes for XeroChanges {
 
     fn by_id(&self, tenant: &Tenant, kind: &str, ids: &[&str]) -> Request {
         let (_, path, _) = known(kind);
-        if let ("creditnote" | "payment" | "item", [id]) = (kind, ids) {
+        if let ([id], true) = (ids, self.read_max(kind) == 1) {
             let path = format!("{path}/{id}");
             return request(Method::Get, tenant, &path, &[("unitdp", "4")]);
         }

@@ -117,6 +117,12 @@ fn judge(said: &str) -> Fault {
             "The books are locked for this date; unlock them in Xero (Advanced settings, Financial \
              settings), or post it by hand: ",
         )
+    } else if has(&["has been reconciled"]) {
+        (
+            "xero_reconciled",
+            "This was matched with the bank's statement in Xero, which keeps it as it is; undo that \
+             there (Remove & Redo), then retry, or post the difference by hand: ",
+        )
     } else if has(&["cannot be edited", "valid status for modification"]) {
         (
             "xero_paid_document",
@@ -222,6 +228,10 @@ mod tests {
             (
                 "This document cannot be edited as it has a payment or credit note allocated to it.",
                 "xero_paid_document",
+            ),
+            (
+                "This Bank Transaction cannot be edited as it has been reconciled with a Bank Statement.",
+                "xero_reconciled",
             ),
             (
                 "Payment amount exceeds the amount outstanding on this document",

@@ -1,5 +1,7 @@
 //! The documents of one day, as lists show them.
 
+use super::changes::is_end_of_transfer;
+use super::settings::Settings;
 use super::{Xero, answer, elements, incomplete, place, remote, request};
 use crate::model::http::{Method, Request, Response};
 use crate::providers::accounting::{ByDay, DayPage};
@@ -15,7 +17,13 @@ const PAGE_MAX: usize = 1000;
 impl ByDay for Xero {
     /// Payments of invoices and those of credit notes stand in one list.
     fn forms(&self) -> &'static [Form] {
-        &[Form::Invoice, Form::CreditNote, Form::Payment]
+        &[
+            Form::Invoice,
+            Form::CreditNote,
+            Form::Payment,
+            Form::BankTransfer,
+            Form::BankTransaction,
+        ]
     }
 
     fn list(&self, tenant: &Tenant, form: Form, day: NaiveDate, page: usize) -> Request {
@@ -35,6 +43,10 @@ impl ByDay for Xero {
             Form::CreditNote => filter.push_str(" AND Type==\"ACCRECCREDIT\""),
             _ => {}
         }
+        // Transfers come all at once.
+        if form == Form::BankTransfer {
+            return request(Method::Get, tenant, path, &[("where", &filter[..])]);
+        }
         let (page, size) = ((page + 1).to_string(), PAGE_MAX.to_string());
         let query = [
             ("where", &filter[..]),
@@ -46,13 +58,21 @@ impl ByDay for Xero {
         request(Method::Get, tenant, path, &query)
     }
 
-    fn read_list(&self, form: Form, response: &Response, _: &Value) -> Result<DayPage, Fault> {
+    fn read_list(
+        &self,
+        form: Form,
+        response: &Response,
+        settings: &Value,
+    ) -> Result<DayPage, Fault> {
         let body = answer(response)?;
+        let settings = Settings::of(settings)?;
         let all = elements(&body, place(form).0)?;
-        let documents = all.iter().filter_map(|one| document(form, one).transpose());
+        let documents = all
+            .iter()
+            .filter_map(|one| document(form, one, &settings).transpose());
         Ok(DayPage {
             documents: documents.collect::<Result<_, _>>()?,
-            more: all.len() == PAGE_MAX,
+            more: all.len() == PAGE_MAX && form != Form::BankTransfer,
         })
     }
 
@@ -60,21 +80,24 @@ impl ByDay for Xero {
         &self,
         form: Form,
         response: &Response,
-        _: &Value,
+        settings: &Value,
     ) -> Result<Option<Theirs>, Fault> {
         if response.status == 404 {
             return Ok(None);
         }
         let body = answer(response)?;
         let one = elements(&body, place(form).0)?.first();
-        document(form, one.ok_or_else(incomplete)?)
+        document(form, one.ok_or_else(incomplete)?, &Settings::of(settings)?)
     }
 }
 
-/// Nothing for what is not in the books: drafts, what is void or deleted, and the payments of bills.
-fn document(form: Form, one: &Value) -> Result<Option<Theirs>, Fault> {
+/// Nothing for what is not in the books: drafts, what is void or deleted, and the payments of bills; nor
+/// for the two ends of a transfer, which stand among the bank transactions as well.
+fn document(form: Form, one: &Value, settings: &Settings) -> Result<Option<Theirs>, Fault> {
     let text = |name: &str| one[name].as_str();
-    if !matches!(text("Status"), Some("AUTHORISED" | "PAID")) {
+    // Transfers say it since 2026 alone, when they could first be deleted.
+    let status = text("Status").or((form == Form::BankTransfer).then_some("AUTHORISED"));
+    if !matches!(status, Some("AUTHORISED" | "PAID")) || is_end_of_transfer(one) {
         return Ok(None);
     }
     let payment = matches!(form, Form::Payment | Form::RefundPayment);
@@ -84,15 +107,22 @@ fn document(form: Form, one: &Value) -> Result<Option<Theirs>, Fault> {
         (true, Some("ARCREDITPAYMENT")) => Form::RefundPayment,
         (true, _) => return Ok(None),
     };
-    let (total, currency) = match payment {
+    let (total, currency) = match form {
         // Its currency is that of the document which it settles.
-        true => (
+        Form::Payment | Form::RefundPayment => (
             &one["Amount"],
             one["Invoice"]["CurrencyCode"]
                 .as_str()
                 .or(one["CreditNote"]["CurrencyCode"].as_str()),
         ),
-        false => (&one["Total"], text("CurrencyCode")),
+        // And this is in that of its accounts.
+        Form::BankTransfer => (
+            &one["Amount"],
+            one["FromBankAccount"]["AccountID"]
+                .as_str()
+                .map(|id| settings.currency_of(id)),
+        ),
+        _ => (&one["Total"], text("CurrencyCode")),
     };
     Ok(Some(Theirs {
         form,

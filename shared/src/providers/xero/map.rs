@@ -8,11 +8,12 @@ use super::taxes::{amounts, stacked, taxed};
 use crate::model::event::fingerprint;
 use crate::model::money::{Currency, Money};
 use crate::model::order::{Line, Order, Refund};
+use crate::model::payout::Payout;
 use crate::model::people::Customer;
-use crate::providers::Fault;
-use crate::providers::accounting::{Dependency, DependencyKind, Document, References};
+use crate::providers::accounting::{Dependency, DependencyKind, Document, Leg, References};
 use crate::providers::accounts::Role;
 use crate::providers::taxed::{Taxed, base, tolerance};
+use crate::providers::{Fault, provider};
 use rust_decimal::Decimal;
 use serde_json::{Value, json};
 
@@ -305,6 +306,9 @@ fn customer<'a>(document: Document<'a>) -> Option<&'a Customer> {
         | Document::RefundPayment(refund, order) => {
             order.map_or(refund.customer.as_ref(), |order| order.customer.as_ref())
         }
+        Document::JournalEntry(_) | Document::BankTransfer(_) | Document::BankTransaction(_) => {
+            None
+        }
     }
 }
 
@@ -316,13 +320,30 @@ fn contact_key(customer: Option<&Customer>, guest: Option<&str>) -> String {
     }
 }
 
-/// The contact and the items of an invoice or credit note. Payments name nothing but their document.
+/// The contact of a payment processor: one of its name, whoever made it.
+fn processor(payout: &Payout) -> Dependency {
+    let known = provider(&payout.processor.to_lowercase());
+    let name = known.map_or(&payout.processor[..], |known| known.manifest().title);
+    Dependency {
+        kind: DependencyKind::Customer,
+        key: format!("processor/{}", name.to_lowercase()),
+        names: vec![name.to_owned(), format!("{name} (fees)")],
+        mark: None,
+        body: json!({}),
+    }
+}
+
+/// The contact and the items of an invoice or credit note, and the contact of fees. Payments and transfers
+/// name none.
 pub fn dependencies(document: Document, settings: &Settings) -> Result<Vec<Dependency>, Fault> {
     settings.check(document.total().currency)?;
     let lines = match document {
         Document::Invoice(order, _) | Document::SalesReceipt(order, _) => &order.lines,
         Document::CreditNote(refund, _) | Document::RefundReceipt(refund, _) => &refund.lines,
-        Document::Payment { .. } | Document::RefundPayment(..) => return Ok(Vec::new()),
+        Document::BankTransaction(payout) if !document.is_nothing() => {
+            return Ok(vec![processor(payout)]);
+        }
+        _ => return Ok(Vec::new()),
     };
     let guest = settings.guest(document.sold_at());
     let mut dependencies = vec![contact(customer(document), guest)];
@@ -428,6 +449,13 @@ pub fn body(
                 "Reference": document.mark(),
             }));
         }
+        Document::BankTransfer(payout) => return transfer(document, payout, settings),
+        Document::BankTransaction(payout) => {
+            return fees(document, payout, references, settings);
+        }
+        Document::JournalEntry(_) => {
+            return refused("no_parts", "there is nothing to post of this document");
+        }
     };
     // The model's own checks make this true; books that are off by a cent must never be written.
     if lines.total() != unit.take(total.amount)? {
@@ -460,6 +488,94 @@ pub fn body(
     Ok(body)
 }
 
+/// The money of a payout, from where it lay to the bank; the other way round where the processor took it
+/// from there.
+fn transfer(document: Document, payout: &Payout, settings: &Settings) -> Result<Value, Fault> {
+    let (currency, amount) = (payout.currency, document.total().amount);
+    let (clearing, bank) = (settings.clearing(currency)?, settings.payouts(currency)?);
+    let refunds = settings.money_account(Role::Refunds, currency)?;
+    if payout.refunds.amount != 0 && refunds != clearing.id {
+        return refused(
+            "two_accounts",
+            format!(
+                "the processor took refunds out of this payout, and the books take them from another \
+                 account than {}, where its charges lie: choose one account for both in the settings of \
+                 the connection (accounts.money, accounts.refunds), or post it by hand",
+                clearing.name
+            ),
+        );
+    }
+    let (from, to) = match payout.amount.amount < 0 {
+        false => (clearing, bank),
+        true => (bank, clearing),
+    };
+    let unit = Unit::of(currency);
+    Ok(json!({
+        "FromBankAccount": { "AccountID": from.id },
+        "ToBankAccount": { "AccountID": to.id },
+        "Amount": unit.number(unit.take(amount)?),
+        "Date": document.at().format("%Y-%m-%d").to_string(),
+        "Reference": document.mark(),
+    }))
+}
+
+/// What a processor kept, spent from where the money lies; received there where it gave more than it kept.
+fn fees(
+    document: Document,
+    payout: &Payout,
+    references: &References,
+    settings: &Settings,
+) -> Result<Value, Fault> {
+    let (currency, unit) = (payout.currency, Unit::of(payout.currency));
+    let kind = match payout.kept() < 0 {
+        false => "SPEND",
+        true => "RECEIVE",
+    };
+    let account = settings.code(Role::Fees)?;
+    let line = |leg: Leg| {
+        let amount = match kind {
+            "SPEND" => leg.debit,
+            _ => -leg.debit,
+        };
+        Ok(json!({
+            "Description": format!("{} {}", payout.processor, leg.name.unwrap_or("fees")),
+            "Quantity": number(Decimal::ONE),
+            "UnitAmount": unit.number(unit.take(amount)?),
+            "AccountCode": account,
+        }))
+    };
+    let of_fees = Leg::all(payout).filter(|leg| leg.role == Role::Fees);
+    let lines: Vec<Value> = of_fees.map(line).collect::<Result<_, Fault>>()?;
+    let key = (DependencyKind::Customer, processor(payout).key);
+    let Some(contact) = references.get(&key) else {
+        return Err(Fault::Later {
+            detail: "a contact is not there yet".to_owned(),
+        });
+    };
+    Ok(json!({
+        "Type": kind,
+        "BankAccount": { "AccountID": settings.clearing(currency)?.id },
+        "Contact": { "ContactID": contact },
+        "Date": document.at().format("%Y-%m-%d").to_string(),
+        "Reference": document.mark(),
+        // What tax a fee bears is told by the processor's invoice, and not by its payout.
+        "LineAmountTypes": "NoTax",
+        "LineItems": lines,
+    }))
+}
+
+/// Whether anything of `document` is to be posted: no money moves where it is in the bank at once.
+pub fn posts(document: Document, settings: &Settings) -> Result<bool, Fault> {
+    match document {
+        _ if document.is_nothing() => Ok(false),
+        Document::BankTransfer(payout) => {
+            let (currency, clearing) = (payout.currency, settings.clearing(payout.currency)?);
+            Ok(settings.payouts(currency)?.id != clearing.id)
+        }
+        _ => Ok(true),
+    }
+}
+
 /// The account of a payment: money lies on one, and a gift card lessens or grows what is owed.
 fn paid_on<'a>(document: Document, settings: &'a Settings) -> Result<&'a str, Fault> {
     let role = match document {
@@ -477,11 +593,16 @@ fn paid_on<'a>(document: Document, settings: &'a Settings) -> Result<&'a str, Fa
 /// What of a body is worth an update: not which account or tax type was chosen among those that fit.
 /// Invoices that are paid cannot be changed, and no accountant wants last year's sales to move because
 /// there is a new account.
-pub fn essence(body: &Value) -> Value {
+pub fn essence(document: Document, body: &Value) -> Value {
     let mut body = body.clone();
-    let members = body.as_object_mut();
-    if let Some(members) = members {
-        members.remove("Account");
+    if let Document::BankTransfer(payout) = document {
+        // Which way the money goes, whatever the accounts are.
+        body["Reversed"] = json!(payout.amount.amount < 0);
+    }
+    if let Some(members) = body.as_object_mut() {
+        for name in ["Account", "BankAccount", "FromBankAccount", "ToBankAccount"] {
+            members.remove(name);
+        }
     }
     for line in body["LineItems"].as_array_mut().into_iter().flatten() {
         if let Some(line) = line.as_object_mut() {

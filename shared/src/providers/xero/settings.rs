@@ -1,6 +1,7 @@
 //! What the mapping needs to know about an organisation, and the defaults that are read from it.
 
 use super::MANIFEST;
+use super::map::refused;
 use crate::model::money::Currency;
 use crate::providers::Fault;
 use crate::providers::accounts::{self, Chart, Choices, LedgerAccount, Role, says};
@@ -49,12 +50,18 @@ fn roles(account: &Value) -> BTreeSet<Role> {
     let coded = !text(account, "Code").is_empty();
     let mut roles = BTreeSet::new();
     match kind {
-        "BANK" => roles.extend([Role::Money, Role::Refunds]),
+        "BANK" => {
+            roles.extend([Role::Money, Role::Refunds]);
+            // A card is paid off, and money at PayPal is not in the bank yet.
+            if !matches!(text(account, "BankAccountType"), "CREDITCARD" | "PAYPAL") {
+                roles.insert(Role::Payouts);
+            }
+        }
         "REVENUE" | "SALES" | "OTHERINCOME" if coded => {
             roles.extend([Role::Sales, Role::Shipping, Role::Discounts]);
         }
         "EXPENSE" | "OVERHEADS" | "DIRECTCOSTS" if coded => {
-            roles.insert(Role::Discounts);
+            roles.extend([Role::Discounts, Role::Fees]);
         }
         "CURRLIAB" | "LIABILITY" | "TERMLIAB" if coded && !system => {
             roles.insert(Role::Tips);
@@ -81,11 +88,13 @@ fn rules() -> BTreeMap<Role, String> {
         Role::GiftCards => {
             "a liability account (named Gift cards) with \"Enable payments to this account\""
         }
+        Role::Fees => "an account of expenses (named Payment fees)",
+        Role::Payouts => "a bank account that is no credit card",
     };
     Role::ALL.map(|role| (role, rule(role).to_owned())).into()
 }
 
-fn chart(accounts: &[&Value]) -> Chart {
+fn chart(accounts: &[&Value], base_currency: &str) -> Chart {
     let some = |one: &Value, name: &str| {
         let text = text(one, name);
         (!text.is_empty()).then(|| text.to_owned())
@@ -102,6 +111,7 @@ fn chart(accounts: &[&Value]) -> Chart {
     let mut chart = Chart {
         accounts: accounts.iter().map(read).collect(),
         defaults: BTreeMap::new(),
+        currency: base_currency.to_owned(),
         rules: rules(),
     };
     // Sales go to the revenue account with the lowest code, which in Xero's charts of accounts is "Sales".
@@ -118,6 +128,7 @@ fn chart(accounts: &[&Value]) -> Chart {
     let named = |words: &'static [&str]| move |one: &LedgerAccount| says(&one.name, words);
     chart.default_only(Role::Tips, named(accounts::TIPS));
     chart.default_only(Role::GiftCards, named(accounts::GIFT_CARDS));
+    chart.default_only(Role::Fees, |one| accounts::says_fees(&one.name));
     chart
 }
 
@@ -150,7 +161,7 @@ impl Settings {
         };
         let mut accounts: Vec<&Value> = all(accounts, "Accounts").collect();
         accounts.sort_by_key(|account| (text(account, "Code"), text(account, "AccountID")));
-        let mut chart = chart(&accounts);
+        let mut chart = chart(&accounts, base_currency);
         accounts.retain(|account| account["Status"] == "ACTIVE");
         let mut money: Vec<MoneyAccount> = accounts
             .iter()
@@ -244,6 +255,64 @@ impl Settings {
     /// The name that guests of that time are booked on, if one was chosen.
     pub fn guest(&self, at: DateTime<Utc>) -> Option<&str> {
         self.choices.guest(at)
+    }
+
+    /// The account that a payout in `currency` clears: a bank account in that currency, since Xero moves
+    /// money between no others.
+    pub fn clearing(&self, currency: Currency) -> Result<&LedgerAccount, Fault> {
+        let id = self.money_account(Role::Money, currency)?;
+        let account = self.chart.accounts.iter().find(|one| one.id == id);
+        let account = account.ok_or_else(super::incomplete)?;
+        if account.kind != "BANK" {
+            return refused(
+                "wrong_account",
+                format!(
+                    "the money of customers lies on {}, which is no bank account, and Xero moves money \
+                     between bank accounts only; choose one for it in the settings of the connection \
+                     (accounts.money), then retry",
+                    account.name
+                ),
+            );
+        }
+        self.in_currency(account, currency)
+    }
+
+    /// The account that a payout in `currency` reaches.
+    pub fn payouts(&self, currency: Currency) -> Result<&LedgerAccount, Fault> {
+        let (clearing, code) = (self.clearing(currency)?, currency.code());
+        let (chart, choices) = (&self.chart, &self.choices);
+        self.in_currency(
+            chart.payouts(clearing, code, choices, MANIFEST.title)?,
+            currency,
+        )
+    }
+
+    /// The currency of the account with this id.
+    pub fn currency_of(&self, id: &str) -> &str {
+        let account = self.chart.accounts.iter().find(|one| one.id == id);
+        account.map_or(&self.base_currency, |one| self.chart.currency_of(one))
+    }
+
+    /// `account`, if a payout in `currency` can be posted on it: Xero takes the currency of a bank
+    /// transaction or transfer from its account.
+    fn in_currency<'a>(
+        &'a self,
+        account: &'a LedgerAccount,
+        currency: Currency,
+    ) -> Result<&'a LedgerAccount, Fault> {
+        let own = self.chart.currency_of(account);
+        if own == currency.code() {
+            return Ok(account);
+        }
+        refused(
+            "account_currency",
+            format!(
+                "this payout is in {currency} and {} is in {own}, and Xero moves no money between \
+                 currencies by itself; add a bank account in {currency} in Xero, then retry, or post it \
+                 by hand",
+                account.name
+            ),
+        )
     }
 
     /// The id of the account that money of `currency` comes in on or goes out from: the chosen one, unless

@@ -3,6 +3,7 @@
 use super::map;
 use super::settings::Settings;
 use crate::model::order::{Order, Payment, Refund};
+use crate::model::payout::Payout;
 use crate::providers::Fault;
 use crate::providers::accounting::{DependencyKind, Document, References};
 use crate::providers::accounts::Role;
@@ -266,9 +267,10 @@ fn a_chosen_account_is_no_change_of_a_document() {
     let first = body(Document::Invoice(&order, 0)).unwrap();
     let mut other = first.clone();
     other["LineItems"][0]["AccountCode"] = json!("260");
-    assert_eq!(map::essence(&first), map::essence(&other));
+    let essence = |body: &Value| map::essence(Document::Invoice(&order, 0), body);
+    assert_eq!(essence(&first), essence(&other));
     other["LineItems"][0]["UnitAmount"] = json!(6);
-    assert_ne!(map::essence(&first), map::essence(&other));
+    assert_ne!(essence(&first), essence(&other));
 }
 
 #[test]
@@ -396,6 +398,182 @@ fn a_gift_card_is_owed_until_it_pays() {
         json!({ "gift_cards": "852" }),
     );
     assert_eq!(code(outcome), "wrong_account");
+}
+
+/// The books of a shop whose customers' money lies on an account of its own until it is paid out.
+fn clearing(more: Value) -> Settings {
+    let organisation = json!({ "Organisations": [{ "BaseCurrency": "GBP" }] });
+    let bank = |id: &str, currency: &str, kind: &str| {
+        json!({
+            "AccountID": id, "Code": id, "Name": format!("Bank {id}"), "Type": "BANK",
+            "Status": "ACTIVE", "CurrencyCode": currency, "BankAccountType": kind,
+        })
+    };
+    let accounts = json!({ "Accounts": [
+        bank("090", "GBP", "BANK"), bank("091", "GBP", "PAYPAL"), bank("092", "GBP", "CREDITCARD"),
+        bank("093", "EUR", "BANK"),
+        { "AccountID": "f", "Code": "404", "Name": "Bank fees", "Type": "EXPENSE", "Status": "ACTIVE" },
+        { "AccountID": "l", "Code": "441", "Name": "Legal fees", "Type": "EXPENSE", "Status": "ACTIVE" },
+        { "AccountID": "p", "Code": "630", "Name": "On its way", "Type": "CURRENT", "Status": "ACTIVE",
+          "EnablePaymentsToAccount": true },
+    ] });
+    let none = json!({});
+    let currencies = json!({ "Currencies": [{ "Code": "EUR" }] });
+    let settings = Settings::read(&organisation, &accounts, &none, &currencies).unwrap();
+    let mut settings = serde_json::to_value(settings).unwrap();
+    settings["choices"] = json!({ "accounts": { "money": "091" }, "guests": [] });
+    for (role, account) in more.as_object().unwrap() {
+        settings["choices"]["accounts"][role] = account.clone();
+    }
+    Settings::of(&settings).unwrap()
+}
+
+/// Charges, refunds, fees and an adjustment, with what they make.
+fn payout(charges: i64, refunds: i64, fees: i64, adjusted: i64) -> Payout {
+    let payout: Payout = serde_json::from_value(json!({
+        "id": "po-1", "version": 1, "currency": "GBP", "paid_at": "2026-01-07T23:59:59Z",
+        "processor": "stripe", "charges": money(charges), "refunds": money(refunds),
+        "fees": money(fees), "amount": money(charges - refunds - fees + adjusted),
+        "adjustments": [{ "name": "Dispute", "amount": money(adjusted) }],
+    }))
+    .unwrap();
+    assert_eq!(payout.faults(), []);
+    payout
+}
+
+/// The body of a document of a payout; nothing where nothing is to be posted.
+fn paid_out(document: Document, settings: &Settings) -> Result<Option<Value>, Fault> {
+    let needed = map::dependencies(document, settings)?;
+    let named = needed
+        .iter()
+        .map(|one| ((one.kind, one.key.clone()), one.names[0].clone()));
+    let references: References = named.collect();
+    match map::posts(document, settings)? {
+        true => map::body(document, &references, None, settings).map(Some),
+        false => Ok(None),
+    }
+}
+
+#[test]
+fn a_payout_is_a_transfer_and_fees_that_are_spent() {
+    let settings = clearing(json!({}));
+    let usual = payout(10_000, 1_000, 290, 115);
+    let transfer = paid_out(Document::BankTransfer(&usual), &settings).unwrap();
+    let expected = json!({
+        "FromBankAccount": { "AccountID": "091" }, "ToBankAccount": { "AccountID": "090" },
+        "Amount": 88.25, "Date": "2026-01-07", "Reference": "Crossdock payout po-1",
+    });
+    assert_eq!(transfer, Some(expected));
+    let fees = paid_out(Document::BankTransaction(&usual), &settings).unwrap();
+    let line = |what: &str, amount: Value| {
+        json!({
+            "Description": format!("stripe {what}"), "Quantity": 1, "UnitAmount": amount,
+            "AccountCode": "404",
+        })
+    };
+    let mut expected = json!({
+        "Type": "SPEND", "BankAccount": { "AccountID": "091" }, "Contact": { "ContactID": "Stripe" },
+        "Date": "2026-01-07", "Reference": "Crossdock payout fees po-1", "LineAmountTypes": "NoTax",
+        "LineItems": [line("fees", json!(2.9)), line("Dispute", json!(-1.15))],
+    });
+    assert_eq!(fees, Some(expected.clone()));
+    // The processor took money from the bank, and gave back more than it kept.
+    let back = payout(0, 1_000, 290, 400);
+    let transfer = paid_out(Document::BankTransfer(&back), &settings).unwrap();
+    let transfer = transfer.unwrap();
+    assert_eq!(transfer["FromBankAccount"]["AccountID"], "090");
+    assert_eq!(transfer["ToBankAccount"]["AccountID"], "091");
+    assert_eq!(transfer["Amount"], 8.9);
+    expected["Type"] = json!("RECEIVE");
+    expected["LineItems"] = json!([line("fees", json!(-2.9)), line("Dispute", json!(4))]);
+    let fees = paid_out(Document::BankTransaction(&back), &settings).unwrap();
+    assert_eq!(fees, Some(expected));
+    // Which way it goes is part of what it is, and which accounts there are is not.
+    let there = Document::BankTransfer(&usual);
+    let one = paid_out(there, &settings).unwrap().unwrap();
+    let mut other = one.clone();
+    other["ToBankAccount"]["AccountID"] = json!("another");
+    assert_eq!(map::essence(there, &one), map::essence(there, &other));
+    let reversed = map::essence(Document::BankTransfer(&back), &one);
+    assert_ne!(map::essence(there, &one), reversed);
+}
+
+#[test]
+fn of_a_payout_nothing_is_posted_that_moves_nothing() {
+    let settings = clearing(json!({}));
+    let none = payout(1_000, 0, 1_000, 0);
+    assert_eq!(paid_out(Document::BankTransfer(&none), &settings), Ok(None));
+    let free = payout(1_000, 0, 0, 0);
+    let fees = Document::BankTransaction(&free);
+    assert_eq!(paid_out(fees, &settings), Ok(None));
+    assert_eq!(map::dependencies(fees, &settings), Ok(Vec::new()));
+    // Money that is in the bank at once is not moved; its fees are.
+    let same = clearing(json!({ "money": "090", "payouts": "090" }));
+    let usual = payout(1_000, 0, 100, 0);
+    assert_eq!(paid_out(Document::BankTransfer(&usual), &same), Ok(None));
+    let fees = paid_out(Document::BankTransaction(&usual), &same).unwrap();
+    assert_eq!(fees.unwrap()["BankAccount"]["AccountID"], "090");
+}
+
+#[test]
+fn a_payout_that_the_accounts_cannot_hold_is_parked_with_words() {
+    let usual = payout(1_000, 100, 100, 0);
+    let refused = |payout: &Payout, choices: Value| {
+        let outcome = paid_out(Document::BankTransfer(payout), &clearing(choices));
+        code(outcome.map(Option::unwrap_or_default))
+    };
+    // Neither a card nor PayPal is what payouts reach, so nothing is beside this one.
+    assert_eq!(refused(&usual, json!({ "money": "090" })), "no_account");
+    assert_eq!(
+        refused(&usual, json!({ "payouts": "092" })),
+        "wrong_account"
+    );
+    assert_eq!(refused(&usual, json!({ "money": "p" })), "wrong_account");
+    assert_eq!(refused(&usual, json!({ "refunds": "090" })), "two_accounts");
+    let mut euros = usual.clone();
+    for money in [
+        &mut euros.charges,
+        &mut euros.refunds,
+        &mut euros.fees,
+        &mut euros.amount,
+    ] {
+        money.currency = "EUR".parse().unwrap();
+    }
+    euros.adjustments.clear();
+    euros.currency = euros.amount.currency;
+    assert_eq!(euros.faults(), []);
+    assert_eq!(refused(&euros, json!({})), "account_currency");
+    let fees = Document::BankTransaction(&usual);
+    let outcome = paid_out(fees, &clearing(json!({ "fees": "091" })));
+    assert_eq!(
+        code(outcome.map(Option::unwrap_or_default)),
+        "wrong_account"
+    );
+}
+
+proptest! {
+    #[test]
+    fn what_a_payout_takes_from_the_clearing_account_is_what_came_through_the_processor(
+        charges in 0_i64..99_999,
+        refunds in 0_i64..99_999,
+        fees in 0_i64..9_999,
+        adjusted in -9_999_i64..9_999,
+    ) {
+        let (settings, one) = (clearing(json!({})), payout(charges, refunds, fees, adjusted));
+        let number = |value: &Value| value.to_string().parse::<Decimal>().unwrap();
+        let mut taken = Decimal::ZERO;
+        if let Some(body) = paid_out(Document::BankTransfer(&one), &settings).unwrap() {
+            let amount = number(&body["Amount"]);
+            prop_assert!(amount > Decimal::ZERO);
+            taken += if body["FromBankAccount"]["AccountID"] == "091" { amount } else { -amount };
+        }
+        if let Some(body) = paid_out(Document::BankTransaction(&one), &settings).unwrap() {
+            let amount = total(&body);
+            prop_assert!(amount > Decimal::ZERO);
+            taken += if body["Type"] == "SPEND" { amount } else { -amount };
+        }
+        prop_assert_eq!(taken, Decimal::new(charges - refunds, 2));
+    }
 }
 
 proptest! {

@@ -34,7 +34,7 @@ const OAUTH: OAuth = OAuth {
                 || families.iter().any(|family| scope.starts_with(family))
         },
         default: None,
-        usual: "openid profile email offline_access accounting.contacts accounting.invoices accounting.payments accounting.settings.read",
+        usual: "openid profile email offline_access accounting.contacts accounting.invoices accounting.payments accounting.banktransactions accounting.settings.read",
     },
     redirect_optional: false,
     redirect_at_token: RedirectAtToken::Required,

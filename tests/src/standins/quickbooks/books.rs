@@ -5,10 +5,10 @@ use serde_json::{Map, Value, json};
 
 use super::fault::Fault;
 use super::state::{Change, Company, Settings, State, text};
-use super::{lists, names, payments, sales, schema};
+use super::{entries, lists, names, payments, sales, schema};
 
 /// Entities with their names as the vendor spells them; paths use the lower-case form.
-const ENTITIES: [&str; 15] = [
+const ENTITIES: [&str; 16] = [
     "Customer",
     "Vendor",
     "Employee",
@@ -22,16 +22,18 @@ const ENTITIES: [&str; 15] = [
     "Invoice",
     "CreditMemo",
     "Payment",
+    "JournalEntry",
     "CompanyInfo",
     "Preferences",
 ];
 
-pub const TRANSACTIONS: [&str; 5] = [
+pub const TRANSACTIONS: [&str; 6] = [
     "SalesReceipt",
     "RefundReceipt",
     "Invoice",
     "CreditMemo",
     "Payment",
+    "JournalEntry",
 ];
 
 pub fn is_transaction(entity: &str) -> bool {
@@ -209,6 +211,7 @@ impl Books<'_> {
             "Account" => lists::account(self, id, &mut fields, before.as_ref())?,
             "PaymentMethod" => lists::payment_method(self, id, &mut fields, before.as_ref())?,
             "Payment" => payments::payment(self, &mut fields, before.as_ref())?,
+            "JournalEntry" => entries::journal_entry(self, &mut fields)?,
             "SalesReceipt" | "RefundReceipt" | "Invoice" | "CreditMemo" => {
                 sales::transaction(self, entity, id, &mut fields, before.as_ref(), options)?;
             }

@@ -8,6 +8,7 @@
 mod api;
 mod books;
 mod control;
+mod entries;
 mod fault;
 mod hooks;
 mod journal;

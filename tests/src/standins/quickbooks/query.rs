@@ -65,6 +65,7 @@ fn filterable(entity: &str, field: &str) -> bool {
             "PaymentMethodRef",
             "DepositToAccountRef",
         ],
+        "JournalEntry" => &["DocNumber", "TxnDate"],
         "SalesReceipt" | "RefundReceipt" | "Invoice" | "CreditMemo" => &[
             "DocNumber",
             "TxnDate",

@@ -11,7 +11,7 @@ use super::filter::{self, Filter};
 use super::schema::{self, Type};
 use super::state::{Change, Fields, Kind, Organisation, Stored, text};
 use super::wire::{self, Page};
-use super::{bank, contacts, credit_notes, items, payments, settings};
+use super::{bank, contacts, credit_notes, items, payments, settings, transfers};
 use crate::standins::oauth::flow::Open;
 use crate::standins::oauth::rules::Call;
 use crate::standins::oauth::state::uuid;
@@ -34,7 +34,9 @@ fn scopes(resource: &str) -> &'static [&'static str] {
             "accounting.transactions",
         ],
         "Payments" => &["accounting.payments", "accounting.transactions"],
-        "BankTransactions" => &["accounting.banktransactions", "accounting.transactions"],
+        "BankTransactions" | "BankTransfers" => {
+            &["accounting.banktransactions", "accounting.transactions"]
+        }
         _ => &["accounting.settings"],
     }
 }
@@ -58,6 +60,7 @@ fn schema_of(kind: Kind) -> &'static Type {
         Kind::Payment => &schema::PAYMENT,
         Kind::Allocation => &schema::ALLOCATION,
         Kind::BankTransaction => &schema::BANK_TRANSACTION,
+        Kind::BankTransfer => &schema::BANK_TRANSFER,
     }
 }
 
@@ -79,6 +82,7 @@ pub fn save(books: &mut Books<'_>, kind: Kind, sent: &Fields, mode: Mode) -> Sav
         Kind::Invoice => documents::save(books, &INVOICE, sent, mode),
         Kind::CreditNote => documents::save(books, &CREDIT_NOTE, sent, mode),
         Kind::BankTransaction => bank::save(books, sent, mode),
+        Kind::BankTransfer => transfers::save(books, sent),
         Kind::Payment => match text(sent, "PaymentID") {
             Some(id) => payments::change(books, id, sent, books.app.is_none()),
             None => payments::create(books, sent),
@@ -97,6 +101,7 @@ pub fn render(organisation: &Organisation, kind: Kind, value: &Fields, detail: D
         Kind::CreditNote => documents::render(organisation, &CREDIT_NOTE, value, detail),
         Kind::Payment => payments::render(organisation, value, detail == Detail::Whole),
         Kind::BankTransaction => bank::render(organisation, value, detail),
+        Kind::BankTransfer => transfers::render(organisation, value),
         Kind::Allocation => match credit_notes::shown_allocation(organisation, value) {
             Value::Object(shown) => shown,
             _ => Fields::new(),
@@ -325,7 +330,7 @@ fn list(books: &mut Books<'_>, call: &Call<'_>, kind: Kind) -> Reply {
     let organisation = books.organisation();
     let paged = !matches!(
         kind,
-        Kind::Item | Kind::Account | Kind::TaxRate | Kind::Currency
+        Kind::Item | Kind::Account | Kind::TaxRate | Kind::Currency | Kind::BankTransfer
     ) && (asked("page").is_some() || asked("pageSize").is_some());
     let detail = match (flag("summaryOnly"), paged) {
         (true, _) => Detail::Summary,
@@ -338,6 +343,7 @@ fn list(books: &mut Books<'_>, call: &Call<'_>, kind: Kind) -> Reply {
         Kind::Contact => {
             text(value, "ContactStatus") == Some("ARCHIVED") && !flag("includeArchived")
         }
+        Kind::BankTransfer => text(value, "Status") == Some("DELETED") && !flag("includeDeleted"),
         _ => false,
     };
     let mut found: Vec<&Fields> = organisation
@@ -457,8 +463,10 @@ fn write(
             Err(message) => return wire::unreadable(&message),
         }
     }
+    // The vendor's document has no such parameter where transfers are made, but where they are deleted.
+    let knows = kind != Kind::BankTransfer || call.method == Method::POST;
     let separately = param(&call.query, "summarizeErrors")
-        .is_some_and(|value| value.eq_ignore_ascii_case("false"));
+        .is_some_and(|value| knows && value.eq_ignore_ascii_case("false"));
     let (mut all, mut bad) = (Vec::new(), Vec::new());
     for (fields, wrong) in read {
         let saved = match wrong.is_empty() {
@@ -473,8 +481,10 @@ fn write(
                     .map(|value| render(organisation, kind, value, Detail::Whole))
                     .unwrap_or_default();
                 priced(&mut shown, books.places);
-                if separately {
-                    set(&mut shown, "StatusAttributeString", "OK");
+                match kind {
+                    Kind::BankTransfer => set(&mut shown, "ValidationErrors", json!([])),
+                    _ if separately => set(&mut shown, "StatusAttributeString", "OK"),
+                    _ => {}
                 }
                 all.push(Value::Object(shown));
             }
@@ -507,7 +517,9 @@ fn refused(kind: Kind, sent: &Fields, wrong: &[String]) -> Value {
     if !out.contains_key(id) && id.ends_with("ID") {
         set(&mut out, id, "00000000-0000-0000-0000-000000000000");
     }
-    set(&mut out, "StatusAttributeString", "ERROR");
+    if kind != Kind::BankTransfer {
+        set(&mut out, "StatusAttributeString", "ERROR");
+    }
     set(&mut out, "ValidationErrors", wire::messages(wrong));
     Value::Object(out)
 }

@@ -8,6 +8,7 @@ use super::contacts;
 use super::documents::Detail;
 use super::lines::{self, Asked};
 use super::state::{Fields, Kind, Organisation, text};
+use super::transfers;
 use super::wire::shown;
 use crate::standins::money;
 
@@ -36,6 +37,11 @@ pub fn save(books: &mut Books<'_>, sent: &Fields, mode: Mode) -> Saved {
         ("Date", &books.today().to_string()),
     ] {
         value.entry(name).or_insert_with(|| json!(usual));
+    }
+    if old.as_ref().is_some_and(transfers::is_end) {
+        return Err(vec![
+            "This Bank Transaction belongs to a bank transfer and cannot be edited".into(),
+        ]);
     }
     let stands = |one: &Fields| text(one, "Status") == Some("AUTHORISED");
     if old.as_ref().is_some_and(|old| !stands(old)) {
@@ -122,9 +128,11 @@ pub fn save(books: &mut Books<'_>, sent: &Fields, mode: Mode) -> Saved {
 
 pub fn render(organisation: &Organisation, value: &Fields, detail: Detail) -> Fields {
     let mut out = shown(value);
-    let contact = text(value, "_contact").unwrap_or_default();
-    let contact = contacts::within(organisation, contact, detail == Detail::Whole);
-    set(&mut out, "Contact", contact);
+    // An end of a transfer has none.
+    if let Some(contact) = text(value, "_contact") {
+        let contact = contacts::within(organisation, contact, detail == Detail::Whole);
+        set(&mut out, "Contact", contact);
+    }
     let account = text(value, "_account").and_then(|id| organisation.shelf(Kind::Account).get(id));
     if let Some(account) = account {
         let shown = json!({

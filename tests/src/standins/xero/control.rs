@@ -206,7 +206,7 @@ fn delete(
             }
             Kind::Currency => return Err(Refusal::Wrong("a currency stays enabled".to_owned())),
             Kind::Account | Kind::Contact => "ARCHIVED",
-            Kind::TaxRate | Kind::Payment | Kind::BankTransaction => "DELETED",
+            Kind::TaxRate | Kind::Payment | Kind::BankTransaction | Kind::BankTransfer => "DELETED",
             Kind::Invoice | Kind::CreditNote => match text(&value, "Status") {
                 Some("DRAFT" | "SUBMITTED") => "DELETED",
                 _ => "VOIDED",

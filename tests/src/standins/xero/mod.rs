@@ -24,6 +24,7 @@ mod settings;
 mod state;
 #[cfg(test)]
 mod tests;
+mod transfers;
 mod webhooks;
 mod wire;
 

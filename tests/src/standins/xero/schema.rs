@@ -350,6 +350,31 @@ pub static BANK_TRANSACTION: Type = Type {
     ],
 };
 
+pub static BANK_TRANSFER: Type = Type {
+    name: "BankTransfer",
+    fields: &[
+        ("FromBankAccount", One(&ACCOUNT)),
+        ("ToBankAccount", One(&ACCOUNT)),
+        ("Amount", Number),
+        ("Date", Date),
+        ("BankTransferID", Id),
+        ("FromIsReconciled", Flag),
+        ("ToIsReconciled", Flag),
+        ("Reference", Text(255)),
+        ("Status", Word(&["AUTHORISED", "DELETED"])),
+        ("DateString", Ignored),
+        ("CurrencyRate", Ignored),
+        ("FromBankTransactionID", Ignored),
+        ("ToBankTransactionID", Ignored),
+        ("HasAttachments", Ignored),
+        ("CreatedDateUTC", Ignored),
+        ("CreatedDateUTCString", Ignored),
+        ("FromTracking", Many(&TRACKING)),
+        ("ToTracking", Many(&TRACKING)),
+        ("ValidationErrors", Ignored),
+    ],
+};
+
 static PRICE: Type = Type {
     name: "Purchase",
     fields: &[

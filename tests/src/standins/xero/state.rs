@@ -23,10 +23,11 @@ pub enum Kind {
     Payment,
     Allocation,
     BankTransaction,
+    BankTransfer,
 }
 
 impl Kind {
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Account,
         Self::TaxRate,
         Self::Currency,
@@ -37,6 +38,7 @@ impl Kind {
         Self::Payment,
         Self::Allocation,
         Self::BankTransaction,
+        Self::BankTransfer,
     ];
 
     /// As addresses and envelopes have it.
@@ -52,6 +54,7 @@ impl Kind {
             Self::Payment => "Payments",
             Self::Allocation => "Allocations",
             Self::BankTransaction => "BankTransactions",
+            Self::BankTransfer => "BankTransfers",
         }
     }
 
@@ -72,6 +75,7 @@ impl Kind {
             Self::Payment => "PaymentID",
             Self::Allocation => "AllocationID",
             Self::BankTransaction => "BankTransactionID",
+            Self::BankTransfer => "BankTransferID",
         }
     }
 
@@ -80,7 +84,7 @@ impl Kind {
         match self {
             Self::Account | Self::Item => &["Code"],
             Self::TaxRate => &["Name"],
-            Self::Currency => &[],
+            Self::Currency | Self::BankTransfer => &[],
             Self::Contact => &["Name", "ContactNumber", "AccountNumber"],
             Self::Invoice => &["InvoiceNumber", "_contact"],
             Self::CreditNote => &["CreditNoteNumber", "_contact"],

@@ -491,3 +491,97 @@ async fn payments_settle_invoices_and_no_more_than_is_open() {
     );
     assert_eq!(read["Invoice"]["Balance"], json!(30.0));
 }
+
+/// A line of a journal entry on an account, by its place in the chart.
+fn entry_line(account: &str, side: &str, amount: f64) -> Value {
+    json!({
+        "DetailType": "JournalEntryLineDetail", "Amount": amount,
+        "JournalEntryLineDetail": {"PostingType": side, "AccountRef": {"value": account}},
+    })
+}
+
+fn entry(lines: &[Value]) -> Value {
+    json!({"DocNumber": "po-1", "PrivateNote": "payout", "TxnDate": "2026-01-01", "Line": lines})
+}
+
+#[tokio::test]
+async fn a_journal_entry_balances() {
+    let caller = Caller::new().await;
+    let (bank, fees, receivable, payable) = ("6", "14", "8", "9");
+    let pair = |debit: Value, credit: Value| entry(&[debit, credit]);
+    let line = entry_line;
+    for (body, expected) in [
+        (
+            pair(line(bank, "Debit", 97.0), line("5", "Credit", 100.0)),
+            "6000",
+        ),
+        (
+            pair(line(bank, "Debit", 0.0), line("5", "Credit", 0.0)),
+            "6000",
+        ),
+        (
+            pair(line(bank, "Debit", -1.0), line("5", "Credit", -1.0)),
+            "6000",
+        ),
+        (
+            pair(line("999", "Debit", 1.0), line("5", "Credit", 1.0)),
+            "2500",
+        ),
+        (
+            pair(line(receivable, "Debit", 1.0), line("5", "Credit", 1.0)),
+            "6000",
+        ),
+        (
+            pair(line(payable, "Debit", 1.0), line("5", "Credit", 1.0)),
+            "6000",
+        ),
+        (
+            pair(line(bank, "Sideways", 1.0), line("5", "Credit", 1.0)),
+            "2170",
+        ),
+        (json!({"DocNumber": "po-1"}), "2020"),
+        (json!({"DocNumber": "x".repeat(22), "Line": []}), "2050"),
+    ] {
+        let refused = caller.refused("journalentry", body.clone()).await;
+        assert_eq!(refused, expected, "{body}");
+    }
+    let good = entry(&[
+        line(bank, "Debit", 97.0),
+        line(fees, "Debit", 3.0),
+        line("5", "Credit", 100.0),
+    ]);
+    let made = caller.save("JournalEntry", good).await;
+    assert_eq!(
+        (&made["Id"], &made["Line"][0]["Id"]),
+        (&json!("1"), &json!("0"))
+    );
+    assert!(made.get("TotalAmt").is_none(), "{made}");
+    let account = &made["Line"][0]["JournalEntryLineDetail"]["AccountRef"];
+    assert_eq!(account["name"], "Checking");
+    // Whose debt it is has to be told.
+    let ada = caller.customer("Ada").await;
+    let mut owed = line(receivable, "Debit", 1.0);
+    owed["JournalEntryLineDetail"]["Entity"] =
+        json!({"Type": "Customer", "EntityRef": {"value": ada["Id"]}});
+    caller
+        .save("JournalEntry", entry(&[owed, line("5", "Credit", 1.0)]))
+        .await;
+    let found = caller
+        .query("select * from JournalEntry where TxnDate = '2026-01-01'")
+        .await;
+    let found = &found["QueryResponse"]["JournalEntry"];
+    assert_eq!(found.as_array().map(Vec::len), Some(2), "{found}");
+    // It is changed as a whole, deleted, and seen among the changes.
+    let mut changed = made.clone();
+    changed["Line"][0]["Amount"] = json!(96.0);
+    changed["Line"][1]["Amount"] = json!(4.0);
+    let changed = caller.save("JournalEntry", changed).await;
+    assert_eq!(changed["SyncToken"], "1");
+    assert_eq!(caller.refused("journalentry", made).await, "5010");
+    let gone = json!({"Id": "1", "SyncToken": "1"});
+    caller.post("journalentry?operation=delete", gone).await;
+    let path = "cdc?entities=JournalEntry&changedSince=2026-01-01T00:00:00Z";
+    let answer = caller.call(Method::GET, path, "").await.expect("an answer");
+    let seen = &super::read(&answer)["CDCResponse"][0]["QueryResponse"][0]["JournalEntry"];
+    assert_eq!(seen[1]["status"], "Deleted", "{seen}");
+}

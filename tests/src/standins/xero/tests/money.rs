@@ -179,3 +179,91 @@ proptest! {
         }
     }
 }
+
+fn transfer(from: &str, to: &str, amount: f64) -> Value {
+    json!({
+        "FromBankAccount": {"Code": from}, "ToBankAccount": {"Code": to}, "Amount": amount,
+        "Date": "2026-01-01", "Reference": "payout 1",
+    })
+}
+
+/// A caller of an organisation with three bank accounts, one of them in euros.
+async fn with_banks() -> Caller {
+    let caller = Caller::new().await;
+    for (code, currency) in [("091", "GBP"), ("092", "EUR")] {
+        let bank = json!({
+            "Code": code, "Name": format!("Bank {code}"), "Type": "BANK",
+            "BankAccountNumber": code, "CurrencyCode": currency,
+        });
+        let (status, made) = caller.call("PUT", "Accounts", &bank).await;
+        assert_eq!(status, 200, "{made}");
+    }
+    caller
+}
+
+#[tokio::test]
+async fn a_transfer_is_made_and_deleted_and_never_changed() {
+    let caller = with_banks().await;
+    for (sent, refusal) in [
+        (transfer("090", "090", 1.0), "comes from"),
+        (transfer("090", "092", 1.0), "different currencies"),
+        (transfer("090", "200", 1.0), "ToBankAccount"),
+        (transfer("090", "091", 0.0), "greater than zero"),
+        (transfer("090", "091", -1.0), "greater than zero"),
+    ] {
+        let (status, answer) = caller.call("PUT", "BankTransfers", &sent).await;
+        let told = answer["Elements"][0]["ValidationErrors"].to_string();
+        assert!(status == 400 && told.contains(refusal), "{sent}: {answer}");
+    }
+    let mut closed = transfer("090", "091", 1.0);
+    closed["Date"] = json!("2025-12-31");
+    let (status, answer) = caller.call("PUT", "BankTransfers", &closed).await;
+    assert!(
+        status == 400 && answer.to_string().contains("lock date"),
+        "{answer}"
+    );
+    let sent = json!({"BankTransfers": [transfer("090", "091", 97.5)]});
+    let (status, made) = caller.call("PUT", "BankTransfers", &sent).await;
+    assert_eq!(status, 200, "{made}");
+    let made = &made["BankTransfers"][0];
+    assert_eq!(
+        (
+            &made["Amount"],
+            &made["Status"],
+            &made["FromBankAccount"]["Code"]
+        ),
+        (&json!(97.5), &json!("AUTHORISED"), &json!("090"))
+    );
+    assert!(made.get("UpdatedDateUTC").is_none() && made["CreatedDateUTC"].is_string());
+    // Both ends stand among the bank transactions, and only the transfer changes them.
+    let ends = caller.get("BankTransactions?page=1").await;
+    let kinds: Vec<&Value> = ends
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| &one["Type"])
+        .collect();
+    assert_eq!(kinds, ["SPEND-TRANSFER", "RECEIVE-TRANSFER"]);
+    assert_eq!(ends[0]["Reference"], "payout 1");
+    let end = json!({"BankTransactionID": ends[0]["BankTransactionID"], "Status": "DELETED"});
+    let (status, answer) = caller.call("POST", "BankTransactions", &end).await;
+    assert_eq!(status, 400, "{answer}");
+    let id = made["BankTransferID"].as_str().unwrap();
+    let path = format!("BankTransfers/{id}");
+    let (status, _) = caller.call("POST", &path, &json!({"Amount": 1})).await;
+    assert_eq!(status, 400);
+    let gone = json!({"BankTransfers": [{"BankTransferID": id, "Status": "DELETED"}]});
+    let (status, answer) = caller.call("POST", "BankTransfers", &gone).await;
+    assert_eq!(
+        (status, &answer["BankTransfers"][0]["Status"]),
+        (200, &json!("DELETED"))
+    );
+    assert_eq!(caller.get("BankTransfers").await, json!([]));
+    let all = caller.get("BankTransfers?includeDeleted=true").await;
+    assert_eq!(all[0]["Status"], "DELETED");
+    let ends = caller.get("BankTransactions?page=1").await;
+    assert_eq!(
+        (&ends[0]["Status"], &ends[1]["Status"]),
+        (&json!("DELETED"), &json!("DELETED"))
+    );
+}
