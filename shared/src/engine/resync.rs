@@ -16,6 +16,7 @@ use crate::model::ids::{ConnectionId, EventId};
 use crate::model::notice::{Notice, RecordRef};
 use crate::model::order::Refund;
 use crate::model::order_record::OrderRecord;
+use crate::model::summary::SummaryName;
 use crate::oauth::connection::{self, Connection};
 use crate::providers::accounting::Accounting;
 use crate::store::{Condition, Item, Write, WriteError, keys};
@@ -137,6 +138,7 @@ async fn go_on(
         after: resync.after.clone(),
         resync: Some(resync.id.to_string()),
         backfill: None,
+        summing: None,
     };
     again::send_later(ctx, &connection.provider, vec![notice], delay_seconds).await
 }
@@ -211,9 +213,10 @@ async fn send_page(
         open.push(link.problem.is_some() || link.waiting.is_some());
         records.push(row.owner());
     }
-    let documents = records
-        .iter()
-        .map(|record| keys::record(&connection.merchant_id, record.kind, &record.id));
+    let documents = records.iter().map(|record| {
+        let (merchant, id) = (&connection.merchant_id, &connection.id);
+        keys::posted(merchant, id, record.kind, &record.id)
+    });
     let documents = ctx.store.get_many(&documents.collect::<Vec<_>>()).await?;
     let (mut notices, mut troubled) = (Vec::new(), Vec::new());
     for ((record, document), open) in records.into_iter().zip(&documents).zip(open) {
@@ -221,6 +224,7 @@ async fn send_page(
             continue;
         };
         let at = match record.kind {
+            _ if let Some(name) = SummaryName::parse(&record.id) => Some(name.at()),
             RecordKind::Refund => Some(document.read::<Refund>()?.refunded_at),
             _ => document
                 .read::<OrderRecord>()?

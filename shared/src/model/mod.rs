@@ -2,6 +2,7 @@
 //! number or does I/O.
 
 pub mod allocate;
+pub mod channel;
 pub mod event;
 pub mod http;
 pub mod ids;
@@ -10,5 +11,6 @@ pub mod notice;
 pub mod order;
 pub mod order_record;
 pub mod people;
+pub mod summary;
 pub mod text;
 pub mod wire;
