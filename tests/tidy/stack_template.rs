@@ -268,6 +268,9 @@ const FUNCTIONS: &[Function] = &[
             "TABLE_CONNECTIONS",
             "TABLE_LEDGER",
             "QUEUE_RECONCILE_URL",
+            // What makes daily summaries is their message.
+            "QUEUE_SYNC_QUICKBOOKS_URL",
+            "QUEUE_SYNC_XERO_URL",
             "ENABLE_ACCOUNTING_SYNC",
         ],
         tables: &[
