@@ -272,8 +272,10 @@ struct Wanted {
 
 /// Fails with [`Code::Busy`] when somebody else was faster with any of it.
 async fn try_make(ctx: &Ctx, connection: &Connection, day: NaiveDate) -> Result<()> {
+    // Before the records: what is stored meanwhile was made of newer ones, and must not be written over.
+    let stored = stored(ctx, connection, day).await?;
     let (found, sums) = add_up(ctx, connection, day).await?;
-    let wanted = compare(ctx, connection, day, sums).await?;
+    let wanted = compare(stored, sums)?;
     let now = ctx.now();
     let changed = found.into_iter().filter_map(|one| {
         let rev = wanted.get(&one.summary).filter(|_| one.wanted);
@@ -441,16 +443,14 @@ async fn read<'a>(
     Ok(found)
 }
 
-/// The summaries of `day` as they are to be, beside what is stored of them. One of which nothing is left
+/// The summaries of a day as they are to be, beside what is stored of them. One of which nothing is left
 /// is a summary of nothing.
-async fn compare(
-    ctx: &Ctx,
-    connection: &Connection,
-    day: NaiveDate,
+fn compare(
+    stored: Vec<(RowRef, Item)>,
     mut sums: BTreeMap<RowRef, Sums>,
 ) -> Result<BTreeMap<RowRef, Wanted>> {
     let mut wanted = BTreeMap::new();
-    for (row, item) in stored(ctx, connection, day).await? {
+    for (row, item) in stored {
         let held = item.read::<Made>()?.summary;
         let summary = sums
             .remove(&row)
