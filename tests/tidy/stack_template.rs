@@ -110,8 +110,8 @@ const FUNCTIONS: &[Function] = &[
             "ENABLE_LOYALTY_INTEGRATION",
         ],
         tables: &[
-            // The merchant; the records of a page.
-            ("Records", &["GetItem", "BatchGetItem"]),
+            // The merchant; the records of a page, and those of a day that stand behind a summary.
+            ("Records", &["GetItem", "BatchGetItem", "Query"]),
             // One connection, or all for their sum.
             ("Connections", &["GetItem", "Query"]),
             // One row, those of a page, those that something points to; a count, a resync, a backfill, a

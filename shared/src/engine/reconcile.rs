@@ -724,11 +724,27 @@ impl Judge<'_> {
                 ),
                 Decided::Open,
             ),
-            progress if same_version || *progress == Progress::Newer => (
-                Class::ChangedHere,
-                format!("this {what} changed in the shop after it was sent; it was sent again"),
-                Decided::Sent,
-            ),
+            progress if same_version || *progress == Progress::Newer => {
+                match self.session.provider.is_fixed(ours.form) {
+                    false => (
+                        Class::ChangedHere,
+                        format!(
+                            "this {what} changed in the shop after it was sent; it was sent again"
+                        ),
+                        Decided::Sent,
+                    ),
+                    // The money of a daily summary, which an order came to later.
+                    true => (
+                        Class::ChangedHere,
+                        format!(
+                            "this {what} is of another amount in the shop by now, and {title} changes \
+                             none; post the difference by hand and accept this, or remove it there, \
+                             reconcile again and repair what is missing"
+                        ),
+                        Decided::Open,
+                    ),
+                }
+            }
             _ => (
                 Class::ChangedThere,
                 format!(
