@@ -953,4 +953,47 @@ mod tests {
         }
         assert_eq!(call.recall(None, NOW + TimeDelta::days(400)), Recall::Again);
     }
+
+    #[test]
+    fn a_record_is_in_a_summary_or_posted_by_itself() {
+        let link = Link::default();
+        let noted = link.sum_up("daily", 1, NOW).unwrap();
+        assert_eq!(noted.plan("c", 1, false), Step::Create, "no summary has it");
+        assert_eq!(noted.sum_up("daily", 1, NOW), None, "it is recorded");
+        let held = noted.put_into("daily", 1, Some(4), NOW).unwrap();
+        assert_eq!(held.plan("c", 1, false), Step::Done);
+        assert_eq!(held.plan("other", 2, false), Step::Done);
+        assert_eq!(held.put_into("daily", 1, Some(5), NOW), None, "it is there");
+        let out = held.put_into("daily", 1, None, NOW).unwrap();
+        assert!(!out.is_summed() && out.put_into("daily", 1, None, NOW).is_none());
+        // Whoever set out to post it by itself was first.
+        let open = intended(&noted, "call", "c", 1);
+        for alone in [&open, &open.settle(remote("0"), NOW)] {
+            assert_eq!(alone.sum_up("daily", 2, NOW), None);
+            assert_eq!(alone.put_into("daily", 2, Some(1), NOW), None);
+            assert_eq!(alone.standing_in(None), alone.standing());
+        }
+    }
+
+    #[test]
+    fn what_is_summed_stands_as_its_summary_does() {
+        let summary = intended(&Link::default(), "call", "c", 4).settle(remote("0"), NOW);
+        let noted = Link::default().sum_up("daily", 1, NOW).unwrap();
+        let held = noted.put_into("daily", 1, Some(4), NOW).unwrap();
+        assert_eq!(noted.standing_in(Some(&summary)), Standing::Pending);
+        assert_eq!(held.standing_in(None), Standing::Pending);
+        assert_eq!(held.standing_in(Some(&summary)), Standing::Synced);
+        let newer = held.sum_up("daily", 2, NOW).unwrap();
+        assert_eq!(newer.standing_in(Some(&summary)), Standing::Pending);
+        let next = newer.put_into("daily", 2, Some(5), NOW).unwrap();
+        assert_eq!(next.standing_in(Some(&summary)), Standing::Pending);
+        // What was claimed for a revision that never came is claimed anew.
+        let again = next.put_into("daily", 2, Some(4), NOW).unwrap();
+        assert_eq!(again.standing_in(Some(&summary)), Standing::Synced);
+        let parked = summary.park(problem(), 5, NOW);
+        assert_eq!(held.standing_in(Some(&parked)), Standing::Parked);
+        let waits = held.wait(3, NOW).unwrap();
+        assert_eq!(waits.standing_in(Some(&summary)), Standing::Waiting);
+        assert_eq!(waits.sum_up("daily", 3, NOW).unwrap().waiting, None);
+    }
 }
