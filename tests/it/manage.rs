@@ -835,6 +835,9 @@ async fn settings(api: &Api<'_>) {
         ("orders_as", json!("payment")),
         ("guest_customer", json!("")),
         ("guest_customer", json!("a\u{202e}b")),
+        ("posting", json!("weekly")),
+        ("posting_from", json!("2026-02-30")),
+        ("daily_customer", json!("")),
         ("colour", json!("red")),
     ] {
         let reply = set(json!({ member: wrong })).await;
@@ -848,7 +851,7 @@ async fn settings(api: &Api<'_>) {
         api.show(&values).await["settings"],
         json!({
             "label": null, "records_from": null, "orders_as": null, "accounts": {},
-            "guest_customer": null,
+            "guest_customer": null, "posting": "each", "posting_from": null, "daily_customer": null,
             "conflicts": { "amounts": "shop_wins", "words": "provider_wins" },
         })
     );

@@ -416,7 +416,8 @@ fn add_line(run: &Run, mut receipt: Value) {
     quickbooks(run, "salesreceipt?minorversion=75", &receipt);
 }
 
-fn delete(run: &Run, entity: &str, one: &Value) {
+/// Somebody deletes a document over there.
+pub fn delete(run: &Run, entity: &str, one: &Value) {
     let path = format!("{}?operation=delete&minorversion=75", entity.to_lowercase());
     let body = json!({ "Id": one["Id"], "SyncToken": one["SyncToken"] });
     quickbooks(run, &path, &body);

@@ -245,6 +245,8 @@ pub async fn connection(ctx: &Ctx, name: &str, number: usize) -> Connection {
         trouble: None,
         settings: Settings::default(),
         guests: Vec::new(),
+        daily_customers: Vec::new(),
+        postings: Vec::new(),
         sequence: Sequence::default(),
         created_at: now,
         updated_at: now,

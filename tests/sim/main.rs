@@ -14,6 +14,7 @@ mod calls;
 mod cell;
 mod closed;
 mod crashes;
+mod daily;
 mod disconnect;
 mod explore;
 mod health;

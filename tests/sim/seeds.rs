@@ -10,6 +10,7 @@ use crate::number;
 use crate::run::{Books, Run};
 use crate::shop::{Shop, Size};
 use crate::world::Dice;
+use crossdock::oauth::connection::Posting;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -29,6 +30,8 @@ struct Plan {
     seed: u64,
     books: Books,
     size: Size,
+    /// How what is sold and what goes back, each on a day of its own, are posted.
+    postings: (Posting, Posting),
 }
 
 impl Plan {
@@ -41,21 +44,49 @@ impl Plan {
             1..5 => Size::Middle,
             _ => Size::Small,
         };
-        Plan { seed, books, size }
+        let each = (Posting::Each, Posting::Each);
+        let postings = match dice.below(4) {
+            0 => *dice.pick(&[
+                (Posting::Daily, Posting::Daily),
+                (Posting::Daily, Posting::Daily),
+                (Posting::Each, Posting::Daily),
+                (Posting::Daily, Posting::Each),
+            ]),
+            _ => each,
+        };
+        Plan {
+            seed,
+            books,
+            size,
+            postings,
+        }
     }
 
     fn run(&self, traced: bool) -> Run {
         let (books, size) = (self.books, self.size);
-        let mut run = Run::of(self.seed, books, |dice| Shop::sized(dice, size, books));
+        let channels = self.is_summed();
+        let mut run = Run::of(self.seed, books, |dice| {
+            Shop::with_channels(dice, size, books, channels)
+        });
         run.world.state().traced = traced;
+        if channels {
+            run.post(self.postings.0, self.postings.1);
+        }
         run.employ();
         run
+    }
+
+    fn is_summed(&self) -> bool {
+        self.postings != (Posting::Each, Posting::Each)
     }
 
     /// Runs the story to its end and compares the books. A panic on the way is a failure too.
     fn tell(&self, run: &mut Run) -> Result<(), String> {
         let told = catch_unwind(AssertUnwindSafe(|| {
-            run.random();
+            match self.is_summed() {
+                true => run.random_days(),
+                false => run.random(),
+            }
             run.check()
         }));
         told.unwrap_or_else(|_| Err("it panicked; the message is above".to_owned()))
@@ -160,7 +191,10 @@ fn whatever_happens_the_books_are_right() {
     let mut run = plan.run(true);
     let outcome = plan.tell(&mut run);
     println!("{}", run.story());
-    println!("seed {first}: {:?}, {:?}", plan.books, plan.size);
+    println!(
+        "seed {first}: {:?}, {:?}, {:?}",
+        plan.books, plan.size, plan.postings
+    );
     if let Err(wrong) = outcome {
         panic!("seed {first}: {wrong}");
     }

@@ -2,6 +2,7 @@
 
 use crate::run::Books;
 use crate::world::Dice;
+use crossdock::oauth::connection::Posting;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -81,7 +82,34 @@ pub struct Shop {
     fixed: bool,
     pub events: Vec<Value>,
     pub expected: Expected,
+    /// What was sold and paid in full, and what went back of that.
+    settled: Vec<Settled>,
+    returned: Vec<Settled>,
+    /// What went back to gift cards of orders that are not paid in full.
+    unsettled_cards: Vec<Sum>,
 }
+
+const DAILY_MARK: &str = "Crossdock daily sales";
+const DAILY_SKU: &str = "DAILY-SALES";
+
+/// The id of a summary of that day.
+fn summary(day: u32, channel: &str, currency: &str) -> String {
+    let currency = currency.to_lowercase();
+    format!("daily-2026-01-{day:02}-{channel}-{currency}")
+}
+
+/// One order or refund, as far as a daily summary is concerned.
+struct Settled {
+    channel: &'static str,
+    sum: Sum,
+    tip: i64,
+    gift_cards: i64,
+    /// How much gift cards paid, or what went back to them.
+    redeemed: i64,
+}
+
+/// The channels of orders; one that says none is of the first.
+const CHANNELS: [&str; 3] = ["shop", "web", "pos"];
 
 /// Two have one name, and a third differs from them in case alone, which is no difference there.
 const CUSTOMERS: [(&str, &str); 4] = [
@@ -183,6 +211,11 @@ impl Shop {
     /// A shop that sells what `books` can hold: Xero keeps a paid invoice as it is, so what changes there
     /// is not paid for.
     pub fn sized(dice: &mut Dice, size: Size, books: Books) -> Shop {
+        Shop::with_channels(dice, size, books, false)
+    }
+
+    /// The same, whose orders come through several `channels` if there are such.
+    pub fn with_channels(dice: &mut Dice, size: Size, books: Books, channels: bool) -> Shop {
         let mut shop = Shop {
             invoices: books != Books::Receipts,
             fixed: books == Books::Xero,
@@ -193,7 +226,13 @@ impl Shop {
             let currency = *dice.pick(&["USD", "USD", "EUR", "JPY"]);
             let customer = dice.per_mille(750).then(|| *dice.pick(&CUSTOMERS));
             // Few contents for many versions, so that a change is often taken back again.
-            let contents = [content(dice, currency), content(dice, currency)];
+            let mut contents = [content(dice, currency), content(dice, currency)];
+            if channels {
+                let channel = *dice.pick(&CHANNELS);
+                for content in contents.iter_mut().filter(|_| channel != CHANNELS[0]) {
+                    content.fields["channel"] = json!(channel);
+                }
+            }
             let versions = 1 + dice.below(versions);
             let changes = !shop.fixed || dice.per_mille(400);
             let history: Vec<Content> = (0..versions)
@@ -217,6 +256,13 @@ impl Shop {
         if dice.per_mille(300) {
             let amount = ("USD", 1 + dice.below(3000) as i64);
             shop.refund("r-alone".to_owned(), None, amount);
+            shop.returned.push(Settled {
+                channel: CHANNELS[0],
+                sum: amount,
+                tip: 0,
+                gift_cards: 0,
+                redeemed: 0,
+            });
             shop.expected.skus.insert("REFUND".to_owned());
         }
         let payouts = match size {
@@ -496,6 +542,22 @@ impl Shop {
             }
         }
         self.events.extend(versions);
+        let channel = history[0].fields["channel"].as_str();
+        let channel = CHANNELS
+            .into_iter()
+            .find(|known| Some(*known) == channel)
+            .unwrap_or(CHANNELS[0]);
+        let settled = paid_in_full && (!self.fixed || same);
+        if settled {
+            let last = history.last().unwrap();
+            self.settled.push(Settled {
+                channel,
+                sum: (currency, last.total),
+                tip: last.tip,
+                gift_cards: last.gift_cards,
+                redeemed: redeemed.min(last.total),
+            });
+        }
         let booked = paid_in_full || self.invoices;
         if booked {
             if refunds > 0 {
@@ -519,13 +581,105 @@ impl Shop {
         for index in 0..refunds {
             let amount = (currency, 1 + dice.below((paid / 3) as usize) as i64);
             let method = dice.per_mille(200).then_some("gift_card");
+            if settled {
+                self.returned.push(Settled {
+                    channel,
+                    sum: amount,
+                    tip: 0,
+                    gift_cards: 0,
+                    redeemed: method.map_or(0, |_| amount.1),
+                });
+            }
             self.refund_by(format!("r-{id}-{index}"), Some(id), amount, method);
             // A refund is booked with its order, and this order is not.
             if !booked {
                 self.expected.refunds.remove(&format!("r-{id}-{index}"));
             } else if method.is_some() {
                 self.owe(GIFT_CARDS, amount);
+                if !settled {
+                    self.unsettled_cards.push(amount);
+                }
             }
+        }
+    }
+
+    /// Expects what is posted `daily` in summaries: what was sold, on the first day, and what went back, on
+    /// the second.
+    pub fn sum_up(&mut self, sold: Posting, returned: Posting) {
+        if sold == Posting::Daily {
+            self.sum_up_sales();
+        }
+        if returned == Posting::Daily {
+            self.sum_up_refunds();
+        }
+    }
+
+    fn sum_up_sales(&mut self) {
+        let expected = &mut self.expected;
+        expected.sales.clear();
+        expected.payments.clear();
+        expected.customers.clear();
+        expected.skus.retain(|sku| sku == "REFUND");
+        // What went back to gift cards stays owed.
+        expected.owed.clear();
+        let mut sums: BTreeMap<(&str, &'static str), (i64, i64)> = BTreeMap::new();
+        for one in &self.settled {
+            let (currency, total) = one.sum;
+            let sum = sums.entry((one.channel, currency)).or_default();
+            sum.0 += total;
+            sum.1 += one.redeemed;
+            *expected.owed.entry((TIPS, currency)).or_default() += one.tip;
+            let owed = expected.owed.entry((GIFT_CARDS, currency)).or_default();
+            *owed += one.gift_cards - one.redeemed;
+        }
+        for ((channel, currency), (total, redeemed)) in sums {
+            let id = summary(1, channel, currency);
+            let shown = if self.fixed { 0 } else { redeemed };
+            let money = total - redeemed;
+            if money != 0 {
+                expected
+                    .payments
+                    .insert(format!("{id}/money"), (currency, money));
+            }
+            if self.fixed && redeemed != 0 {
+                expected
+                    .payments
+                    .insert(format!("{id}/gift_card"), (currency, redeemed));
+            }
+            expected.sales.insert(id, (currency, total - shown));
+            expected.customers.insert((DAILY_MARK.to_owned(), currency));
+            expected.skus.insert(DAILY_SKU.to_owned());
+        }
+        let back = self.returned.iter();
+        for one in back {
+            *expected.owed.entry((GIFT_CARDS, one.sum.0)).or_default() += one.redeemed;
+        }
+        // Those of orders that are in the books by themselves on other conditions.
+        for one in &self.unsettled_cards {
+            *expected.owed.entry((GIFT_CARDS, one.0)).or_default() += one.1;
+        }
+    }
+
+    fn sum_up_refunds(&mut self) {
+        let expected = &mut self.expected;
+        expected.refunds.clear();
+        expected.skus.remove("REFUND");
+        for (currency, amount) in std::mem::take(&mut self.unsettled_cards) {
+            *expected.owed.entry((GIFT_CARDS, currency)).or_default() -= amount;
+        }
+        let mut sums: BTreeMap<(&str, &'static str, bool), i64> = BTreeMap::new();
+        for one in &self.returned {
+            let to_cards = one.redeemed != 0;
+            let sum = sums.entry((one.channel, one.sum.0, to_cards));
+            *sum.or_default() += one.sum.1;
+        }
+        for ((channel, currency, to_cards), total) in sums {
+            let cards = if to_cards { ".cards" } else { "" };
+            let id = format!("{}{cards}", summary(2, channel, currency));
+            let shown = if to_cards && !self.fixed { 0 } else { total };
+            expected.refunds.insert(id, (currency, shown));
+            expected.customers.insert((DAILY_MARK.to_owned(), currency));
+            expected.skus.insert(DAILY_SKU.to_owned());
         }
     }
 

@@ -1,10 +1,14 @@
 //! Companies outside of the United States in QuickBooks: which of their tax codes a sale names, and that
 //! the books show the shop's tax to the last unit.
 
+use crate::books::work;
 use crate::run::{Job, Run, alone, merchant};
 use crate::shop::{MERCHANT, Shop};
-use crate::world::Dice;
+use crate::world::{Dice, start};
+use chrono::TimeDelta;
 use crossdock::engine::again::{self, Wanted};
+use crossdock::oauth::connection::{Posting, Settings};
+use crossdock::oauth::manage;
 use crossdock::store::{Store, keys};
 use crossdock::sync::push::{Link, LinkState};
 use futures::FutureExt;
@@ -336,4 +340,61 @@ fn any_sale_is_worth_there_what_it_was_here() {
             assert_eq!(there, Decimal::new(total, 2), "{country} {id}: {made}");
         }
     }
+}
+
+/// A day with prices that hold their tax and prices that do not, and with two rates.
+#[test]
+fn a_daily_summary_names_the_code_of_each_of_its_orders() {
+    let mut run = abroad("GB", "GBP");
+    run.relay_and_push();
+    let settings = Settings {
+        posting: Posting::Daily,
+        posting_from: Some(start().date_naive()),
+        ..Settings::default()
+    };
+    let (merchant, id) = (merchant(), run.connection().id);
+    alone(manage::set(&run.ctx, &merchant, &id, settings)).unwrap();
+    let goods = |amount: i64, taxable: bool| line("mug", amount, "GBP", taxable);
+    let included = json!({
+        "lines": [goods(12_000, true)], "prices_include_tax": true, "total": 12_000,
+        "taxes": [tax("20", 2_000, "GBP")],
+    });
+    let reduced = json!({
+        "lines": [goods(10_000, true), goods(5_000, false)], "total": 15_000,
+        "discounts": [{ "name": "Sale", "amount": money(500, "GBP") }],
+        "taxes": [tax("5", 500, "GBP")],
+    });
+    let plain_one = json!({
+        "lines": [goods(1_000, true)], "total": 1_250, "tip": money(50, "GBP"),
+        "taxes": [tax("20", 200, "GBP")],
+    });
+    for (id, order) in [("1", included), ("2", reduced), ("3", plain_one)] {
+        sell(&mut run, id, "GBP", order);
+    }
+    let night = start() + TimeDelta::days(1) + TimeDelta::minutes(140);
+    let left = night - run.world.state().now;
+    run.world.advance(left.to_std().unwrap());
+    run.whole(Job::Plan);
+    work(&mut run, None);
+    stands(&run, "order", "daily-2026-01-01-shop-gbp");
+    let receipts = entities(&run, "SalesReceipt");
+    let [receipt] = receipts.as_slice() else {
+        panic!("{receipts:?}")
+    };
+    assert_eq!(plain(&receipt["TotalAmt"]), "282.5");
+    let mut codes = coded(&run, receipt);
+    codes.sort();
+    assert_eq!(
+        codes,
+        pairs(&[
+            ("0% Z", "50"),
+            ("20.0% S", "10"),
+            ("20.0% S", "100"),
+            ("5.0% R", "100"),
+            ("No VAT", "0.5"),
+        ])
+    );
+    let mut taxes = taxed(receipt);
+    taxes.sort();
+    assert_eq!(taxes, pairs(&[("22", "110"), ("5", "100")]));
 }

@@ -418,7 +418,7 @@ pub fn turn() -> Turn {
     Turn(false)
 }
 
-fn start() -> DateTime<Utc> {
+pub fn start() -> DateTime<Utc> {
     DateTime::from_timestamp(1_767_225_600, 0).unwrap()
 }
 

@@ -7,7 +7,12 @@ lacks() {
     missing=1
 }
 
-command -v cargo >/dev/null || lacks "cargo (Rust 1.90 or later)" "curl -sSf https://sh.rustup.rs | sh"
+rust=1.94.1
+if ! command -v cargo >/dev/null; then
+    lacks "Rust $rust or later" "curl -sSf https://sh.rustup.rs | sh"
+elif ! printf '%s\n' "$rust" "$(rustc --version | cut -d ' ' -f 2)" | sort -VC; then
+    lacks "Rust $rust or later (here is $(rustc --version))" "rustup update stable"
+fi
 command -v make >/dev/null || lacks "make" "apt-get install make"
 command -v cc >/dev/null || lacks "a C compiler" "apt-get install gcc libc6-dev"
 command -v strip >/dev/null || lacks "strip" "apt-get install binutils"

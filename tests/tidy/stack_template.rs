@@ -110,8 +110,8 @@ const FUNCTIONS: &[Function] = &[
             "ENABLE_LOYALTY_INTEGRATION",
         ],
         tables: &[
-            // The merchant; the records of a page.
-            ("Records", &["GetItem", "BatchGetItem"]),
+            // The merchant; the records of a page, and those of a day that stand behind a summary.
+            ("Records", &["GetItem", "BatchGetItem", "Query"]),
             // One connection, or all for their sum.
             ("Connections", &["GetItem", "Query"]),
             // One row, those of a page, those that something points to; a count, a resync, a backfill, a
@@ -268,6 +268,9 @@ const FUNCTIONS: &[Function] = &[
             "TABLE_CONNECTIONS",
             "TABLE_LEDGER",
             "QUEUE_RECONCILE_URL",
+            // What makes daily summaries is their message.
+            "QUEUE_SYNC_QUICKBOOKS_URL",
+            "QUEUE_SYNC_XERO_URL",
             "ENABLE_ACCOUNTING_SYNC",
         ],
         tables: &[

@@ -233,6 +233,7 @@ fn difference(one: &Difference) -> Value {
         "day": one.day,
         "type": one.kind,
         "record": record,
+        "behind": one.behind,
         "ours": one.ours,
         "theirs": one.theirs,
         "document": document,

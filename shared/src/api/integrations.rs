@@ -11,6 +11,7 @@ use crate::oauth::{connect, import, manage};
 use crate::providers::{Category, Manifest, Provider, provider};
 use crate::store::{Item, keys};
 use auth::{Merchant, Platform};
+use chrono::NaiveTime;
 use futures::future::BoxFuture;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
@@ -21,7 +22,8 @@ pub const ENTRIES_MAX: usize = 200;
 const ENTRIES_DEFAULT: usize = 50;
 /// Longest label of a connection.
 pub const LABEL_CHARACTERS_MAX: usize = 100;
-/// Longest name of the customer that guests are booked on, and longest id or code of an account.
+/// Longest name of the customer that guests or daily summaries are booked on, and longest id or code of an
+/// account.
 pub const GUEST_CHARACTERS_MAX: usize = 100;
 pub const ACCOUNT_CHARACTERS_MAX: usize = 50;
 
@@ -312,6 +314,15 @@ impl Call<'_> {
             check_line(&mut faults, path, guest, 1, GUEST_CHARACTERS_MAX);
             check_direction(&mut faults, path, guest);
         }
+        if let Some(customer) = &body.settings.daily_customer {
+            let path = "/settings/daily_customer";
+            check_line(&mut faults, path, customer, 1, GUEST_CHARACTERS_MAX);
+            check_direction(&mut faults, path, customer);
+        }
+        if let Some(from) = body.settings.posting_from {
+            let path = "/settings/posting_from";
+            check_time(&mut faults, path, from.and_time(NaiveTime::MIN).and_utc());
+        }
         for (role, account) in &body.settings.accounts {
             let path = format!("/settings/accounts/{}", role.as_str());
             check_line(&mut faults, &path, account, 1, ACCOUNT_CHARACTERS_MAX);
@@ -442,6 +453,7 @@ fn view(connection: &Connection, health: &Health) -> Value {
         "tenant_name": connection.tenant_name,
         "scopes": connection.scopes,
         "settings": connection.settings,
+        "postings": connection.postings,
         "health": health.word(),
         "last_success_at": health.last_success_at,
         "last_failure": health.last_failure,

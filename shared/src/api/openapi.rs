@@ -17,7 +17,7 @@ use crate::model::ids::EXTERNAL_ID_BYTES_MAX;
 use crate::model::money::AMOUNT_MAX;
 use crate::model::order::{LINES_MAX, PaymentOutcome};
 use crate::model::payout::ADJUSTMENTS_MAX;
-use crate::oauth::connection::{Happened, Status};
+use crate::oauth::connection::{Happened, Posting, Status};
 use crate::providers::accounts::Role;
 use crate::providers::{Category, PROVIDERS};
 use crate::sync::conflict::Winner;
@@ -870,6 +870,11 @@ fn record_schemas() -> Value {
             "number": text(1, 64),
             "currency": reference("Currency"),
             "placed_at": time(),
+            "channel": {
+                "type": ["string", "null"], "pattern": "^[a-z0-9_-]{1,20}$",
+                "description": "Where it was placed, such as `web` or `pos`; `shop` where it is absent. \
+                    Daily summaries are made for each. What the first version says counts.",
+            },
             "customer": nullable(reference("Customer")),
             "lines": { "allOf": [lines], "minItems": 1 },
             "discounts": list("NamedAmount"),
@@ -881,7 +886,7 @@ fn record_schemas() -> Value {
                 "description": "Part of the total, and never taxed.",
             },
             "total": money(),
-        }), &["customer", "discounts", "shipping", "taxes", "prices_include_tax", "tip"]),
+        }), &["channel", "customer", "discounts", "shipping", "taxes", "prices_include_tax", "tip"]),
         "Payment": object(json!({
             "id": reference("Id"), "order_id": reference("Id"),
             "outcome": words([PaymentOutcome::Succeeded, PaymentOutcome::Failed]),
@@ -992,6 +997,15 @@ fn connection_schemas() -> Value {
             "tenant_name": { "type": ["string", "null"] },
             "scopes": { "type": "array", "items": { "type": "string" } },
             "settings": reference("Settings"),
+            "postings": {
+                "type": "array",
+                "items": answer(json!({
+                    "posting": words(Posting::ALL),
+                    "from": { "type": "string", "format": "date" },
+                }), &[]),
+                "description": "How records are posted from which day (UTC) on, the earliest first. Before \
+                    the first, each by itself.",
+            },
             "health": {
                 "type": "string", "enum": ["unknown", "healthy", "failing"],
                 "description": "How the latest call to the provider went, be it for its API or for tokens.",
@@ -1041,7 +1055,27 @@ fn connection_schemas() -> Value {
                 "description": "The name of the customer that guests are booked on, `Guest` unless told \
                     otherwise. Another name counts for orders that are placed from then on.",
             },
-        }), &["label", "records_from", "orders_as", "conflicts", "accounts", "guest_customer"]),
+            "posting": {
+                "allOf": [words(Posting::ALL)],
+                "description": "`each`: every order and refund is posted by itself. `daily`: those of one \
+                    day (UTC), channel and currency in one, once the day is over. A change counts from \
+                    the next day on, and what was posted stays as it is.",
+            },
+            "posting_from": {
+                "oneOf": [{ "type": "string", "format": "date" }, { "type": "null" }],
+                "description": "The first day (UTC) for which `posting` counts, the next one unless told \
+                    otherwise. A day that has begun is taken as long as nothing was sent to the \
+                    connection.",
+            },
+            "daily_customer": {
+                "oneOf": [text(1, integrations::GUEST_CHARACTERS_MAX), { "type": "null" }],
+                "description": "The name of the customer of daily summaries, `Daily sales` unless told \
+                    otherwise. Another name counts for days that begin from then on.",
+            },
+        }), &[
+            "label", "records_from", "orders_as", "conflicts", "accounts", "guest_customer", "posting",
+            "posting_from", "daily_customer",
+        ]),
         "Accounts": listed,
         "Account": answer(json!({
             "id": { "type": "string" },

@@ -6,15 +6,17 @@ use super::{Request, Response};
 use crate::ctx::Ctx;
 use crate::engine::again::{self, RETRY_RECORDS_MAX, Wanted};
 use crate::engine::count::{self, Counts, OPEN_MAX, Summary};
+use crate::engine::daily;
 use crate::engine::ledger::{self, KINDS};
 use crate::engine::resync::{self, Resync};
 use crate::error::{Error, FieldError, Result};
 use crate::model::ids::MerchantId;
 use crate::model::order_record::OrderRecord;
 use crate::model::payout::PayoutRecord;
+use crate::model::summary::SummaryName;
 use crate::oauth::connection::{self, Connection};
 use crate::store::{Item, keys};
-use crate::sync::push::{Link, RowKind, RowRef, Standing};
+use crate::sync::push::{Link, Problem, RowKind, RowRef, Standing};
 use chrono::{DateTime, Utc};
 use futures::future::BoxFuture;
 use serde::Deserialize;
@@ -133,6 +135,34 @@ fn cursor(text: Option<&str>, kinds: &[RowKind]) -> Result<Option<String>> {
 struct Shown {
     record: RowRef,
     link: Link,
+    /// How it stands, be it by itself or in a summary.
+    standing: Standing,
+    /// What is wrong with it, or with the summary in which it is posted.
+    problem: Option<Problem>,
+}
+
+/// How the rows of `found` stand.
+async fn standing(
+    ctx: &Ctx,
+    connection: &Connection,
+    found: Vec<(RowRef, Link)>,
+) -> Result<Vec<Shown>> {
+    let links = found.iter().map(|(record, link)| (record.kind, link));
+    let summaries = daily::rows_of(ctx, connection, links).await?;
+    let shown = found.into_iter().map(|(record, link)| {
+        let summary = link
+            .summary(record.kind)
+            .and_then(|row| summaries.get(&row));
+        let problem = link.problem.as_ref();
+        let problem = problem.or_else(|| summary?.problem.as_ref()).cloned();
+        Shown {
+            standing: link.standing_in(summary),
+            problem,
+            record,
+            link,
+        }
+    });
+    Ok(shown.collect())
 }
 
 impl Call<'_> {
@@ -179,7 +209,7 @@ impl Call<'_> {
             Some(Standing::Waiting) => (keys::waiting(merchant, id), false),
             _ => (keys::ledger(merchant, id), true),
         };
-        let wanted = |link: &Link| state.is_none_or(|state| state == link.standing());
+        let wanted = |row: &Shown| state.is_none_or(|state| state == row.standing);
         let (shown, next) = self.page(&connection, &group, whole, wanted).await?;
         let current = self.current(&connection, &shown).await?;
         let rows = shown.iter().zip(&current);
@@ -194,8 +224,8 @@ impl Call<'_> {
         let connection = self.read(category, id).await?;
         let group = keys::troubled(&connection.merchant_id, &connection.id);
         let code = self.request.query.get("code");
-        let wanted = |link: &Link| {
-            let problem = link.problem.as_ref();
+        let wanted = |row: &Shown| {
+            let problem = row.link.problem.as_ref();
             problem.is_some_and(|problem| code.is_none_or(|code| *code == problem.code))
         };
         let (shown, next) = self.page(&connection, &group, false, wanted).await?;
@@ -212,7 +242,7 @@ impl Call<'_> {
         connection: &Connection,
         group: &crate::store::Group,
         whole: bool,
-        wanted: impl Fn(&Link) -> bool,
+        wanted: impl Fn(&Shown) -> bool,
     ) -> Result<(Vec<Shown>, Option<String>)> {
         let limit = self.request.limit(RECORDS_DEFAULT, RECORDS_MAX)?;
         let kinds = self.kinds()?;
@@ -234,12 +264,17 @@ impl Call<'_> {
                     self.ctx.store.get_many(&rows).await?
                 }
             };
-            for ((record, row), place) in records.into_iter().zip(rows).zip(places) {
-                if let Some(row) = row {
-                    let link: Link = row.read()?;
-                    if wanted(&link) {
-                        shown.push(Shown { record, link });
-                    }
+            let read = records.into_iter().zip(rows).zip(places);
+            let read = read.filter_map(|((record, row), place)| Some((record, row?, place)));
+            let (mut found, mut at) = (Vec::new(), Vec::new());
+            for (record, row, place) in read {
+                found.push((record, row.read()?));
+                at.push(place);
+            }
+            let found = standing(self.ctx, connection, found).await?;
+            for (row, place) in found.into_iter().zip(at) {
+                if wanted(&row) {
+                    shown.push(row);
                 }
                 if shown.len() == limit {
                     // It may have been the last one; then the next page is empty.
@@ -258,7 +293,7 @@ impl Call<'_> {
         let merchant = &connection.merchant_id;
         let key = |row: &Shown| {
             let owner = row.record.owner();
-            keys::record(merchant, owner.kind, &owner.id)
+            keys::posted(merchant, &connection.id, owner.kind, &owner.id)
         };
         let documents: Vec<_> = shown.iter().map(key).collect();
         self.ctx.store.get_many(&documents).await
@@ -276,14 +311,72 @@ impl Call<'_> {
             .try_into()
             .map_err(|_| missing())?;
         let row = self.ctx.store.get(&row).await?.ok_or_else(missing)?;
-        let shown = [Shown {
-            record,
-            link: row.read()?,
-        }];
+        let summed = match kind {
+            RowKind::Order | RowKind::Refund => SummaryName::parse(&record.id),
+            _ => None,
+        };
+        let found = vec![(record, row.read()?)];
+        let shown = standing(self.ctx, &connection, found).await?;
         let current = self.current(&connection, &shown).await?;
-        let [shown] = shown;
-        let current = current.first().and_then(Option::as_ref);
-        Response::json(200, &view(&shown, current, self.ctx.now())?)
+        let now = self.ctx.now();
+        let views = shown.iter().zip(&current);
+        let mut views = views.map(|(shown, current)| view(shown, current.as_ref(), now));
+        let mut view = views.next().ok_or_else(missing)??;
+        if let Some(name) = summed {
+            view["behind"] = self.behind(&connection, kind, &name).await?;
+        }
+        Response::json(200, &view)
+    }
+
+    /// One page of the records that a summary holds, or is to hold.
+    async fn behind(
+        &self,
+        connection: &Connection,
+        kind: RowKind,
+        name: &SummaryName,
+    ) -> Result<Value> {
+        let limit = self.request.limit(RECORDS_DEFAULT, RECORDS_MAX)?;
+        let after = self.request.query.get("cursor").map(String::as_str);
+        let mut after = cursor(after, &[kind])?;
+        let group = keys::day(&connection.merchant_id, name.day);
+        let (kinds, id) = ([kind], name.id());
+        let (mut behind, mut looked) = (Vec::new(), 0);
+        let next = 'pages: loop {
+            let page = ledger::page(self.ctx, &group, &kinds, after.as_deref(), RECORDS_MAX);
+            let (items, next) = page.await?;
+            looked += items.len();
+            let places: Vec<&str> = items.iter().map(|item| keys::place(&item.key)).collect();
+            let records = places.iter().filter_map(|place| ledger::row_at(place));
+            let records: Vec<RowRef> = records.collect();
+            let rows = ledger::rows(connection, &records);
+            let rows = self.ctx.store.get_many(&rows).await?;
+            for ((record, row), place) in records.into_iter().zip(rows).zip(places) {
+                let link = row.map(|row| row.read::<Link>()).transpose()?;
+                let link = link.filter(|link| {
+                    let summed = link.summed.as_ref();
+                    summed.is_some_and(|summed| summed.id == id)
+                });
+                behind.extend(link.map(|link| (record, link)));
+                if behind.len() == limit {
+                    break 'pages Some(place.to_owned());
+                }
+            }
+            after = next;
+            if after.is_none() || looked >= LOOK_ROWS_MAX {
+                break after;
+            }
+        };
+        let shown = standing(self.ctx, connection, behind).await?;
+        let data = shown.iter().map(|row| {
+            json!({
+                "type": row.record.kind, "id": row.record.id, "state": row.standing,
+                "revision": row.link.record_rev, "held": held(&row.link),
+            })
+        });
+        Ok(json!({
+            "data": data.collect::<Vec<_>>(),
+            "has_more": next.is_some(), "next_cursor": next, "prev_cursor": null,
+        }))
     }
 
     async fn retry(&self, category: &str, id: &str) -> Result<Response> {
@@ -409,10 +502,17 @@ pub(super) fn list(data: Vec<Value>, next: Option<String>) -> Result<Response> {
     Response::json(200, &body)
 }
 
+/// Whether its summary holds a record in the newest revision that is known here.
+fn held(link: &Link) -> bool {
+    let held = link.summed.as_ref().and_then(|summed| summed.held);
+    held.is_some_and(|held| held.record_rev >= link.record_rev)
+}
+
 /// A row of the ledger beside what the shop says of the record now.
 fn view(row: &Shown, current: Option<&Item>, now: DateTime<Utc>) -> Result<Value> {
-    let Shown { record, link } = row;
+    let Shown { record, link, .. } = row;
     let version = match (record.kind, current) {
+        _ if SummaryName::parse(&record.owner().id).is_some() => None,
         (RowKind::Order, Some(item)) => {
             let order = item.read::<OrderRecord>()?.order;
             order.map(|order| order.version)
@@ -433,7 +533,7 @@ fn view(row: &Shown, current: Option<&Item>, now: DateTime<Utc>) -> Result<Value
     Ok(json!({
         "type": record.kind,
         "id": record.id,
-        "state": link.standing(),
+        "state": row.standing,
         "since": match &link.waiting {
             Some(waiting) => Some(waiting.since),
             None => link.since.or(link.updated_at),
@@ -441,8 +541,9 @@ fn view(row: &Shown, current: Option<&Item>, now: DateTime<Utc>) -> Result<Value
         "revision": link.record_rev,
         "shop": { "revision": current.map(|item| item.rev), "version": version },
         "documents": documents,
+        "summary": link.summed.as_ref().map(|summed| json!({ "id": summed.id, "held": held(link) })),
         "attempts": link.attempts,
-        "error": link.problem,
+        "error": row.problem,
         "next_attempt_at": link.next_attempt_at.filter(|at| *at > now),
         "updated_at": link.updated_at,
     }))
@@ -450,8 +551,8 @@ fn view(row: &Shown, current: Option<&Item>, now: DateTime<Utc>) -> Result<Value
 
 /// A row of the ledger in which something is wrong, and what to do about it.
 fn trouble(connection: &Connection, row: &Shown, now: DateTime<Utc>) -> Value {
-    let Shown { record, link } = row;
-    let state = link.standing();
+    let Shown { record, link, .. } = row;
+    let state = row.standing;
     let coming = link.next_attempt_at.filter(|at| *at > now);
     let todo = match (state, coming) {
         _ if link.gone.is_some() => {

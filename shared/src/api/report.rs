@@ -16,7 +16,7 @@ pub struct Report<'a> {
     pub more: bool,
 }
 
-const HEADS: [&str; 16] = [
+const HEADS: [&str; 17] = [
     "row",
     "day",
     "currency",
@@ -33,6 +33,7 @@ const HEADS: [&str; 16] = [
     "others_total",
     "decided",
     "detail",
+    "records_behind",
 ];
 
 const CUT: &str = "There is more than fits here; reconcile fewer days at once to see all of it.";
@@ -51,6 +52,14 @@ fn field(text: &str) -> String {
         return format!("\"{}\"", text.replace('"', "\"\""));
     }
     text
+}
+
+/// How many records stand behind daily summaries, where there are any.
+fn behind(count: u64) -> String {
+    match count {
+        0 => String::new(),
+        count => count.to_string(),
+    }
 }
 
 fn decided(one: &Difference) -> &'static str {
@@ -99,6 +108,7 @@ impl Report<'_> {
                 sum.not_ours.total.to_string(),
                 String::new(),
                 String::new(),
+                behind(sum.behind),
             ]);
         }
         for one in self.differences {
@@ -125,12 +135,13 @@ impl Report<'_> {
                 String::new(),
                 decided(one).to_owned(),
                 field(&one.detail),
+                behind(one.behind.unwrap_or_default()),
             ]);
         }
         if self.more {
             let mut line = vec![String::new(); HEADS.len()];
             line[0] = "more".to_owned();
-            line[HEADS.len() - 1] = field(CUT);
+            line[HEADS.len() - 2] = field(CUT);
             lines.push(line);
         }
         let lines = lines.into_iter().map(|line| line.join(",") + "\r\n");

@@ -8,6 +8,7 @@ use crate::model::event::{EventType, RecordKind};
 use crate::model::ids::EventId;
 use crate::model::notice::{Envelope, Notice, RecordRef};
 use crate::model::order::Refund;
+use crate::model::summary::SummaryName;
 use crate::oauth::connection::{Connection, Status};
 use crate::providers::accounting::accounting;
 use crate::queue::Message;
@@ -137,6 +138,7 @@ pub(super) fn notice(
         after: None,
         resync: None,
         backfill: None,
+        summing: None,
     }
 }
 
@@ -144,9 +146,10 @@ pub(super) fn notice(
 /// refund.
 async fn with_orders(ctx: &Ctx, connection: &Connection, rows: Vec<RowRef>) -> Result<Vec<Open>> {
     let records: BTreeSet<RecordRef> = rows.iter().map(RowRef::owner).collect();
-    let documents = records
-        .iter()
-        .map(|record| keys::record(&connection.merchant_id, record.kind, &record.id));
+    let documents = records.iter().map(|record| {
+        let (merchant, id) = (&connection.merchant_id, &connection.id);
+        keys::posted(merchant, id, record.kind, &record.id)
+    });
     let documents = ctx.store.get_many(&documents.collect::<Vec<_>>()).await?;
     let pairs = records.into_iter().zip(documents);
     pairs
@@ -157,6 +160,7 @@ async fn with_orders(ctx: &Ctx, connection: &Connection, rows: Vec<RowRef>) -> R
 /// `record`, of which `document` is what the shop says, with the order that it belongs to.
 pub(super) fn with_order(record: RecordRef, document: Option<&Item>) -> Result<Open> {
     let order_id = match (record.kind, document) {
+        (RecordKind::Refund, _) if SummaryName::parse(&record.id).is_some() => None,
         (RecordKind::Refund, Some(item)) => item.read::<Refund>()?.order_id,
         (RecordKind::Order, _) => Some(record.id.parse().map_err(Error::internal)?),
         _ => None,

@@ -10,6 +10,7 @@
 //! for them are taken in the background (`engine::budget`).
 
 use super::again;
+use super::daily;
 use super::known::{self, Known};
 use super::ledger;
 use crate::ctx::Ctx;
@@ -17,10 +18,10 @@ use crate::error::{Code, Error, Result};
 use crate::model::event::{EventType, RecordKind};
 use crate::model::ids::{ConnectionId, EventId};
 use crate::model::notice::{Notice, RecordRef};
-use crate::oauth::connection::{self, Connection, Status};
+use crate::oauth::connection::{self, Connection, Posting, Status};
 use crate::providers::accounting::Accounting;
 use crate::store::{Condition, Item, Write, WriteError, keys};
-use crate::sync::push::{LinkState, Open};
+use crate::sync::push::{LinkState, Open, Standing};
 use chrono::{DateTime, Days, NaiveDate, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
@@ -262,6 +263,7 @@ async fn go_on(
         after: None,
         resync: None,
         backfill: Some(backfill.step.to_string()),
+        summing: None,
     };
     again::send_later(ctx, &connection.provider, vec![notice], delay_seconds).await
 }
@@ -371,6 +373,13 @@ enum Stands {
 }
 
 fn stands(known: &Known, provider: &dyn Accounting, connection: &Connection) -> Stands {
+    if let Some(standing) = known.standing_in_summary(connection) {
+        return match standing {
+            Standing::Synced | Standing::LeftOut => Stands::There,
+            Standing::Parked => Stands::Not,
+            Standing::Pending | Standing::Waiting => Stands::Open,
+        };
+    }
     let documents = known.documents(provider, connection);
     let states = documents.iter().map(|(_, link)| match link {
         Some(link) if link.waiting.is_some() => Stands::Open,
@@ -417,6 +426,10 @@ async fn send(
         let open = judge(ctx, provider, connection, backfill, &rows, Some(day)).await?;
         if open.is_empty() {
             continue;
+        }
+        // What is summed is summed with all of its day, and not a page after the other.
+        if connection.posting(day) == Posting::Daily {
+            daily::ask_now(ctx, connection, day).await?;
         }
         let notices = open.iter().map(|open| Notice {
             backfill: Some(backfill.id.to_string()),

@@ -2,12 +2,13 @@
 //! a second write for each push, to one row that all pushes of a connection share. It is counted when
 //! somebody asks and kept for a while, and what is too long for one look goes on at the next.
 
-use super::ledger;
+use super::{daily, ledger};
 use crate::ctx::Ctx;
 use crate::error::Result;
+use crate::model::summary::SummaryName;
 use crate::oauth::connection::Connection;
 use crate::store::{Condition, Write, WriteError, keys, list_all};
-use crate::sync::push::{Link, Standing};
+use crate::sync::push::{Link, RowKind, Standing};
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
@@ -177,8 +178,19 @@ async fn go_on(
         let page = ledger::page(ctx, &group, &ledger::KINDS, after, limit);
         let (items, next) = page.await?;
         *rows_max -= items.len().max(1);
+        let mut rows = Vec::with_capacity(items.len());
         for item in &items {
-            under.counts.add(item.read::<Link>()?.standing());
+            let row = ledger::row_at(keys::place(&item.key));
+            // A summary is counted by the records behind it.
+            let row = row.filter(|row| SummaryName::parse(&row.id).is_none());
+            rows.extend(row.map(|row| item.read().map(|link: Link| (row.kind, link))));
+        }
+        let rows: Vec<(RowKind, Link)> = rows.into_iter().collect::<Result<_>>()?;
+        let links = rows.iter().map(|(kind, link)| (*kind, link));
+        let summaries = daily::rows_of(ctx, connection, links).await?;
+        for (kind, link) in &rows {
+            let summary = link.summary(*kind).and_then(|row| summaries.get(&row));
+            under.counts.add(link.standing_in(summary));
         }
         under.after = next;
         if under.after.is_none() {

@@ -7,9 +7,9 @@ use crate::error::Result;
 use crate::oauth::connection::Connection;
 use crate::providers::accounting::{Accounting, Document};
 use crate::store::Item;
-use crate::sync::push::{Link, Open, RowRef};
+use crate::sync::push::{Link, Open, RowRef, Standing};
 use futures::future::join_all;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Records that are read side by side.
 const SIDE_BY_SIDE_MAX: usize = 16;
@@ -20,6 +20,8 @@ pub(super) struct Known {
     pub record: Record,
     links: BTreeMap<RowRef, Link>,
     own: Link,
+    /// The row of the summary in which it is posted.
+    summary: Option<Link>,
 }
 
 fn row_of(document: &Document) -> RowRef {
@@ -27,6 +29,14 @@ fn row_of(document: &Document) -> RowRef {
         kind: document.form().kind(),
         id: document.id(),
     }
+}
+
+/// The row of the summary in which `one` is posted.
+fn summary_row(connection: &Connection, one: &Known) -> Option<RowRef> {
+    let name = one.record.summed_in(connection, &one.own)?;
+    let kind = RowRef::of(&one.target.record).kind;
+    let id = name.id();
+    Some(RowRef { kind, id })
 }
 
 impl Known {
@@ -37,8 +47,7 @@ impl Known {
         provider: &dyn Accounting,
         connection: &Connection,
     ) -> Vec<(Document<'_>, Option<&Link>)> {
-        let from = connection.settings.records_from;
-        if from.is_some_and(|from| self.record.at().is_some_and(|at| at < from)) {
+        if self.record.is_early(connection, &self.own) {
             return Vec::new();
         }
         let documents = self.record.documents(provider, connection, &self.own);
@@ -49,6 +58,19 @@ impl Known {
                 (document, link)
             })
             .collect()
+    }
+}
+
+impl Known {
+    /// How it stands in the summary in which it is posted; `None` for what is posted by itself, and for
+    /// what no summary is to hold.
+    pub fn standing_in_summary(&self, connection: &Connection) -> Option<Standing> {
+        self.record.summed_in(connection, &self.own)?;
+        let wanted = self.record.is_settled() && !self.record.is_early(connection, &self.own);
+        wanted.then(|| match self.own.record_rev < self.record.rev {
+            true => Standing::Pending,
+            false => self.own.standing_in(self.summary.as_ref()),
+        })
     }
 }
 
@@ -82,15 +104,20 @@ pub(super) async fn load(
                 .cloned()
                 .unwrap_or_default(),
             links: BTreeMap::new(),
+            summary: None,
             target,
             record,
         })
         .collect();
     let rows = known.iter().flat_map(|one| {
         let documents = one.record.documents(provider, connection, &one.own);
-        documents.iter().map(row_of).collect::<Vec<_>>()
+        let documents = documents.iter().map(row_of);
+        documents
+            .chain(summary_row(connection, one))
+            .collect::<Vec<_>>()
     });
-    let more = rows.filter(|row| !own.contains_key(row)).collect();
+    let more: BTreeSet<RowRef> = rows.filter(|row| !own.contains_key(row)).collect();
+    let more = more.into_iter().collect();
     let mut all = own;
     all.extend(links(ctx, connection, more).await?);
     for one in &mut known {
@@ -99,6 +126,7 @@ pub(super) async fn load(
         one.links = rows
             .filter_map(|row| all.get(&row).cloned().map(|link| (row, link)))
             .collect();
+        one.summary = summary_row(connection, one).and_then(|row| all.get(&row).cloned());
     }
     Ok(known)
 }
@@ -111,7 +139,7 @@ async fn one(ctx: &Ctx, connection: &Connection, open: &Open) -> Result<Option<(
         order_id: open.order_id.clone(),
     };
     // An order brings its refunds along, behind itself.
-    let records = push::load(ctx, &target).await?;
+    let records = push::load(ctx, connection, &target).await?;
     Ok(records.into_iter().next())
 }
 

@@ -105,6 +105,10 @@ impl Row<'_> {
             .collect()
     }
 
+    pub(super) fn name(&self) -> &RowName {
+        &self.name
+    }
+
     /// Reads the row again, after somebody else was faster.
     pub(super) async fn reload(&mut self, ctx: &Ctx) -> Result<()> {
         *self = Row::load(ctx, self.connection, &self.name).await?;

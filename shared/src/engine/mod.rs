@@ -6,6 +6,7 @@ pub mod again;
 pub mod backfill;
 pub mod budget;
 pub mod count;
+pub mod daily;
 mod dependencies;
 pub mod hooks;
 mod known;

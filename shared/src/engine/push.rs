@@ -2,6 +2,7 @@
 //! refer to is looked up and made together.
 
 use super::backfill;
+use super::daily;
 use super::dependencies::{self, Failures};
 use super::ledger::{self, Row, RowName};
 use super::resync;
@@ -12,18 +13,20 @@ use crate::ctx::Ctx;
 use crate::error::{Code, Error, Result};
 use crate::model::event::{EventType, RecordKind, fingerprint};
 use crate::model::ids::{MerchantId, RecordId};
+use crate::model::money::AMOUNT_MAX;
 use crate::model::notice::{Notice, RecordRef};
 use crate::model::order::Refund;
 use crate::model::order_record::OrderRecord;
 use crate::model::payout::{Payout, PayoutRecord};
-use crate::oauth::connection::{self, Connection, Status};
+use crate::model::summary::{Summary, SummaryName};
+use crate::oauth::connection::{self, Connection, Posting, Status};
 use crate::providers::Fault;
 use crate::providers::accounting::{
     Accounting, Dependency, Document, References, Subject, accounting, documents,
 };
 use crate::store::keys;
 use crate::sync::push::{Form, Link, LinkState, Problem, RowRef};
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -42,10 +45,12 @@ pub(super) struct Target {
 pub(super) struct Record {
     /// The revision of the document that decides what is pushed.
     pub rev: u64,
-    kind: Kind,
+    pub kind: Kind,
+    /// What of a day it sums, if it does.
+    pub summary: Option<Box<Summary>>,
 }
 
-enum Kind {
+pub(super) enum Kind {
     Order(Box<OrderRecord>),
     Refund(Box<Refund>, Option<Box<OrderRecord>>),
     Payout(Box<Payout>),
@@ -60,8 +65,52 @@ impl Record {
         }
     }
 
-    /// When it happened in the shop; `None` while its order has not arrived.
+    /// The summary in which it is posted at `connection`, of which `link` is its own row; `None` for what
+    /// is posted by itself: on other days than those of summaries, and what stands there by itself already.
+    pub(super) fn summed_in(&self, connection: &Connection, link: &Link) -> Option<SummaryName> {
+        let name = match &self.kind {
+            _ if self.summary.is_some() => return None,
+            Kind::Order(record) => {
+                let order = record.order.as_ref()?;
+                let filed = record.filed()?;
+                SummaryName {
+                    day: filed.day,
+                    channel: filed.channel,
+                    currency: order.currency,
+                    cards: false,
+                }
+            }
+            Kind::Refund(refund, record) => SummaryName {
+                day: refund.refunded_at.date_naive(),
+                channel: record
+                    .as_ref()
+                    .and_then(|record| record.filed())
+                    .map_or_else(Default::default, |filed| filed.channel),
+                currency: refund.amount.currency,
+                cards: refund.to_gift_card(),
+            },
+            // There are few of them, and each is one movement on the bank's statement.
+            Kind::Payout(_) => return None,
+        };
+        let daily = link.is_summed() || connection.posting(name.day) == Posting::Daily;
+        (daily && link.held_form().is_none()).then_some(name)
+    }
+
+    /// Whether a summary is to hold it: what is paid in full, and what went back of that.
+    pub(super) fn is_settled(&self) -> bool {
+        match &self.kind {
+            Kind::Order(record) => record.is_paid(),
+            Kind::Refund(_, record) => record.as_ref().is_none_or(|record| record.is_paid()),
+            Kind::Payout(_) => true,
+        }
+    }
+
+    /// When it happened in the shop; `None` while its order has not arrived. Of a summary, when its day
+    /// was about to end.
     pub(super) fn at(&self) -> Option<DateTime<Utc>> {
+        if let Some(summary) = &self.summary {
+            return Some(summary.name.ends() - TimeDelta::nanoseconds(1));
+        }
         match &self.kind {
             Kind::Order(record) => Some(record.order.as_ref()?.placed_at),
             Kind::Refund(refund, _) => Some(refund.refunded_at),
@@ -69,14 +118,32 @@ impl Record {
         }
     }
 
-    /// The documents that it needs in the books of `connection`, of which `link` is its own row. What
-    /// stands there in one form stays in it.
+    /// Whether the merchant does not want it to be sent, of which `link` is its own row: it is older than
+    /// what he wants. What is in a summary stays there, as long as that is not older as well.
+    pub(super) fn is_early(&self, connection: &Connection, link: &Link) -> bool {
+        let Some(from) = connection.settings.records_from else {
+            return false;
+        };
+        let at = self.at();
+        match self.summed_in(connection, link) {
+            Some(name) if link.is_summed() => name.ends() <= from,
+            _ => at.is_some_and(|at| at < from),
+        }
+    }
+
+    /// The documents that it needs by itself in the books of `connection`, of which `link` is its own row.
+    /// What stands there in one form stays in it.
     pub(super) fn documents(
         &self,
         provider: &dyn Accounting,
         connection: &Connection,
         link: &Link,
     ) -> Vec<Document<'_>> {
+        let nothing = self.summary.as_ref().is_some_and(|one| one.is_empty());
+        // A summary of nothing is written only where something stands.
+        if self.summed_in(connection, link).is_some() || nothing && link.held_form().is_none() {
+            return Vec::new();
+        }
         let usual = provider.order_forms().first().copied();
         let wanted = connection.settings.orders_as.or(usual);
         let held = link
@@ -125,6 +192,7 @@ pub async fn push(ctx: &Ctx, provider: &str, notices: &[Notice]) -> Vec<Result<(
         outcomes.push(match target.and_then(|target| failed.get(&target)) {
             Some(error) if error.retry_after().is_some() => Err(error.again()),
             Some(error) => Err(Error::new(Code::UpstreamFailed, error.chain())),
+            None if notice.summing.is_some() => daily::step(ctx, provider, notice).await,
             None if notice.resync.is_some() => resync::step(ctx, provider, notice).await,
             None if backfill::is_step(notice) => backfill::step(ctx, provider, notice).await,
             None if began_again(notice) => waiting::take_up(ctx, provider, notice).await,
@@ -246,18 +314,27 @@ async fn push_connection(
     if !background {
         session.gather().await?;
     }
-    let works = collect(ctx, wanted).await?;
+    let works = collect(ctx, connection, wanted).await?;
     let names: Vec<RowName> = works.iter().map(|work| work.name.clone()).collect();
     let rows = Row::load_many(ctx, connection, &names).await?;
     let mut jobs = Vec::new();
+    let mut days = BTreeSet::new();
     for (work, row) in works.iter().zip(rows) {
         let rev = work.record.rev;
         let documents = work.record.documents(provider, connection, &row.link);
-        let from = connection.settings.records_from;
-        let early = from.is_some_and(|from| work.record.at().is_some_and(|at| at < from));
+        let early = work.record.is_early(connection, &row.link);
+        let summed_in = work.record.summed_in(connection, &row.link);
+        let settled = work.record.is_settled() || row.link.summed.is_some();
+        if let Some(name) = summed_in.filter(|_| settled && !early) {
+            if daily::note(ctx, row, &name, &work.record).await? {
+                days.insert(name.day);
+            }
+            continue;
+        }
         // What waited and is no longer wanted waits no more.
         let unwanted = documents.is_empty() && row.link.waiting.is_some();
-        if (early && !documents.is_empty()) || unwanted {
+        let wanted = !documents.is_empty() || settled && row.link.held_form().is_none();
+        if (early && wanted) || unwanted {
             let leave_out = |link: &Link| link.leave_out(rev, ctx.now());
             ledger::change(ctx, connection, &work.name, leave_out).await?;
             continue;
@@ -273,6 +350,9 @@ async fn push_connection(
                 order_id: work.name.order_id.clone(),
             },
         }));
+    }
+    for day in days {
+        daily::ask(ctx, connection, day).await?;
     }
     if jobs.is_empty() {
         return Ok(Vec::new());
@@ -328,10 +408,10 @@ async fn push_connection(
 }
 
 /// Reads everything that `wanted` brings up, each record once and as it was read last.
-async fn collect(ctx: &Ctx, wanted: &[Target]) -> Result<Vec<Work>> {
+async fn collect(ctx: &Ctx, connection: &Connection, wanted: &[Target]) -> Result<Vec<Work>> {
     let mut works: BTreeMap<RowName, Work> = BTreeMap::new();
     for asked in wanted {
-        for (target, record) in load(ctx, asked).await? {
+        for (target, record) in load(ctx, connection, asked).await? {
             let name = RowName::of(&target);
             let mut asked = vec![asked.clone()];
             if let Some(before) = works.remove(&name) {
@@ -406,6 +486,7 @@ impl Prepared<'_> {
             None => None,
             Some((form, id)) => Some(self.on(form, id, links).await?),
         };
+        check_size(document)?;
         let nothing = !provider.posts(document, &self.settings)?;
         let body = provider.body(document, &self.references, on.as_deref(), &self.settings);
         let body = match body {
@@ -463,11 +544,37 @@ impl Prepared<'_> {
     }
 }
 
+/// Refuses a sum of so many orders that no system holds it.
+fn check_size(document: Document) -> Result<(), Fault> {
+    let total = document.total();
+    if total.amount.abs() <= AMOUNT_MAX {
+        return Ok(());
+    }
+    Err(Fault::Refused {
+        code: "too_large".to_owned(),
+        detail: format!(
+            "the orders of this day make {total}, which is more than one document can hold; post this \
+             day by hand"
+        ),
+    })
+}
+
 /// Reads what `target` is now, with the refunds of an order: they may have waited for it. Empty while
-/// nothing of it has arrived.
-pub(super) async fn load(ctx: &Ctx, target: &Target) -> Result<Vec<(Target, Record)>> {
+/// nothing of it has arrived. Summaries are those of `connection`.
+pub(super) async fn load(
+    ctx: &Ctx,
+    connection: &Connection,
+    target: &Target,
+) -> Result<Vec<(Target, Record)>> {
     if target.record.kind == RecordKind::Payout {
         return Ok(load_payout(ctx, target).await?.into_iter().collect());
+    }
+    if SummaryName::parse(&target.record.id).is_some() {
+        let summary = daily::load(ctx, connection, &target.record).await?;
+        return Ok(summary
+            .map(|found| (target.clone(), found))
+            .into_iter()
+            .collect());
     }
     let Some(order_id) = &target.order_id else {
         return Ok(load_refund(ctx, target, None).await?.into_iter().collect());
@@ -501,6 +608,7 @@ pub(super) async fn load(ctx: &Ctx, target: &Target) -> Result<Vec<(Target, Reco
     let record = Record {
         rev: item.rev,
         kind: Kind::Order(Box::new(order)),
+        summary: None,
     };
     records.insert(0, (target.clone(), record));
     Ok(records)
@@ -517,6 +625,7 @@ async fn load_payout(ctx: &Ctx, target: &Target) -> Result<Option<(Target, Recor
     let record = Record {
         rev: item.rev,
         kind: Kind::Payout(Box::new(payout)),
+        summary: None,
     };
     Ok(Some((target.clone(), record)))
 }
@@ -536,6 +645,7 @@ async fn load_refund(
         Record {
             rev: item.rev,
             kind,
+            summary: None,
         },
     )))
 }

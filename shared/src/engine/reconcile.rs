@@ -7,6 +7,7 @@
 //! over there is shown, and waits for a decision.
 
 use super::again;
+use super::daily;
 use super::known;
 use super::ledger::{self, RowName};
 use super::session::{Session, Stop};
@@ -15,7 +16,8 @@ use crate::error::{Code, Error, Result};
 use crate::model::event::RecordKind;
 use crate::model::ids::{ConnectionId, EventId, MerchantId};
 use crate::model::notice::RecordRef;
-use crate::oauth::connection::{self, Connection, Status};
+use crate::model::summary::SummaryName;
+use crate::oauth::connection::{self, Connection, Posting, Status};
 use crate::providers::accounting::{Accounting, accounting};
 use crate::queue::Message;
 use crate::store::{Condition, Item, Table, Write, WriteError, keys, list_all};
@@ -131,7 +133,8 @@ fn expiring(write: Write, now: DateTime<Utc>) -> Write {
     write.expiring((now + FINDINGS_LIFE).timestamp())
 }
 
-/// Begins for every live connection what the schedule compares. Returns how many those are.
+/// Asks for the daily summaries of yesterday, and begins for every live connection what the schedule
+/// compares. Returns how many those are.
 pub async fn plan(ctx: &Ctx) -> Result<usize> {
     let today = ctx.now().date_naive();
     let (mut after, mut count) = (None, 0);
@@ -147,7 +150,12 @@ pub async fn plan(ctx: &Ctx) -> Result<usize> {
             let connection: Connection = item.read()?;
             let of_books = accounting(&connection.provider).is_some();
             let live = connection.status == Status::Live;
-            if !of_books || !live || ctx.config.enabled(connection.category).is_err() {
+            if !of_books || ctx.config.enabled(connection.category).is_err() {
+                continue;
+            }
+            // Where the connection is stopped, they wait for it like everything else.
+            daily::plan(ctx, &connection).await?;
+            if !live {
                 continue;
             }
             let to = today.checked_sub_days(Days::new(1)).unwrap_or(today);
@@ -453,6 +461,10 @@ async fn day(
             }
         }
     }
+    if connection.posting(day) == Posting::Daily {
+        // A record of which no message came gets into its summary by this.
+        daily::ask_now(ctx, connection, day).await?;
+    }
     // After theirs, so that what came to the books meanwhile is in the ledger.
     let ours = ours(&session, &settings, day).await?;
     let (sums, suspects) = compare(day, &ours, &theirs);
@@ -498,6 +510,10 @@ async fn ours(
             break;
         }
     }
+    for (row, _) in daily::stored(ctx, connection, day).await? {
+        let open = again::with_order(row.owner(), None)?;
+        wanted.insert(open.record.clone(), open);
+    }
     let wanted: Vec<Open> = wanted.into_values().collect();
     let mut ours = Vec::new();
     for chunk in wanted.chunks(CHUNK_RECORDS_MAX) {
@@ -524,6 +540,7 @@ async fn ours(
                     mark: document.mark(),
                     remote: link.and_then(|link| link.remote.clone()),
                     progress: progress(link, known.record.rev),
+                    behind: document.behind(),
                 });
             }
         }
@@ -711,11 +728,27 @@ impl Judge<'_> {
                 ),
                 Decided::Open,
             ),
-            progress if same_version || *progress == Progress::Newer => (
-                Class::ChangedHere,
-                format!("this {what} changed in the shop after it was sent; it was sent again"),
-                Decided::Sent,
-            ),
+            progress if same_version || *progress == Progress::Newer => {
+                match self.session.provider.is_fixed(ours.form) {
+                    false => (
+                        Class::ChangedHere,
+                        format!(
+                            "this {what} changed in the shop after it was sent; it was sent again"
+                        ),
+                        Decided::Sent,
+                    ),
+                    // The money of a daily summary, which an order came to later.
+                    true => (
+                        Class::ChangedHere,
+                        format!(
+                            "this {what} is of another amount in the shop by now, and {title} changes \
+                             none; post the difference by hand and accept this, or remove it there, \
+                             reconcile again and repair what is missing"
+                        ),
+                        Decided::Open,
+                    ),
+                }
+            }
             _ => (
                 Class::ChangedThere,
                 format!(
@@ -796,6 +829,7 @@ impl Judge<'_> {
             kind,
             record: ours.map(|ours| ours.row.clone()),
             order_id: ours.and_then(|ours| ours.order_id.clone()),
+            behind: ours.and_then(|ours| ours.behind),
             ours: ours.map(Ours::side),
             theirs: theirs.map(Theirs::side),
             remote: theirs
@@ -955,6 +989,9 @@ async fn repair(ctx: &Ctx, connection: &Connection, found: &Difference) -> Resul
             .await?;
         }
         _ => {}
+    }
+    if let Some(name) = SummaryName::parse(&row.owner().id) {
+        daily::ask_now(ctx, connection, name.day).await?;
     }
     let event_id = EventId::ours(ctx.uuid());
     let order_id = match (&found.order_id, row.owner().kind) {

@@ -17,6 +17,7 @@ use crate::model::notice::{Notice, RecordRef};
 use crate::model::order::Refund;
 use crate::model::order_record::OrderRecord;
 use crate::model::payout::PayoutRecord;
+use crate::model::summary::SummaryName;
 use crate::oauth::connection::{self, Connection};
 use crate::providers::accounting::Accounting;
 use crate::store::{Condition, Item, Write, WriteError, keys};
@@ -138,6 +139,7 @@ async fn go_on(
         after: resync.after.clone(),
         resync: Some(resync.id.to_string()),
         backfill: None,
+        summing: None,
     };
     again::send_later(ctx, &connection.provider, vec![notice], delay_seconds).await
 }
@@ -212,16 +214,19 @@ async fn send_page(
         open.push(link.problem.is_some() || link.waiting.is_some());
         records.push(row.owner());
     }
-    let documents = records
-        .iter()
-        .map(|record| keys::record(&connection.merchant_id, record.kind, &record.id));
+    let documents = records.iter().map(|record| {
+        let (merchant, id) = (&connection.merchant_id, &connection.id);
+        keys::posted(merchant, id, record.kind, &record.id)
+    });
     let documents = ctx.store.get_many(&documents.collect::<Vec<_>>()).await?;
     let (mut notices, mut troubled) = (Vec::new(), Vec::new());
     for ((record, document), open) in records.into_iter().zip(&documents).zip(open) {
         let Some(document) = document else {
             continue;
         };
+        let summary = SummaryName::parse(&record.id);
         let at = match record.kind {
+            _ if summary.is_some() => summary.map(|name| name.at()),
             RecordKind::Refund => Some(document.read::<Refund>()?.refunded_at),
             RecordKind::Payout => {
                 let payout = document.read::<PayoutRecord>()?.payout;

@@ -2,6 +2,7 @@
 //! tells of it and the outbox's row are stored in one transaction. So a change is told once, however
 //! often it is seen, and what the shop is to write again is written by whoever gets that event.
 
+use super::daily::Made;
 use super::ledger::{RACE_ROUNDS_MAX, Row, RowName};
 use crate::ctx::Ctx;
 use crate::error::{Code, Error, Result};
@@ -11,6 +12,7 @@ use crate::model::notice::{Notice, Place, RecordRef, StoredEvent};
 use crate::model::order::Refund;
 use crate::model::order_record::OrderRecord;
 use crate::model::payout::PayoutRecord;
+use crate::model::summary::SummaryName;
 use crate::oauth::connection::Connection;
 use crate::providers::accounting::Accounting;
 use crate::store::{Condition, Write, keys};
@@ -126,12 +128,16 @@ impl Meeting<'_> {
     /// When the shop changed the record of a row last, if the provider has not got that change yet.
     async fn unsent_since(&self, sent: u64, name: &RowName) -> Result<Option<DateTime<Utc>>> {
         let owner = name.row.owner();
-        let key = keys::record(&self.connection.merchant_id, owner.kind, &owner.id);
+        let (merchant, id) = (&self.connection.merchant_id, &self.connection.id);
+        let key = keys::posted(merchant, id, owner.kind, &owner.id);
         let Some(item) = self.ctx.store.get(&key).await? else {
             return Ok(None);
         };
         if item.rev <= sent {
             return Ok(None);
+        }
+        if SummaryName::parse(&owner.id).is_some() {
+            return Ok(Some(item.read::<Made>()?.made_at));
         }
         match owner.kind {
             RecordKind::Refund => Ok(Some(item.read::<Refund>()?.refunded_at)),
@@ -262,6 +268,7 @@ impl Meeting<'_> {
             after: None,
             resync: None,
             backfill: None,
+            summing: None,
         };
         tracing::info!(
             merchant_id = %merchant, connection_id = %connection.id, kind, record = %name.row.id,

@@ -30,10 +30,12 @@ pub(super) async fn note(
     wanted: &[Target],
 ) -> Result<()> {
     for asked in wanted {
-        for (target, record) in load(ctx, asked).await? {
+        for (target, record) in load(ctx, connection, asked).await? {
             ledger::change(ctx, connection, &RowName::of(&target), |link| {
-                let wanted = !record.documents(provider, connection, link).is_empty();
-                let waits = wanted.then(|| link.wait(record.rev, ctx.now()));
+                let summed = record.summed_in(connection, link).is_some();
+                let settled = record.is_settled() || link.summed.is_some();
+                let alone = !record.documents(provider, connection, link).is_empty();
+                let waits = (alone || summed && settled).then(|| link.wait(record.rev, ctx.now()));
                 waits.flatten()
             })
             .await?;

@@ -2,6 +2,7 @@
 //! number or does I/O.
 
 pub mod allocate;
+pub mod channel;
 pub mod event;
 pub mod http;
 pub mod ids;
@@ -11,5 +12,6 @@ pub mod order;
 pub mod order_record;
 pub mod payout;
 pub mod people;
+pub mod summary;
 pub mod text;
 pub mod wire;

@@ -3,7 +3,7 @@
 
 use super::event::{Event, EventType, RecordKind};
 use super::ids::{EndpointId, EventId, MerchantId, RecordId};
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, NaiveDate, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -60,6 +60,19 @@ pub struct Notice {
     /// brought the record up: what it brings gives way to everything else.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backfill: Option<String>,
+    /// The day of which the summaries of the connection that the record names are to be made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub summing: Option<Summing>,
+}
+
+/// That the summaries of a day are to be made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Summing {
+    /// In UTC.
+    pub day: NaiveDate,
+    /// The change for which it is: once they are made after it, nothing is left to do. `None` to make them
+    /// in any case.
+    pub change: Option<u64>,
 }
 
 /// What stands around a notice in a queue: EventBridge writes more beside it.
@@ -81,6 +94,7 @@ impl Notice {
             after: None,
             resync: None,
             backfill: None,
+            summing: None,
         }
     }
 }

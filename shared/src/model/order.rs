@@ -1,8 +1,10 @@
 //! Orders, payments and refunds as the commerce backend sends them, and the arithmetic they keep.
 
+use super::channel::Channel;
 use super::ids::RecordId;
 use super::money::{Currency, Money};
 use super::people::Customer;
+use super::summary::SummaryName;
 use super::text::{self, check_email, check_line, check_time};
 use crate::error::FieldError;
 use chrono::{DateTime, Utc};
@@ -103,6 +105,9 @@ pub struct Order {
     pub number: String,
     pub currency: Currency,
     pub placed_at: DateTime<Utc>,
+    /// Where it was placed. Absent for a shop that has one channel.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub channel: Option<Channel>,
     /// `null` for a guest.
     pub customer: Option<Customer>,
     pub lines: Vec<Line>,
@@ -118,6 +123,12 @@ pub struct Order {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tip: Option<Money>,
     pub total: Money,
+    /// How many orders a daily summary sums. No shop sends any.
+    #[serde(skip)]
+    pub summed: Option<u64>,
+    /// What of a daily summary is taxed otherwise than its own lines. No shop sends any.
+    #[serde(skip)]
+    pub sections: Vec<Order>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -165,6 +176,14 @@ pub struct Refund {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     pub refunded_at: DateTime<Utc>,
+    /// The taxes of what goes back, where no order tells them: those of a daily summary. No shop sends any.
+    #[serde(skip)]
+    pub taxes: Vec<Tax>,
+    /// As with orders.
+    #[serde(skip)]
+    pub summed: Option<u64>,
+    #[serde(skip)]
+    pub sections: Vec<Refund>,
 }
 
 /// A stock level that fell to its threshold.
@@ -186,6 +205,11 @@ impl Line {
 }
 
 impl Order {
+    /// Itself, and what of it is taxed otherwise.
+    pub fn parts(&self) -> impl Iterator<Item = &Order> {
+        std::iter::once(self).chain(&self.sections)
+    }
+
     pub fn tip_amount(&self) -> i64 {
         self.tip.map_or(0, |tip| tip.amount)
     }
@@ -216,6 +240,7 @@ impl Order {
                 "version starts at 1",
             ));
         }
+        check_unreserved(&mut faults, "/id", &self.id);
         check_line(&mut faults, "/number", &self.number, 1, 64);
         check_time(&mut faults, "/placed_at", self.placed_at);
         check_customer(&mut faults, self.customer.as_ref());
@@ -310,6 +335,7 @@ impl Payment {
 
     pub fn faults(&self) -> Vec<FieldError> {
         let mut faults = Vec::new();
+        check_unreserved(&mut faults, "/order_id", &self.order_id);
         check_line(
             &mut faults,
             "/method",
@@ -324,6 +350,11 @@ impl Payment {
 }
 
 impl Refund {
+    /// Itself, and what of it is taxed otherwise.
+    pub fn parts(&self) -> impl Iterator<Item = &Refund> {
+        std::iter::once(self).chain(&self.sections)
+    }
+
     /// Whether it goes back to a gift card, so that no money moves.
     pub fn to_gift_card(&self) -> bool {
         self.method.as_deref() == Some(GIFT_CARD)
@@ -332,6 +363,7 @@ impl Refund {
     pub fn faults(&self) -> Vec<FieldError> {
         let mut faults = Vec::new();
         let currency = self.amount.currency;
+        check_unreserved(&mut faults, "/id", &self.id);
         check_time(&mut faults, "/refunded_at", self.refunded_at);
         if let Some(reason) = &self.reason {
             text::check_lines(&mut faults, "/reason", reason, 0, REASON_CHARACTERS_MAX);
@@ -452,6 +484,14 @@ fn check_lines(faults: &mut Vec<FieldError>, lines: &[Line], currency: Currency,
             };
             faults.push(FieldError::new(&at("total"), "total_mismatch", detail));
         }
+    }
+}
+
+/// Refuses the ids of daily summaries, which stand beside the shop's own in the books.
+pub(super) fn check_unreserved(faults: &mut Vec<FieldError>, path: &str, id: &RecordId) {
+    if SummaryName::parse(id.as_str()).is_some() {
+        let detail = "ids of this form are those of daily summaries; give this another id";
+        faults.push(FieldError::new(path, "reserved_id", detail));
     }
 }
 

@@ -1,11 +1,12 @@
 //! What is stored of one order: its latest version, what was paid and what went back. Events may
 //! arrive late, twice or out of order; the record ends the same.
 
+use super::channel::Channel;
 use super::ids::{EventId, RecordId};
 use super::money::{Currency, Money};
 use super::order::{Order, Payment, PaymentOutcome, Refund};
 use crate::error::FieldError;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, NaiveDate, Utc};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -27,6 +28,26 @@ pub struct OrderRecord {
     /// When the latest change of it happened in the shop.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub changed_at: Option<DateTime<Utc>>,
+    /// Where the first version that was accepted put it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub filed: Option<Filed>,
+}
+
+/// Under which day (UTC) and channel an order is summed where the books have one entry a day. It stays
+/// what it was at first, whatever later versions say: so no order is ever in two entries.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Filed {
+    pub day: NaiveDate,
+    pub channel: Channel,
+}
+
+impl Filed {
+    fn of(order: &Order) -> Filed {
+        Filed {
+            day: order.placed_at.date_naive(),
+            channel: order.channel.clone().unwrap_or_default(),
+        }
+    }
 }
 
 /// The position of the latest event on one key.
@@ -75,6 +96,28 @@ impl OrderRecord {
             .is_some_and(|order| self.paid() >= order.total.amount)
     }
 
+    /// How much of the order gift cards pay. What was redeemed beyond it is owed still.
+    pub fn redeemed(&self, order: &Order) -> i64 {
+        let gift_cards = self.came().filter(|payment| payment.redeems());
+        let sum: i64 = gift_cards.map(|payment| payment.amount.amount).sum();
+        sum.min(order.total.amount)
+    }
+
+    /// What came in for the order, be it money or not.
+    pub fn came(&self) -> impl Iterator<Item = &Payment> {
+        let came = |payment: &&Payment| {
+            payment.outcome == PaymentOutcome::Succeeded && payment.amount.amount > 0
+        };
+        self.payments.values().filter(came)
+    }
+
+    /// Where it is summed; `None` while only payments have arrived. What is older than this member was
+    /// never moved.
+    pub fn filed(&self) -> Option<Filed> {
+        let own = || self.order.as_ref().map(Filed::of);
+        self.filed.clone().or_else(own)
+    }
+
     /// The one currency of the order and of all money that moved for it, once anything is known.
     fn currency(&self) -> Option<Currency> {
         let order = self.order.as_ref().map(|order| order.currency);
@@ -97,6 +140,7 @@ impl OrderRecord {
                 format!("this order is known in {currency}; its currency cannot change"),
             ));
         }
+        self.filed = self.filed().or_else(|| Some(Filed::of(&order)));
         self.order = Some(order);
         Ok(Applied::Changed)
     }

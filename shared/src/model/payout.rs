@@ -2,7 +2,7 @@
 
 use super::ids::RecordId;
 use super::money::{Currency, Money};
-use super::order::{check_amount, check_currency};
+use super::order::{check_amount, check_currency, check_unreserved};
 use super::order_record::{Applied, Sequence};
 use super::text::{check_line, check_time};
 use crate::error::FieldError;
@@ -75,6 +75,7 @@ impl Payout {
         }
         check_time(&mut faults, "/paid_at", self.paid_at);
         let word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+        check_unreserved(&mut faults, "/id", &self.id);
         check_line(
             &mut faults,
             "/processor",
@@ -204,6 +205,12 @@ mod tests {
             Value::from(vec![one; count])
         };
         for (pointer, value, at, code) in [
+            (
+                "/id",
+                json!("daily-2026-01-05-web-usd"),
+                "#/id",
+                "reserved_id",
+            ),
             ("/version", json!(0), "#/version", "must_be_positive"),
             ("/amount", money(8_826), "#/amount", "total_mismatch"),
             ("/fees", money(-1), "#/fees/amount", "must_not_be_negative"),

@@ -751,6 +751,8 @@ fn new_connection(
         trouble: None,
         settings: Settings::default(),
         guests: Vec::new(),
+        daily_customers: Vec::new(),
+        postings: Vec::new(),
         sequence: Sequence::default(),
         created_at: now,
         updated_at: now,

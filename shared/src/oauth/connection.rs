@@ -14,7 +14,7 @@ use crate::providers::{Category, Manifest, Provider, provider};
 use crate::store::{Condition, Item, Write, WriteError, keys, list_all};
 use crate::sync::conflict::Conflicts;
 use crate::sync::push::Form;
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -115,6 +115,28 @@ pub struct Trouble {
     pub at: DateTime<Utc>,
 }
 
+/// How orders and refunds get into the books.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Posting {
+    /// Each by itself.
+    #[default]
+    Each,
+    /// Those of one day, channel and currency in one.
+    Daily,
+}
+
+impl Posting {
+    pub const ALL: [Posting; 2] = [Posting::Each, Posting::Daily];
+}
+
+/// From which day (UTC) on records are posted in a way.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Posted {
+    pub posting: Posting,
+    pub from: NaiveDate,
+}
+
 /// What a merchant may set.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -139,6 +161,15 @@ pub struct Settings {
     /// The name of the customer or contact that guests are booked on; `None` for the usual one.
     #[serde(default)]
     pub guest_customer: Option<String>,
+    /// How orders and refunds get into the books.
+    #[serde(default)]
+    pub posting: Posting,
+    /// The first day (UTC) for which `posting` counts; `None` for the day after it was set.
+    #[serde(default)]
+    pub posting_from: Option<NaiveDate>,
+    /// The name of the customer or contact of daily summaries; `None` for the usual one.
+    #[serde(default)]
+    pub daily_customer: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -178,6 +209,12 @@ pub struct Connection {
     /// Whom guests were booked on, and from when.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub guests: Vec<Guest>,
+    /// On whom daily summaries were booked, and from when.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub daily_customers: Vec<Guest>,
+    /// How records were posted from which day on, the earliest first. Before the first, each by itself.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub postings: Vec<Posted>,
     pub sequence: Sequence,
     pub created_at: DateTime<Utc>,
     pub updated_at: DateTime<Utc>,
@@ -219,6 +256,24 @@ impl Connection {
         Choices {
             accounts: self.settings.accounts.clone(),
             guests: self.guests.clone(),
+            daily: self.daily_customers.clone(),
+        }
+    }
+
+    /// How records of `day` (UTC) are posted.
+    pub fn posting(&self, day: NaiveDate) -> Posting {
+        let mut latest_first = self.postings.iter().rev();
+        let posted = latest_first.find(|posted| posted.from <= day);
+        posted.map_or_else(Posting::default, |posted| posted.posting)
+    }
+
+    /// Posts records of `from` and later days as `posting` says. What was to count from then on no longer
+    /// does.
+    pub fn post(&mut self, posting: Posting, from: NaiveDate) {
+        self.postings.retain(|posted| posted.from < from);
+        let before = self.postings.last().map(|posted| posted.posting);
+        if before.unwrap_or_default() != posting {
+            self.postings.push(Posted { posting, from });
         }
     }
 
@@ -381,6 +436,7 @@ impl Connection {
             after: None,
             resync: None,
             backfill: None,
+            summing: None,
         };
         let merchant = &self.merchant_id;
         Ok(vec![
@@ -857,6 +913,8 @@ mod tests {
             trouble: None,
             settings: Settings::default(),
             guests: Vec::new(),
+            daily_customers: Vec::new(),
+            postings: Vec::new(),
             sequence: Sequence::default(),
             created_at: now,
             updated_at: now,

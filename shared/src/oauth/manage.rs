@@ -1,7 +1,8 @@
 //! What a merchant does with a connection once it is there: pause, resume, set, disconnect.
 
 use super::connection::{
-    Along, Connection, Decision, Happened, Settings, Status, Trouble, change, load, note_health,
+    Along, Connection, Decision, Happened, Posting, Settings, Status, Trouble, change, load,
+    note_health,
 };
 use super::give_back::{give_back, give_back_stale, remedy};
 use super::hash;
@@ -15,14 +16,18 @@ use crate::providers::Fault;
 use crate::providers::accounting::accounting;
 use crate::providers::accounts::Guest;
 use crate::store::{Condition, Write, keys};
+use crate::sync::push::RowKind;
+use chrono::NaiveDate;
 use std::time::Duration;
 
 /// How long a caller of the API waits for somebody else's renewal: with the calls that follow it has to
 /// be done within the time of one request.
 pub(super) const PATIENCE: Duration = Duration::from_secs(6);
 
-/// Most names that guests of one connection have had.
+/// Most names that guests of one connection have had, and the customer of its daily summaries.
 const GUESTS_MAX: usize = 50;
+/// Most changes of how its records are posted.
+const POSTINGS_MAX: usize = 100;
 
 fn wrong_status(connection: &Connection, wanted: &str) -> Error {
     Error::new(
@@ -140,7 +145,8 @@ async fn asked(ctx: &Ctx, setup: &Setup, merchant: &MerchantId, id: &ConnectionI
 }
 
 /// Replaces the settings. Another name for guests counts for orders from now on; the first one counts from
-/// the beginning, unless guests were booked before.
+/// the beginning, unless guests were booked before. Another way of posting counts from tomorrow on, or from
+/// a day that is named: a later one, or any as long as nothing was sent to the connection.
 pub async fn set(
     ctx: &Ctx,
     merchant: &MerchantId,
@@ -152,27 +158,43 @@ pub async fn set(
         None => true,
     };
     let now = ctx.now();
+    let today = now.date_naive();
+    let posted = match settings.posting_from {
+        Some(from) if from <= today => anything_is_posted(ctx, merchant, id).await?,
+        _ => true,
+    };
     let (connection, ()) = change(ctx, merchant, id, |current| {
         if current.status == Status::Disconnected {
             return Err(wrong_status(current, "one that is connected can be set"));
         }
         check_orders_as(current, &settings)?;
+        check_posting(current, &settings)?;
         if current.settings == settings {
             return Ok(Decision::Leave(()));
         }
         if current.settings.guest_customer != settings.guest_customer {
             if current.guests.len() >= GUESTS_MAX {
                 let detail = "the name of guests was changed too often; keep the one that stands";
-                let place = "/settings/guest_customer";
-                return Err(Error::invalid(vec![FieldError::new(
-                    place, "too_many", detail,
-                )]));
+                return Err(invalid("/settings/guest_customer", "too_many", detail));
             }
             current.guests.push(Guest {
                 name: settings.guest_customer.clone(),
                 from: booked.then_some(now),
             });
         }
+        if current.settings.daily_customer != settings.daily_customer {
+            if current.daily_customers.len() >= GUESTS_MAX {
+                let detail = "the customer of daily summaries was changed too often; keep the one that stands";
+                return Err(invalid("/settings/daily_customer", "too_many", detail));
+            }
+            // Where nothing was ever summed, the name counts for all days.
+            let summed = current.postings.iter().any(|posted| posted.posting == Posting::Daily);
+            current.daily_customers.push(Guest {
+                name: settings.daily_customer.clone(),
+                from: summed.then_some(now),
+            });
+        }
+        set_posting(current, &settings, today, posted)?;
         current.settings = settings.clone();
         let along = Along::entry(Happened::SettingsChanged, "settings were changed");
         Ok(Decision::Store(along, ()))
@@ -188,6 +210,65 @@ async fn guests_are_booked(ctx: &Ctx, merchant: &MerchantId, id: &ConnectionId) 
     let page = ctx.store.list(&group, Some(&after), 1).await?;
     let mut first = page.items.iter();
     Ok(first.any(|item| keys::place(&item.key).starts_with("customer/guest")))
+}
+
+/// Whether the ledger knows a document of the shop.
+async fn anything_is_posted(ctx: &Ctx, merchant: &MerchantId, id: &ConnectionId) -> Result<bool> {
+    let group = keys::ledger(merchant, id);
+    for kind in RowKind::ALL {
+        let prefix = format!("{}/", kind.as_str());
+        let after = keys::after_row(&group, &prefix);
+        let page = ctx.store.list(&group, Some(&after), 1).await?;
+        let mut first = page.items.iter();
+        if first.any(|item| keys::place(&item.key).starts_with(&prefix)) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+fn invalid(place: &str, code: &'static str, detail: &str) -> Error {
+    Error::invalid(vec![FieldError::new(place, code, detail)])
+}
+
+/// Refuses a way of posting where nothing is posted.
+fn check_posting(current: &Connection, settings: &Settings) -> Result<()> {
+    let usual = settings.posting == Posting::Each && settings.posting_from.is_none();
+    if usual || accounting(&current.provider).is_some() {
+        return Ok(());
+    }
+    let detail = format!("{} holds no orders; leave this out", current.provider);
+    Err(invalid("/settings/posting", "not_offered", &detail))
+}
+
+/// Lets another way of posting count from its day on. `posted` says whether anything of the shop was sent
+/// to this connection, so that the days up to today have a way of their own.
+fn set_posting(
+    current: &mut Connection,
+    settings: &Settings,
+    today: NaiveDate,
+    posted: bool,
+) -> Result<()> {
+    let held = (current.settings.posting, current.settings.posting_from);
+    if held == (settings.posting, settings.posting_from) {
+        return Ok(());
+    }
+    let tomorrow = today.succ_opt().unwrap_or(today);
+    let from = match settings.posting_from {
+        Some(from) if from > today || !posted => from,
+        Some(_) => {
+            let detail = "something was sent to this connection already, so no day up to today can be \
+                          posted in another way; leave this out, and it counts from tomorrow on";
+            return Err(invalid("/settings/posting_from", "already_posted", detail));
+        }
+        None => tomorrow,
+    };
+    if current.postings.len() >= POSTINGS_MAX {
+        let detail = "the way of posting was changed too often; keep the one that stands";
+        return Err(invalid("/settings/posting", "too_many", detail));
+    }
+    current.post(settings.posting, from);
+    Ok(())
 }
 
 /// Refuses a form of orders that the provider's books do not have.

@@ -5,7 +5,7 @@ use super::changes::Changes;
 use super::{Fault, Provider, Tenant, quickbooks, xero};
 use crate::model::http::{Request, Response};
 use crate::model::money::Money;
-use crate::model::order::{Order, Payment, PaymentOutcome, Refund};
+use crate::model::order::{Order, Payment, Refund};
 use crate::model::order_record::OrderRecord;
 use crate::model::payout::Payout;
 use crate::sync::conflict::Seen;
@@ -170,6 +170,26 @@ impl Document<'_> {
         }
     }
 
+    /// Whether it is of a daily summary.
+    pub const fn is_summary(&self) -> bool {
+        self.behind().is_some()
+    }
+
+    /// How many records of the shop it sums, if it is of a daily summary.
+    pub const fn behind(&self) -> Option<u64> {
+        match self {
+            Document::SalesReceipt(order, _)
+            | Document::Invoice(order, _)
+            | Document::Payment { order, .. } => order.summed,
+            Document::RefundReceipt(refund, _)
+            | Document::CreditNote(refund, _)
+            | Document::RefundPayment(refund, _) => refund.summed,
+            Document::JournalEntry(_)
+            | Document::BankTransfer(_)
+            | Document::BankTransaction(_) => None,
+        }
+    }
+
     /// When it was sold what this is about.
     pub fn sold_at(&self) -> DateTime<Utc> {
         self.order()
@@ -231,12 +251,12 @@ pub fn documents<'a>(
     match subject {
         Subject::Order(record) => match (&record.order, order_form) {
             (Some(order), Form::SalesReceipt) if record.is_paid() => {
-                vec![Document::SalesReceipt(order, redeemed(record, order))]
+                vec![Document::SalesReceipt(order, record.redeemed(order))]
             }
             (Some(order), Form::Invoice) => {
                 let on_invoice = match provider.gift_cards_pay() {
                     true => 0,
-                    false => redeemed(record, order),
+                    false => record.redeemed(order),
                 };
                 let shown = |payment: &&Payment| provider.gift_cards_pay() || !payment.redeems();
                 let payments = payments(record, order, order.total.amount - on_invoice, shown);
@@ -313,21 +333,6 @@ impl<'a> Leg<'a> {
     }
 }
 
-/// What came in for an order, be it money or not.
-fn came(record: &OrderRecord) -> impl Iterator<Item = &Payment> {
-    let came = |payment: &&Payment| {
-        payment.outcome == PaymentOutcome::Succeeded && payment.amount.amount > 0
-    };
-    record.payments.values().filter(came)
-}
-
-/// How much of an order gift cards pay. What was redeemed beyond it is owed still.
-fn redeemed(record: &OrderRecord, order: &Order) -> i64 {
-    let gift_cards = came(record).filter(|payment| payment.redeems());
-    let sum: i64 = gift_cards.map(|payment| payment.amount.amount).sum();
-    sum.min(order.total.amount)
-}
-
 /// The payments of an order that came in and are `shown`, the earliest first, each applied as far as
 /// `open` goes.
 fn payments<'a>(
@@ -336,7 +341,7 @@ fn payments<'a>(
     mut open: i64,
     shown: impl Fn(&&'a Payment) -> bool,
 ) -> Vec<Document<'a>> {
-    let mut payments: Vec<&Payment> = came(record).filter(shown).collect();
+    let mut payments: Vec<&Payment> = record.came().filter(shown).collect();
     payments.sort_by(|a, b| (a.processed_at, &a.id).cmp(&(b.processed_at, &b.id)));
     let apply = |payment: &'a Payment| {
         let applied = payment.amount.amount.min(open);

@@ -2,6 +2,7 @@
 //! the company, and what the merchant chose instead.
 
 use super::Fault;
+use super::accounting::Document;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -110,15 +111,43 @@ pub struct Choices {
     pub accounts: BTreeMap<Role, String>,
     /// The latest is the last.
     pub guests: Vec<Guest>,
+    /// The same of daily summaries.
+    #[serde(default)]
+    pub daily: Vec<Guest>,
+}
+
+/// The customer of daily summaries, unless the merchant chose another.
+const DAILY_SALES: &str = "Daily sales";
+
+/// On whom is booked what names no customer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unnamed<'a> {
+    /// `None` for the usual one.
+    Guest(Option<&'a str>),
+    /// Who stands for everybody in daily summaries.
+    Daily(&'a str),
+}
+
+fn named_at(names: &[Guest], at: DateTime<Utc>) -> Option<&str> {
+    let mut latest_first = names.iter().rev();
+    let name = latest_first.find(|name| name.from.is_none_or(|from| from <= at));
+    name?.name.as_deref()
 }
 
 impl Choices {
     /// The name that guests of that time are booked on; `None` for the usual one. It goes by the time of
     /// the order, so that a payment names the customer of its invoice whatever was chosen in between.
     pub fn guest(&self, at: DateTime<Utc>) -> Option<&str> {
-        let mut latest_first = self.guests.iter().rev();
-        let guest = latest_first.find(|guest| guest.from.is_none_or(|from| from <= at));
-        guest?.name.as_deref()
+        named_at(&self.guests, at)
+    }
+
+    /// On whom `document` is booked if it names no customer.
+    pub fn unnamed(&self, document: &Document) -> Unnamed<'_> {
+        let at = document.sold_at();
+        match document.is_summary() {
+            true => Unnamed::Daily(named_at(&self.daily, at).unwrap_or(DAILY_SALES)),
+            false => Unnamed::Guest(self.guest(at)),
+        }
     }
 }
 
@@ -369,7 +398,7 @@ mod tests {
     fn choices(role: Role, text: &str) -> Choices {
         Choices {
             accounts: BTreeMap::from([(role, text.to_owned())]),
-            guests: Vec::new(),
+            ..Choices::default()
         }
     }
 

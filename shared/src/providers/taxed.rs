@@ -60,14 +60,16 @@ pub fn bearers(
 }
 
 /// Which of `rates` lie together on what bears `tax`: all of them, or one that was told more than once, of
-/// goods and of shipping say. `None` where they lie on different lines, and nobody says on which.
+/// goods and of shipping say. `None` where they lie on different lines, and nobody says on which. The
+/// parts are the sums of so many `orders`.
 pub fn stacked(
     parts: &[(Taxed, i64)],
     tax: i64,
     included: bool,
     rates: &[Decimal],
+    orders: u64,
 ) -> Option<Vec<Decimal>> {
-    let fits = |percent| base(parts, tax, included, percent).1 <= tolerance(parts.len());
+    let fits = |percent| base(parts, tax, included, percent).1 <= tolerance(parts.len(), orders);
     if fits(rates.iter().sum()) {
         return Some(rates.to_vec());
     }
@@ -76,9 +78,10 @@ pub fn stacked(
     (same && fits(*one)).then(|| vec![*one])
 }
 
-/// How far the tax of so many parts may be off that was rounded at each of them.
-pub fn tolerance(parts: usize) -> Decimal {
-    Decimal::ONE + Decimal::new(5, 1) * Decimal::from(parts)
+/// How far the tax of so many parts may be off that was rounded at each of them, in each of so many
+/// orders.
+pub fn tolerance(parts: usize, orders: u64) -> Decimal {
+    (Decimal::ONE + Decimal::new(5, 1) * Decimal::from(parts)) * Decimal::from(orders.max(1))
 }
 
 #[cfg(test)]
@@ -94,7 +97,7 @@ mod tests {
                 .map(|percent| Decimal::from(*percent))
                 .collect()
         };
-        let of = |tax, told: &[i64]| stacked(&parts, tax, false, &rates(told));
+        let of = |tax, told: &[i64]| stacked(&parts, tax, false, &rates(told), 1);
         // GST and PST on everything, and on the goods alone.
         assert_eq!(of(1_260, &[5, 7]), Some(rates(&[5, 7])));
         assert_eq!(of(1_200, &[5, 7]), Some(rates(&[5, 7])));

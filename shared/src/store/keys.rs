@@ -6,6 +6,7 @@
 use super::{Group, Key, Table};
 use crate::model::event::RecordKind;
 use crate::model::ids::{ConnectionId, EndpointId, EventId, MerchantId, RecordId};
+use crate::model::summary::SummaryName;
 use chrono::NaiveDate;
 
 /// The only sort key of a document that stands alone.
@@ -337,6 +338,33 @@ pub fn day(merchant: &MerchantId, day: NaiveDate) -> Group {
         table: Table::Records,
         pk: format!("{merchant}/day/{day}"),
     }
+}
+
+/// The daily summaries of one connection and day (UTC).
+pub fn summaries(merchant: &MerchantId, connection: &ConnectionId, day: NaiveDate) -> Group {
+    Group {
+        table: Table::Records,
+        pk: format!("{merchant}/summaries/{connection}/{day}"),
+    }
+}
+
+/// The record behind a row of a connection's ledger: a record of the shop, or a daily summary.
+pub fn posted(merchant: &MerchantId, connection: &ConnectionId, kind: RecordKind, id: &str) -> Key {
+    match SummaryName::parse(id) {
+        Some(name) => {
+            let place = format!("{}/{id}", kind.as_str());
+            member(summaries(merchant, connection, name.day), place)
+        }
+        None => record(merchant, kind, id),
+    }
+}
+
+/// How many changes of a day's records asked for its summaries to be made.
+pub fn summing(merchant: &MerchantId, connection: &ConnectionId, day: NaiveDate) -> Key {
+    alone(
+        Table::Ledger,
+        format!("{merchant}/summing/{connection}/{day}"),
+    )
 }
 
 /// The one backfill of a connection.

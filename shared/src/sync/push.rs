@@ -290,6 +290,25 @@ pub struct Waiting {
     pub since: DateTime<Utc>,
 }
 
+/// Where a record is posted that is not posted by itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Summed {
+    /// The id of the summary.
+    pub id: String,
+    /// What of the record is in it, once it is. From then on the record is never posted by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held: Option<Held>,
+}
+
+/// What of a record a summary holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Held {
+    /// The record's revision.
+    pub record_rev: u64,
+    /// The first revision of the summary that holds it.
+    pub since: u64,
+}
+
 /// Stands beside the ledger for a row of it that somebody has to come back to, with what it takes to
 /// do so.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -347,6 +366,9 @@ pub struct Link {
     /// That somebody changed its amounts at the provider, and those win.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub amounts_kept: bool,
+    /// The daily summary in which the record is, or will be, posted: then it is not posted by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub summed: Option<Summed>,
     /// The events that told of changes there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub told: Option<Sequence>,
@@ -419,6 +441,88 @@ impl Link {
         }
     }
 
+    /// How a record stands that is posted in a summary, of which `summary` is the row.
+    pub fn standing_in(&self, summary: Option<&Link>) -> Standing {
+        let own = self.standing();
+        if self.summed.is_none() || matches!(own, Standing::Waiting | Standing::LeftOut) {
+            return own;
+        }
+        let Some(summary) = summary else {
+            return Standing::Pending;
+        };
+        match summary.standing() {
+            Standing::Synced if self.is_within(summary.record_rev) => Standing::Synced,
+            Standing::Synced => Standing::Pending,
+            other => other,
+        }
+    }
+
+    /// The row of the summary in which it is posted, as the row of a record of `kind`.
+    pub fn summary(&self, kind: RowKind) -> Option<RowRef> {
+        let id = self.summed.as_ref()?.id.clone();
+        Some(RowRef { kind, id })
+    }
+
+    /// Whether the newest revision of the record that is known here is in revision `rev` of its summary.
+    fn is_within(&self, rev: u64) -> bool {
+        let held = self.summed.as_ref().and_then(|summed| summed.held);
+        held.is_some_and(|held| held.record_rev >= self.record_rev && held.since <= rev)
+    }
+
+    /// Whether it is in a summary, and so never posted by itself any more.
+    pub fn is_summed(&self) -> bool {
+        let held = self.summed.as_ref().and_then(|summed| summed.held);
+        held.is_some()
+    }
+
+    /// The link after revision `record_rev` of the record was found to belong into the summary of this id;
+    /// `None` when that is recorded, and for what is posted by itself.
+    pub fn sum_up(&self, id: &str, record_rev: u64, now: DateTime<Utc>) -> Option<Link> {
+        if self.held_form().is_some() {
+            return None;
+        }
+        let held = self.summed.as_ref().and_then(|summed| summed.held);
+        let link = Link {
+            record_rev: self.record_rev.max(record_rev),
+            waiting: self.still_waiting(record_rev),
+            summed: Some(Summed {
+                id: id.to_owned(),
+                held,
+            }),
+            ..self.turned(LinkState::Pending, now).untroubled()
+        };
+        let same = (self.record_rev, &self.waiting, &self.summed, self.state)
+            == (link.record_rev, &link.waiting, &link.summed, link.state);
+        (!same).then_some(link)
+    }
+
+    /// The link after revision `record_rev` of the record was put into revision `rev` of the summary of
+    /// this id, or taken out of it where it is not to be there; `None` when that is recorded.
+    pub fn put_into(
+        &self,
+        id: &str,
+        record_rev: u64,
+        rev: Option<u64>,
+        now: DateTime<Utc>,
+    ) -> Option<Link> {
+        let before = self.summed.as_ref().and_then(|summed| summed.held);
+        let held = rev.map(|rev| match before {
+            // It was there already.
+            Some(held) if held.record_rev == record_rev && held.since <= rev => held,
+            _ => Held {
+                record_rev,
+                since: rev,
+            },
+        });
+        let known = self.sum_up(id, record_rev, now);
+        if known.is_none() && (before == held || self.held_form().is_some()) {
+            return None;
+        }
+        let link = known.unwrap_or_else(|| self.turned(LinkState::Pending, now));
+        let summed = link.summed.map(|summed| Summed { held, ..summed });
+        Some(Link { summed, ..link })
+    }
+
     /// Decides the next step towards `goal`. What is `fixed` cannot be changed at the provider once it
     /// stands there.
     pub fn plan(&self, goal: Goal, fixed: bool) -> Step {
@@ -427,6 +531,9 @@ impl Link {
         }
         if let Some(intent) = &self.intent {
             return Step::Conclude(intent.call.clone());
+        }
+        if self.is_summed() {
+            return Step::Done;
         }
         let known = self.content.as_deref();
         match &self.remote {
@@ -484,6 +591,8 @@ impl Link {
             content: None,
             intent: Some(intent),
             record_rev,
+            // What is posted by itself is in no summary.
+            summed: None,
             ..self.turned(LinkState::Pending, now)
         }
     }
@@ -998,5 +1107,48 @@ mod tests {
             assert_eq!(call.recall(window, now), recall, "{seconds}");
         }
         assert_eq!(call.recall(None, NOW + TimeDelta::days(400)), Recall::Again);
+    }
+
+    #[test]
+    fn a_record_is_in_a_summary_or_posted_by_itself() {
+        let link = Link::default();
+        let noted = link.sum_up("daily", 1, NOW).unwrap();
+        assert_eq!(noted.plan("c", 1, false), Step::Create, "no summary has it");
+        assert_eq!(noted.sum_up("daily", 1, NOW), None, "it is recorded");
+        let held = noted.put_into("daily", 1, Some(4), NOW).unwrap();
+        assert_eq!(held.plan("c", 1, false), Step::Done);
+        assert_eq!(held.plan("other", 2, false), Step::Done);
+        assert_eq!(held.put_into("daily", 1, Some(5), NOW), None, "it is there");
+        let out = held.put_into("daily", 1, None, NOW).unwrap();
+        assert!(!out.is_summed() && out.put_into("daily", 1, None, NOW).is_none());
+        // Whoever set out to post it by itself was first.
+        let open = intended(&noted, "call", "c", 1);
+        for alone in [&open, &open.settle(remote("0"), NOW)] {
+            assert_eq!(alone.sum_up("daily", 2, NOW), None);
+            assert_eq!(alone.put_into("daily", 2, Some(1), NOW), None);
+            assert_eq!(alone.standing_in(None), alone.standing());
+        }
+    }
+
+    #[test]
+    fn what_is_summed_stands_as_its_summary_does() {
+        let summary = intended(&Link::default(), "call", "c", 4).settle(remote("0"), NOW);
+        let noted = Link::default().sum_up("daily", 1, NOW).unwrap();
+        let held = noted.put_into("daily", 1, Some(4), NOW).unwrap();
+        assert_eq!(noted.standing_in(Some(&summary)), Standing::Pending);
+        assert_eq!(held.standing_in(None), Standing::Pending);
+        assert_eq!(held.standing_in(Some(&summary)), Standing::Synced);
+        let newer = held.sum_up("daily", 2, NOW).unwrap();
+        assert_eq!(newer.standing_in(Some(&summary)), Standing::Pending);
+        let next = newer.put_into("daily", 2, Some(5), NOW).unwrap();
+        assert_eq!(next.standing_in(Some(&summary)), Standing::Pending);
+        // What was claimed for a revision that never came is claimed anew.
+        let again = next.put_into("daily", 2, Some(4), NOW).unwrap();
+        assert_eq!(again.standing_in(Some(&summary)), Standing::Synced);
+        let parked = summary.park(problem(), 5, NOW);
+        assert_eq!(held.standing_in(Some(&parked)), Standing::Parked);
+        let waits = held.wait(3, NOW).unwrap();
+        assert_eq!(waits.standing_in(Some(&summary)), Standing::Waiting);
+        assert_eq!(waits.sum_up("daily", 3, NOW).unwrap().waiting, None);
     }
 }

@@ -34,6 +34,8 @@ pub struct Ours {
     /// What the ledger knows it by at the provider.
     pub remote: Option<Remote>,
     pub progress: Progress,
+    /// How many records stand behind it, if it is of a daily summary.
+    pub behind: Option<u64>,
 }
 
 /// A document that the books show.
@@ -117,6 +119,9 @@ pub struct Difference {
     pub record: Option<RowRef>,
     #[serde(default)]
     pub order_id: Option<RecordId>,
+    /// How many records stand behind it, if it is a daily summary.
+    #[serde(default)]
+    pub behind: Option<u64>,
     pub ours: Option<Side>,
     pub theirs: Option<Side>,
     pub remote: Option<Remote>,
@@ -150,6 +155,9 @@ pub struct Sum {
     /// Those of the books that are ours.
     pub theirs: Part,
     pub not_ours: Part,
+    /// How many records stand behind those of ours that are daily summaries.
+    #[serde(default)]
+    pub behind: u64,
 }
 
 /// What a look at two lists cannot tell alone.
@@ -224,6 +232,7 @@ pub fn compare<'a>(
                 ours: Part::default(),
                 theirs: Part::default(),
                 not_ours: Part::default(),
+                behind: 0,
             })
     }
     let mut suspects = Vec::new();
@@ -238,9 +247,9 @@ pub fn compare<'a>(
     }
     for one in ours {
         let (kind, currency) = (one.row.kind, one.total.currency.code());
-        of(&mut sums, day, currency, kind)
-            .ours
-            .add(one.total.major());
+        let sum = of(&mut sums, day, currency, kind);
+        sum.ours.add(one.total.major());
+        sum.behind += one.behind.unwrap_or_default();
         let found = match &one.remote {
             Some(remote) => by_id.get(&(one.form, remote.id.as_str())).copied(),
             // Made by a call of which nobody knows, or about to be known.
@@ -328,6 +337,7 @@ mod tests {
             mark: format!("Crossdock order {id}"),
             remote: known.map(remote),
             progress: Progress::Settled,
+            behind: None,
         }
     }
 

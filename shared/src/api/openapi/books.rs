@@ -205,6 +205,11 @@ pub(super) fn schemas() -> Value {
             "ours": part(),
             "theirs": part(),
             "not_ours": part(),
+            "behind": {
+                "type": "integer", "minimum": 0,
+                "description": "How many orders or refunds stand behind those of ours that are daily \
+                    summaries.",
+            },
         }), &[]),
         "Difference": answer(json!({
             "id": { "type": "string" },
@@ -221,6 +226,10 @@ pub(super) fn schemas() -> Value {
             "record": nullable(answer(json!({
                 "type": words(RowKind::ALL), "id": reference("Id"),
             }), &[])),
+            "behind": {
+                "type": ["integer", "null"], "minimum": 0,
+                "description": "How many orders or refunds stand behind a daily summary.",
+            },
             "ours": side(),
             "theirs": side(),
             "document": nullable(answer(json!({

@@ -54,8 +54,8 @@ pub(super) fn about(route: &Route) -> Option<Operation> {
         ),
         ("GET", "records/{type}/{record_id}") => reading(
             "getRecord",
-            "How one record stands at a connection, with its documents there.",
-            &["merchant_id"],
+            "How one record stands at a connection, with its documents there. Of a daily summary also the records behind it, a page at a time.",
+            &["merchant_id", "limit", "cursor"],
             "Record",
         ),
         ("GET", "errors") => reading(
@@ -164,6 +164,22 @@ pub(super) fn schemas() -> Value {
                 }), &[]),
                 "description": "What stands at the provider, by its ids, and the number it is known by.",
             },
+            "summary": nullable(answer(json!({
+                "id": {
+                    "type": "string",
+                    "description": "The daily summary in which it is posted, or will be: a record of the \
+                        same type.",
+                },
+                "held": {
+                    "type": "boolean",
+                    "description": "Whether the summary holds it as it is now. Where it does, the record \
+                        stands in the books as the summary does.",
+                },
+            }), &[])),
+            "behind": {
+                "allOf": [page("RecordBehind")],
+                "description": "The records that a daily summary holds, or is to hold; absent for others.",
+            },
             "attempts": {
                 "type": "integer", "minimum": 0,
                 "description": "Tries in a row that ended with an error.",
@@ -174,6 +190,13 @@ pub(super) fn schemas() -> Value {
                 "description": "By when it is tried again by itself.",
             },
             "updated_at": nullable(time()),
+        }), &["behind"]),
+        "RecordBehind": answer(json!({
+            "type": kind(),
+            "id": reference("Id"),
+            "state": state(),
+            "revision": { "type": "integer" },
+            "held": { "type": "boolean" },
         }), &[]),
         "RecordProblem": answer(json!({
             "code": { "type": "string" }, "detail": { "type": "string" },

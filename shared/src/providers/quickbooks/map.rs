@@ -9,12 +9,12 @@ use super::settings::Settings;
 use super::taxes;
 use crate::model::allocate::allocate;
 use crate::model::money::{Currency, Money};
-use crate::model::order::{Line, Order, Payment, Refund};
+use crate::model::order::{Line, Order, Payment, Refund, Tax};
 use crate::model::payout::Payout;
 use crate::model::people::Customer;
 use crate::providers::Fault;
 use crate::providers::accounting::{Dependency, DependencyKind, Document, Leg, References};
-use crate::providers::accounts::Role;
+use crate::providers::accounts::{Role, Unnamed};
 use crate::providers::taxed::Taxed;
 use rust_decimal::Decimal;
 use serde_json::{Value, json};
@@ -31,6 +31,7 @@ const SHIPPING_ITEM: &str = "SHIPPING_ITEM_ID";
 const GUEST: &str = "Guest";
 const REFUND_ITEM: &str = "REFUND";
 const GUEST_MARK: &str = "Crossdock guests";
+const DAILY_MARK: &str = "Crossdock daily sales";
 /// Begins the key of an item that stands for an account. Names of goods are in upper case.
 const ROLE_KEY: &str = "role/";
 
@@ -52,7 +53,8 @@ struct Parts<'a> {
     included: bool,
     /// The rate of each tax with what it makes; of a refund, those of its order.
     taxes: Vec<(Decimal, i64)>,
-    total: i64,
+    /// Of how many orders these are the sums.
+    orders: u64,
 }
 
 /// What a line sells, which QuickBooks calls an item.
@@ -122,7 +124,7 @@ fn plain(role: Role, name: &str, amount: i64, currency: Currency) -> Option<Part
     })
 }
 
-/// The parts of an order of which gift cards pay `redeemed`. Intuit has them as a line below zero on the
+/// The parts of an order, or of a section of a daily summary, of which gift cards pay `redeemed`. Intuit has them as a line below zero on the
 /// item of the liability
 /// (<https://quickbooks.intuit.com/learn-support/en-us/gift-card-payments/sell-and-redeem-gift-cards-or-certificates-in-quickbooks-online/00/190607>).
 fn sale(order: &Order, redeemed: i64) -> Parts<'_> {
@@ -140,20 +142,22 @@ fn sale(order: &Order, redeemed: i64) -> Parts<'_> {
         discount: order.discount_amount(),
         tax: order.tax_amount(),
         included: order.prices_include_tax,
-        taxes: rates(order),
-        total: order.total.amount - redeemed,
+        taxes: rates(&order.taxes),
+        orders: order.summed.unwrap_or(1),
     }
 }
 
-/// The rates of an order with what each makes.
-fn rates(order: &Order) -> Vec<(Decimal, i64)> {
-    let taxes = order.taxes.iter().filter(|tax| tax.amount.amount != 0);
+/// The rates of `taxes` with what each makes.
+fn rates(taxes: &[Tax]) -> Vec<(Decimal, i64)> {
+    let taxes = taxes.iter().filter(|tax| tax.amount.amount != 0);
     taxes
         .map(|tax| (tax.rate.normalize(), tax.amount.amount))
         .collect()
 }
 
-fn refund<'a>(refund: &'a Refund, order: Option<&'a Order>, total: Money) -> Parts<'a> {
+/// The parts of a refund, or of a section of a daily summary, of which `owed` goes back to gift cards and
+/// is owed again.
+fn refund<'a>(refund: &'a Refund, order: Option<&'a Order>, owed: i64) -> Parts<'a> {
     let currency = refund.amount.currency;
     let amount = |money: Option<Money>| money.map_or(0, |money| money.amount);
     let (shipping, tax, tip) = (
@@ -163,7 +167,7 @@ fn refund<'a>(refund: &'a Refund, order: Option<&'a Order>, total: Money) -> Par
     );
     let mut lines: Vec<Part> = refund.lines.iter().map(part).collect();
     let goods = refund.amount.amount - shipping - tax - tip;
-    if lines.is_empty() && goods != 0 {
+    if lines.is_empty() && goods != 0 && refund.summed.is_none() {
         let name = refund.reason.clone().unwrap_or_else(|| "Refund".to_owned());
         lines.push(Part {
             thing: Thing::Goods(REFUND_ITEM.to_owned()),
@@ -176,12 +180,10 @@ fn refund<'a>(refund: &'a Refund, order: Option<&'a Order>, total: Money) -> Par
             },
         });
     }
-    // What goes back to a gift card is owed again, and no money goes out.
-    let owed = total.amount - refund.amount.amount;
     let more = [
         plain(Role::Shipping, "", shipping, currency),
         plain(Role::Tips, "Tip", tip, currency),
-        plain(Role::GiftCards, "Back to a gift card", owed, currency),
+        plain(Role::GiftCards, "Back to a gift card", -owed, currency),
     ];
     lines.extend(more.into_iter().flatten());
     Parts {
@@ -191,24 +193,39 @@ fn refund<'a>(refund: &'a Refund, order: Option<&'a Order>, total: Money) -> Par
         discount: 0,
         tax,
         included: false,
-        taxes: order.map(rates).unwrap_or_default(),
-        total: total.amount,
+        taxes: match order {
+            Some(order) => rates(&order.taxes),
+            None => rates(&refund.taxes),
+        },
+        orders: refund.summed.unwrap_or(1),
     }
 }
 
-/// The parts of `document`; `None` for a payment and a payout, which have none.
-fn parts<'a>(document: Document<'a>) -> Option<Parts<'a>> {
+/// The parts of `document`, those together that are taxed alike; none of a payment and a payout. What
+/// gift cards pay stands in the first.
+fn sections<'a>(document: Document<'a>) -> Vec<Parts<'a>> {
     match document {
         Document::SalesReceipt(order, redeemed) | Document::Invoice(order, redeemed) => {
-            Some(sale(order, redeemed))
+            let mut redeemed = Some(redeemed);
+            let parts = order.parts();
+            parts
+                .map(|part| sale(part, redeemed.take().unwrap_or_default()))
+                .collect()
         }
         Document::RefundReceipt(of, order)
         | Document::CreditNote(of, order)
-        | Document::RefundPayment(of, order) => Some(refund(of, order, document.total())),
+        | Document::RefundPayment(of, order) => {
+            // What goes back to a gift card is owed again, and no money goes out.
+            let mut owed = Some(of.amount.amount - document.total().amount);
+            let parts = of.parts();
+            parts
+                .map(|part| refund(part, order, owed.take().unwrap_or_default()))
+                .collect()
+        }
         Document::Payment { .. }
         | Document::JournalEntry(_)
         | Document::BankTransfer(_)
-        | Document::BankTransaction(_) => None,
+        | Document::BankTransaction(_) => Vec::new(),
     }
 }
 
@@ -228,17 +245,18 @@ fn item_name(sku: &str) -> String {
     clean(&sku.to_uppercase(), ITEM_NAME_MAX)
 }
 
-/// The name of the customer of guests that the merchant chose, if he did.
-fn guest<'a>(document: &Document, settings: &'a Settings) -> Option<&'a str> {
-    settings.choices.guest(document.sold_at())
+/// On whom `document` is booked that names no customer.
+fn unnamed<'a>(document: &Document, settings: &'a Settings) -> Unnamed<'a> {
+    settings.choices.unnamed(document)
 }
 
-fn customer_key(customer: Option<&Customer>, currency: Currency, guest: Option<&str>) -> String {
-    match (customer, guest) {
-        // An id holds no `/`, so a guest's key is nobody else's.
+fn customer_key(customer: Option<&Customer>, currency: Currency, unnamed: Unnamed) -> String {
+    match (customer, unnamed) {
+        // An id holds no `/`, so the key of guests is nobody else's.
         (Some(customer), _) => format!("id/{}/{currency}", customer.id),
-        (None, None) => format!("guest/{currency}"),
-        (None, Some(name)) => format!("guest/{currency}/{name}"),
+        (None, Unnamed::Guest(None)) => format!("guest/{currency}"),
+        (None, Unnamed::Guest(Some(name))) => format!("guest/{currency}/{name}"),
+        (None, Unnamed::Daily(name)) => format!("daily/{currency}/{name}"),
     }
 }
 
@@ -276,23 +294,27 @@ fn known_currency(currency: Currency, settings: &Settings) -> Result<bool, Fault
 }
 
 pub fn dependencies(document: Document, settings: &Settings) -> Result<Vec<Dependency>, Fault> {
-    let parts = parts(document);
+    let sections = sections(document);
     let currency = document.total().currency;
     let customer = match document {
         Document::JournalEntry(_) => return known_currency(currency, settings).map(|_| Vec::new()),
         Document::Payment { order, .. } => order.customer.as_ref(),
-        _ => parts.as_ref().and_then(|parts| parts.customer),
+        _ => sections.first().and_then(|parts| parts.customer),
     };
     let foreign = known_currency(currency, settings)?;
-    let guest = guest(&document, settings);
-    let mut dependencies = vec![customer_dependency(customer, currency, foreign, guest)];
+    let unnamed = unnamed(&document, settings);
+    let mut dependencies = vec![customer_dependency(customer, currency, foreign, unnamed)];
     if settings.multicurrency {
         dependencies[0].body["CurrencyRef"] = json!({ "value": currency.code() });
     }
-    for part in parts.iter().flat_map(|parts| &parts.lines) {
-        let Some(item) = item_dependency(part, settings)? else {
+    for part in sections.iter().flat_map(|parts| &parts.lines) {
+        let Some(mut item) = item_dependency(part, settings)? else {
             continue;
         };
+        // What a line of a summary says is said of one day.
+        if let Some(goods) = item.body.as_object_mut().filter(|_| document.is_summary()) {
+            goods.remove("Description");
+        }
         let known = |other: &Dependency| other.kind == item.kind && other.key == item.key;
         if !dependencies.iter().any(known) {
             dependencies.push(item);
@@ -351,7 +373,7 @@ fn customer_dependency(
     customer: Option<&Customer>,
     currency: Currency,
     foreign: bool,
-    guest: Option<&str>,
+    unnamed: Unnamed,
 ) -> Dependency {
     // A customer has one currency for life, so there is one customer for each.
     let suffix = if foreign {
@@ -363,16 +385,20 @@ fn customer_dependency(
         let room = DISPLAY_NAME_MAX - suffix.chars().count();
         format!("{}{suffix}", clean(name, room))
     };
-    let key = customer_key(customer, currency, guest);
+    let key = customer_key(customer, currency, unnamed);
     let Some(customer) = customer else {
-        let name = guest.unwrap_or(GUEST);
+        let usual = unnamed == Unnamed::Guest(None);
+        let (name, mark) = match unnamed {
+            Unnamed::Guest(name) => (name.unwrap_or(GUEST), GUEST_MARK),
+            Unnamed::Daily(name) => (name, DAILY_MARK),
+        };
         return Dependency {
             kind: DependencyKind::Customer,
             key,
             names: vec![named(name), named(&format!("{name} (shop)"))],
             // Whom the merchant names is meant, whoever made him.
-            mark: guest.is_none().then(|| GUEST_MARK.to_owned()),
-            body: json!({ "Notes": GUEST_MARK }),
+            mark: usual.then(|| mark.to_owned()),
+            body: json!({ "Notes": mark }),
         };
     };
     let mark = format!("Crossdock customer {}", customer.id);
@@ -415,27 +441,24 @@ pub fn body(
     if let Document::JournalEntry(payout) = document {
         return journal(document, payout, settings);
     }
-    let (customer, mut body) = match (document, parts(document)) {
-        (
-            Document::Payment {
-                payment,
-                order,
-                applied,
-            },
-            _,
-        ) => {
+    let (customer, mut body) = match document {
+        Document::Payment {
+            payment,
+            order,
+            applied,
+        } => {
             let mut body = settlement(payment, applied, on);
             deposit(&mut body, settings, total)?;
             (order.customer.as_ref(), body)
         }
-        (_, Some(parts)) => {
-            let customer = parts.customer;
-            let body = sales_form(document, parts, references, settings)?;
+        _ => {
+            let sections = sections(document);
+            let customer = sections.first().and_then(|parts| parts.customer);
+            let body = sales_form(document, sections, references, settings)?;
             (customer, body)
         }
-        (_, None) => return refused("no_parts", "there is nothing to post of this document"),
     };
-    let key = customer_key(customer, total.currency, guest(&document, settings));
+    let key = customer_key(customer, total.currency, unnamed(&document, settings));
     body["CustomerRef"] = reference(references, DependencyKind::Customer, key)?;
     sign(&mut body, document, settings);
     Ok(body)
@@ -532,8 +555,46 @@ struct Said {
     detail: Option<Value>,
 }
 
-/// Says the tax of `parts`, and takes it out of their amounts where it is included.
-fn say_tax(parts: &mut Parts, settings: &Settings) -> Result<Said, Fault> {
+/// Says the tax of all of a form, and takes it out of the amounts where it is included.
+fn say_taxes(sections: &mut [Parts], settings: &Settings) -> Result<Said, Fault> {
+    if let [alone] = sections {
+        return say_tax(alone, settings, false);
+    }
+    let mut whole: Option<Said> = None;
+    for parts in sections {
+        let said = say_tax(parts, settings, true)?;
+        whole = Some(match whole {
+            None => said,
+            Some(before) => before.and(said)?,
+        });
+    }
+    whole.ok_or_else(|| Fault::Refused {
+        code: "no_parts".to_owned(),
+        detail: "there is nothing to post of this document".to_owned(),
+    })
+}
+
+impl Said {
+    /// What is said of two parts of one form.
+    fn and(mut self, other: Said) -> Result<Said, Fault> {
+        const NOT: &str = "NotApplicable";
+        let nameless = |said: &Said| said.how == Some(NOT);
+        if nameless(&self) != nameless(&other) {
+            return taxes::no_free_code();
+        }
+        self.codes.extend(other.codes);
+        self.gross.extend(other.gross);
+        self.detail = match (self.detail, other.detail) {
+            (Some(one), Some(another)) => Some(taxes::both(one, &another)),
+            (one, another) => one.or(another),
+        };
+        Ok(self)
+    }
+}
+
+/// Says the tax of `parts`, and takes it out of their amounts where it is included. What is one `of_several`
+/// parts of a form goes without its tax, as there the others may.
+fn say_tax(parts: &mut Parts, settings: &Settings, of_several: bool) -> Result<Said, Fault> {
     if parts.tax != 0 && !settings.sales_tax {
         // QuickBooks would drop the tax in silence, and the total would be wrong.
         return refused(
@@ -574,6 +635,8 @@ fn say_tax(parts: &mut Parts, settings: &Settings) -> Result<Said, Fault> {
         tax: parts.tax,
         included: parts.included,
         taxes: &parts.taxes,
+        of_several,
+        orders: parts.orders,
     };
     let said = taxes::say(&form, &settings.taxes)?;
     for (part, net) in parts.lines.iter_mut().zip(&said.nets) {
@@ -608,14 +671,16 @@ fn take_out(parts: &mut Parts) {
 /// A receipt, an invoice or a refund receipt.
 fn sales_form(
     document: Document,
-    mut parts: Parts,
+    mut sections: Vec<Parts>,
     references: &References,
     settings: &Settings,
 ) -> Result<Value, Fault> {
-    let said = say_tax(&mut parts, settings)?;
-    let money = |amount: i64| number(Money::new(amount, parts.currency).major());
-    let mut lines = Vec::with_capacity(parts.lines.len() + 1);
-    for (index, part) in parts.lines.iter().enumerate() {
+    let said = say_taxes(&mut sections, settings)?;
+    let total = document.total();
+    let money = |amount: i64| number(Money::new(amount, total.currency).major());
+    let mut lines = Vec::new();
+    let all = sections.iter().flat_map(|parts| &parts.lines);
+    for (index, part) in all.clone().enumerate() {
         let mut detail = json!({ "ItemRef": item(part, references, settings)? });
         if let Some(Some(code)) = said.codes.get(index) {
             detail["TaxCodeRef"] = json!({ "value": code });
@@ -640,14 +705,15 @@ fn sales_form(
         }
         lines.push(line);
     }
-    if parts.discount != 0 {
+    let discount: i64 = sections.iter().map(|parts| parts.discount).sum();
+    if discount != 0 {
         let mut detail = json!({ "PercentBased": false });
         if let Some(account) = settings.chosen(Role::Discounts)? {
             detail["DiscountAccountRef"] = json!({ "value": account.id });
         }
         lines.push(json!({
             "DetailType": "DiscountLineDetail",
-            "Amount": money(parts.discount),
+            "Amount": money(discount),
             "DiscountLineDetail": detail,
         }));
     }
@@ -662,18 +728,18 @@ fn sales_form(
     if let Some(detail) = said.detail {
         body["TxnTaxDetail"] = detail;
     }
-    let total = Money::new(parts.total, parts.currency);
     match document {
         Document::SalesReceipt(..) => deposit(&mut body, settings, total)?,
         Document::RefundReceipt(..) => {
-            let account = settings.refund_account(parts.currency)?;
+            let account = settings.refund_account(total.currency)?;
             body["DepositToAccountRef"] = json!({ "value": account.id });
         }
         _ => {}
     }
-    let lines = parts.lines.iter().map(|part| part.amount.amount);
+    let tax: i64 = sections.iter().map(|parts| parts.tax).sum();
+    let amounts = all.map(|part| part.amount.amount);
     // The model's own checks make this true; books that are off by a cent must never be written.
-    if lines.sum::<i64>() - parts.discount + parts.tax != parts.total {
+    if amounts.sum::<i64>() - discount + tax != total.amount {
         return refused(
             "does_not_add_up",
             "the parts of this document do not make its total",

@@ -172,6 +172,10 @@ pub struct Form<'a> {
     pub included: bool,
     /// The rate of each tax with what it makes. Of a refund only the rates are known, those of its order.
     pub taxes: &'a [(Decimal, i64)],
+    /// Whether other parts stand on the same form, taxed otherwise.
+    pub of_several: bool,
+    /// Of how many orders the amounts are the sums, each with a tax that was rounded by itself.
+    pub orders: u64,
 }
 
 /// What a form says of its tax.
@@ -193,6 +197,39 @@ fn refused<T>(code: &str, detail: impl Into<String>) -> Result<T, Fault> {
         code: code.to_owned(),
         detail: detail.into(),
     })
+}
+
+/// Refuses what has lines without tax where there is no code for them.
+pub fn no_free_code<T>() -> Result<T, Fault> {
+    refused(
+        "no_tax_rate",
+        "QuickBooks has no active tax code of 0 % for sales, and parts of this bear no tax; add one \
+         (Taxes), then retry",
+    )
+}
+
+/// What two details of one form say together: each rate once, over both.
+pub fn both(mut one: Value, other: &Value) -> Value {
+    let add = |sum: &mut Value, more: &Value| {
+        let amount = |value: &Value| value.to_string().parse::<Decimal>().unwrap_or_default();
+        *sum = super::map::number(amount(sum) + amount(more));
+    };
+    add(&mut one["TotalTax"], &other["TotalTax"]);
+    let Some(lines) = one.get_mut("TaxLine").and_then(Value::as_array_mut) else {
+        return one;
+    };
+    for line in other["TaxLine"].as_array().into_iter().flatten() {
+        let rate = |line: &Value| line["TaxLineDetail"]["TaxRateRef"]["value"].clone();
+        match lines.iter_mut().find(|held| rate(held) == rate(line)) {
+            Some(held) => {
+                add(&mut held["Amount"], &line["Amount"]);
+                let taxable = &line["TaxLineDetail"]["NetAmountTaxable"];
+                add(&mut held["TaxLineDetail"]["NetAmountTaxable"], taxable);
+            }
+            None => lines.push(line.clone()),
+        }
+    }
+    one
 }
 
 /// Finds how the books say the tax of `form`.
@@ -249,17 +286,13 @@ pub fn say(form: &Form, codes: &Codes) -> Result<Said, Fault> {
         true => Ok(Some(code.id.clone())),
         false => match codes.free(*taxed) {
             Some(free) => Ok(Some(free.clone())),
-            None => refused(
-                "no_tax_rate",
-                "QuickBooks has no active tax code of 0 % for sales, and parts of this bear no tax; \
-                 add one (Taxes), then retry",
-            ),
+            None => no_free_code(),
         },
     };
     let names = parts.iter().zip(&bearing).map(name);
     Ok(Said {
         // A discount in prices with tax is not documented, so those go without.
-        how: match form.included && form.discount == 0 {
+        how: match form.included && form.discount == 0 && !form.of_several {
             true => "TaxInclusive",
             false => "TaxExcluded",
         },
@@ -283,7 +316,7 @@ fn code_of<'c>(form: &Form, parts: &[(Taxed, i64)], codes: &'c Codes) -> Result<
         // A refund of a sale that nobody knows: the rate that comes nearest.
         let sum = |code: &&Code| code.rates.iter().map(|rate| rate.percent).sum::<Decimal>();
         let nearest = codes.taxed.iter().min_by_key(|code| off(sum(code)));
-        let fits = nearest.filter(|code| off(sum(code)) <= tolerance(parts.len()));
+        let fits = nearest.filter(|code| off(sum(code)) <= tolerance(parts.len(), form.orders));
         return match fits {
             Some(code) => Ok(code),
             None => refused(
@@ -293,7 +326,7 @@ fn code_of<'c>(form: &Form, parts: &[(Taxed, i64)], codes: &'c Codes) -> Result<
         };
     }
     if rates.len() > 1 {
-        let Some(stack) = stacked(parts, form.tax, form.included, &rates) else {
+        let Some(stack) = stacked(parts, form.tax, form.included, &rates, form.orders) else {
             return refused(
                 "several_taxes",
                 "this has several taxes on different lines, and the shop does not say which line has \

@@ -4,14 +4,14 @@
 //! would reckon. So each line says its tax, spread to the last unit, and the total is the shop's.
 
 use super::settings::Settings;
-use super::taxes::{amounts, stacked, taxed};
+use super::taxes::{amounts, kind, stacked, taxed};
 use crate::model::event::fingerprint;
 use crate::model::money::{Currency, Money};
 use crate::model::order::{Line, Order, Refund};
 use crate::model::payout::Payout;
 use crate::model::people::Customer;
 use crate::providers::accounting::{Dependency, DependencyKind, Document, Leg, References};
-use crate::providers::accounts::Role;
+use crate::providers::accounts::{Role, Unnamed};
 use crate::providers::taxed::{Taxed, base, tolerance};
 use crate::providers::{Fault, provider};
 use rust_decimal::Decimal;
@@ -182,6 +182,12 @@ pub(super) struct Lines {
 }
 
 fn of_order(order: &Order, settings: &Settings) -> Result<Lines, Fault> {
+    let sections = order.parts().map(|part| of_section(part, settings));
+    Lines::together(sections.collect::<Result<_, _>>()?, settings)
+}
+
+/// The lines of an order, or of what in a daily summary is taxed alike.
+fn of_section(order: &Order, settings: &Settings) -> Result<Lines, Fault> {
     let unit = Unit::of(order.currency);
     let mut parts = Vec::with_capacity(order.lines.len() + 2);
     for line in &order.lines {
@@ -218,12 +224,29 @@ fn of_order(order: &Order, settings: &Settings) -> Result<Lines, Fault> {
     let asked = match percentages[..] {
         [] => None,
         [one] => Some(one),
-        _ => Some(stacked(&parts, tax, included, &percentages)?),
+        _ => Some(stacked(
+            &parts,
+            tax,
+            included,
+            &percentages,
+            order.summed.unwrap_or(1),
+        )?),
     };
     taxed(unit, parts, tax, included, asked, settings)
 }
 
 fn of_refund(refund: &Refund, order: Option<&Order>, settings: &Settings) -> Result<Lines, Fault> {
+    let sections = refund.parts();
+    let sections = sections.map(|part| of_refund_section(part, order, settings));
+    Lines::together(sections.collect::<Result<_, _>>()?, settings)
+}
+
+/// The lines of a refund, or of what in a daily summary is taxed alike.
+fn of_refund_section(
+    refund: &Refund,
+    order: Option<&Order>,
+    settings: &Settings,
+) -> Result<Lines, Fault> {
     let unit = Unit::of(refund.amount.currency);
     let shipping = unit.take(refund.shipping.map_or(0, |money| money.amount))?;
     let tax = unit.take(refund.tax.map_or(0, |money| money.amount))?;
@@ -233,7 +256,7 @@ fn of_refund(refund: &Refund, order: Option<&Order>, settings: &Settings) -> Res
         parts.push(part(line, unit)?);
     }
     let goods = unit.take(refund.amount.amount)? - shipping - tax - tip;
-    if parts.is_empty() && goods != 0 {
+    if parts.is_empty() && goods != 0 && refund.summed.is_none() {
         let reason = refund.reason.as_deref().unwrap_or_default();
         let taxed = if tax != 0 { Taxed::Yes } else { Taxed::No };
         parts.push(single(reason, "Refund", goods, taxed, Role::Sales));
@@ -246,7 +269,7 @@ fn of_refund(refund: &Refund, order: Option<&Order>, settings: &Settings) -> Res
         parts.push(single("", "Tip", tip, Taxed::Never, Role::Tips));
     }
     // What the order was taxed with, else the rate of the organisation that comes nearest.
-    let taxes = order.into_iter().flat_map(|order| &order.taxes);
+    let taxes = order.map_or(&refund.taxes, |order| &order.taxes).iter();
     let sum: Decimal = taxes.map(|tax| tax.rate).sum();
     let candidates: Vec<Decimal> = match sum.is_zero() {
         false => vec![sum.normalize()],
@@ -255,7 +278,8 @@ fn of_refund(refund: &Refund, order: Option<&Order>, settings: &Settings) -> Res
     let amounts = amounts(&parts);
     let off = |percent: &Decimal| base(&amounts, tax, false, *percent).1;
     let asked = candidates.into_iter().min_by_key(off);
-    let known = asked.filter(|percent| !sum.is_zero() || off(percent) <= tolerance(parts.len()));
+    let within = tolerance(parts.len(), refund.summed.unwrap_or(1));
+    let known = asked.filter(|percent| !sum.is_zero() || off(percent) <= within);
     if tax != 0 && known.is_none() {
         return refused(
             "no_tax_rate",
@@ -266,6 +290,45 @@ fn of_refund(refund: &Refund, order: Option<&Order>, settings: &Settings) -> Res
 }
 
 impl Lines {
+    /// The lines of one document whose parts are taxed otherwise. Where these differ in whether prices hold
+    /// the tax, all go without.
+    fn together(mut sections: Vec<Lines>, settings: &Settings) -> Result<Lines, Fault> {
+        // What has no lines says nothing.
+        sections.retain(|one| !one.parts.is_empty());
+        let mut rest = sections.into_iter();
+        let Some(mut whole) = rest.next() else {
+            return refused("no_parts", "there is nothing to post of this document");
+        };
+        for mut lines in rest {
+            if whole.types != lines.types {
+                whole.exclude(settings)?;
+                lines.exclude(settings)?;
+            }
+            whole.parts.append(&mut lines.parts);
+            whole.taxes.append(&mut lines.taxes);
+        }
+        Ok(whole)
+    }
+
+    /// Takes the tax out of the amounts, and names one for each line.
+    fn exclude(&mut self, settings: &Settings) -> Result<(), Fault> {
+        match self.types {
+            "Inclusive" => {
+                for (part, (_, tax)) in self.parts.iter_mut().zip(&self.taxes) {
+                    part.amount -= tax;
+                    part.priced = part.priced.filter(|_| *tax == 0);
+                }
+            }
+            "NoTax" => {
+                let free = (kind(Decimal::ZERO, settings)?, 0);
+                self.taxes = vec![free; self.parts.len()];
+            }
+            _ => {}
+        }
+        self.types = "Exclusive";
+        Ok(())
+    }
+
     /// What Xero makes of them.
     fn total(&self) -> i64 {
         let taxes: i64 = self.taxes.iter().map(|(_, tax)| tax).sum();
@@ -312,11 +375,12 @@ fn customer<'a>(document: Document<'a>) -> Option<&'a Customer> {
     }
 }
 
-fn contact_key(customer: Option<&Customer>, guest: Option<&str>) -> String {
-    match (customer, guest) {
+fn contact_key(customer: Option<&Customer>, unnamed: Unnamed) -> String {
+    match (customer, unnamed) {
         (Some(customer), _) => format!("id/{}", customer.id),
-        (None, None) => "guest".to_owned(),
-        (None, Some(name)) => format!("guest/{name}"),
+        (None, Unnamed::Guest(None)) => "guest".to_owned(),
+        (None, Unnamed::Guest(Some(name))) => format!("guest/{name}"),
+        (None, Unnamed::Daily(name)) => format!("daily/{name}"),
     }
 }
 
@@ -337,30 +401,39 @@ fn processor(payout: &Payout) -> Dependency {
 /// name none.
 pub fn dependencies(document: Document, settings: &Settings) -> Result<Vec<Dependency>, Fault> {
     settings.check(document.total().currency)?;
-    let lines = match document {
-        Document::Invoice(order, _) | Document::SalesReceipt(order, _) => &order.lines,
-        Document::CreditNote(refund, _) | Document::RefundReceipt(refund, _) => &refund.lines,
+    let lines: Vec<&Line> = match document {
+        Document::Invoice(order, _) | Document::SalesReceipt(order, _) => {
+            order.parts().flat_map(|part| &part.lines).collect()
+        }
+        Document::CreditNote(refund, _) | Document::RefundReceipt(refund, _) => {
+            refund.parts().flat_map(|part| &part.lines).collect()
+        }
         Document::BankTransaction(payout) if !document.is_nothing() => {
             return Ok(vec![processor(payout)]);
         }
         _ => return Ok(Vec::new()),
     };
-    let guest = settings.guest(document.sold_at());
-    let mut dependencies = vec![contact(customer(document), guest)];
-    for line in lines.iter().filter(|line| !line.gift_card) {
+    let unnamed = settings.choices.unnamed(&document);
+    let mut dependencies = vec![contact(customer(document), unnamed)];
+    for line in lines.into_iter().filter(|line| !line.gift_card) {
         let code = item_code(&line.sku);
         let known = |other: &Dependency| other.kind == DependencyKind::Item && other.key == code;
         if dependencies.iter().any(known) {
             continue;
         }
+        // What a line of a summary says is said of one day.
+        let name = match document.is_summary() {
+            true => &line.sku,
+            false => &line.name,
+        };
         dependencies.push(Dependency {
             kind: DependencyKind::Item,
             key: code.clone(),
             names: vec![code.clone()],
             mark: None,
             body: json!({
-                "Name": clean(&described(&line.name, &line.sku), ITEM_NAME_MAX),
-                "Description": described(&line.name, &line.sku),
+                "Name": clean(&described(name, &line.sku), ITEM_NAME_MAX),
+                "Description": described(name, &line.sku),
                 "IsSold": true,
             }),
         });
@@ -369,16 +442,21 @@ pub fn dependencies(document: Document, settings: &Settings) -> Result<Vec<Depen
 }
 
 /// A contact is known by its number, which is the shop's id of the customer; its name is for people.
-fn contact(customer: Option<&Customer>, guest: Option<&str>) -> Dependency {
-    let key = contact_key(customer, guest);
+fn contact(customer: Option<&Customer>, unnamed: Unnamed) -> Dependency {
+    let key = contact_key(customer, unnamed);
     let Some(customer) = customer else {
-        let name = clean(guest.unwrap_or(GUEST), CONTACT_NAME_MAX / 2);
+        let usual = unnamed == Unnamed::Guest(None);
+        let name = match unnamed {
+            Unnamed::Guest(name) => name.unwrap_or(GUEST),
+            Unnamed::Daily(name) => name,
+        };
+        let name = clean(name, CONTACT_NAME_MAX / 2);
         return Dependency {
             kind: DependencyKind::Customer,
             key,
             names: vec![name.clone(), format!("{name} (shop)")],
             // Whom the merchant names is meant, whoever made him.
-            mark: guest.is_none().then(|| GUEST_NUMBER.to_owned()),
+            mark: usual.then(|| GUEST_NUMBER.to_owned()),
             body: json!({}),
         };
     };
@@ -464,8 +542,8 @@ pub fn body(
             "the parts of this document do not make its total",
         );
     }
-    let guest = settings.guest(document.sold_at());
-    let key = contact_key(customer(document), guest);
+    let unnamed = settings.choices.unnamed(&document);
+    let key = contact_key(customer(document), unnamed);
     let key = (DependencyKind::Customer, key);
     let Some(contact) = references.get(&key) else {
         return Err(Fault::Later {

@@ -5,7 +5,6 @@ use super::map::refused;
 use crate::model::money::Currency;
 use crate::providers::Fault;
 use crate::providers::accounts::{self, Chart, Choices, LedgerAccount, Role, says};
-use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -23,7 +22,7 @@ pub struct Settings {
     rates: Vec<Rate>,
     chart: Chart,
     #[serde(default)]
-    choices: Choices,
+    pub choices: Choices,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -250,11 +249,6 @@ impl Settings {
     /// The same by its code, as a line names it.
     pub fn code(&self, role: Role) -> Result<&str, Fault> {
         Ok(self.account(role)?.code.as_deref().unwrap_or_default())
-    }
-
-    /// The name that guests of that time are booked on, if one was chosen.
-    pub fn guest(&self, at: DateTime<Utc>) -> Option<&str> {
-        self.choices.guest(at)
     }
 
     /// The account that a payout in `currency` clears: a bank account in that currency, since Xero moves

@@ -13,14 +13,17 @@ pub fn amounts(parts: &[Part]) -> Vec<(Taxed, i64)> {
     parts.iter().map(|part| (part.taxed, part.amount)).collect()
 }
 
-/// Several taxes of one order lie on the same goods, or the shop would have to say which lies where.
+/// Several taxes of one order, or of each of so many `orders`, lie on the same goods, or the shop would
+/// have to say which lies where.
 pub fn stacked(
     parts: &[Part],
     tax: i64,
     included: bool,
     percentages: &[Decimal],
+    orders: u64,
 ) -> Result<Decimal, Fault> {
-    if let Some(rates) = providers::taxed::stacked(&amounts(parts), tax, included, percentages) {
+    let amounts = amounts(parts);
+    if let Some(rates) = providers::taxed::stacked(&amounts, tax, included, percentages, orders) {
         return Ok(rates.iter().sum());
     }
     refused(
@@ -28,6 +31,20 @@ pub fn stacked(
         "this has several taxes on different lines, and the shop does not say which line has which; \
          post it by hand",
     )
+}
+
+/// The tax type of so much per cent.
+pub fn kind(percent: Decimal, settings: &Settings) -> Result<String, Fault> {
+    match settings.tax_type(percent) {
+        Some(kind) => Ok(kind.to_owned()),
+        None => refused(
+            "no_tax_rate",
+            format!(
+                "Xero has no active tax rate of {percent} % for sales; add it (Accounting, Advanced, \
+                 Tax rates), then retry"
+            ),
+        ),
+    }
 }
 
 /// Puts `tax` of so much per cent on the lines that bear it.
@@ -47,25 +64,15 @@ pub fn taxed(
             parts,
         });
     };
-    let kind = |percent: Decimal| match settings.tax_type(percent) {
-        Some(kind) => Ok(kind.to_owned()),
-        None => refused(
-            "no_tax_rate",
-            format!(
-                "Xero has no active tax rate of {percent} % for sales; add it (Accounting, Advanced, \
-                 Tax rates), then retry"
-            ),
-        ),
-    };
     let Some(bearing) = bearers(&amounts(&parts), tax, included, percent) else {
         return refused(
             "tax_on_nothing",
             "this has tax, and nothing in it that can be taxed; post it by hand",
         );
     };
-    let (bearer, other) = (kind(percent)?, bearing.contains(&false));
+    let (bearer, other) = (kind(percent, settings)?, bearing.contains(&false));
     let other = if other {
-        kind(Decimal::ZERO)?
+        kind(Decimal::ZERO, settings)?
     } else {
         String::new()
     };
