@@ -433,3 +433,43 @@ fn reconciliation_compares_summaries_and_repairs_them() {
     let (_, _, differences) = compare_all(&mut run, day(1), day(1));
     assert_eq!(differences, []);
 }
+
+/// Whoever makes summaries stops after so many polls. Meanwhile an order changes and somebody else makes
+/// them; then the first goes on.
+#[test]
+fn a_maker_that_is_overtaken_does_no_harm() {
+    for polls in 0.. {
+        let mut run = shop(Books::Receipts);
+        sell(&mut run, "1", 1, 1000, ("8.25", 83));
+        night(&mut run, 1);
+        sell(&mut run, "2", 1, 1000, ("8.25", 83));
+        let asked = run.receive_all();
+        let over = run.begin(Job::Push(asked), polls);
+        run.shop().events.push(order("1", 2, 1, 700, ("8.25", 58)));
+        let index = run.shop().events.len() - 1;
+        run.beside(Job::Accept(vec![index]));
+        // The order, what it asks for, and the summary.
+        for _ in 0..3 {
+            run.publish_all();
+            let notices = run.receive_all();
+            run.beside(Job::Push(notices));
+        }
+        run.drain();
+        // What is stored says what the books say.
+        let records = json!([{ "type": "order", "id": WEB }]);
+        let body = json!({ "merchant_id": MERCHANT, "records": records });
+        call(&run, "POST", "retry", &[], Some(body)).unwrap();
+        run.drain();
+        let receipts = entities(&run, "SalesReceipt");
+        assert_eq!(receipts.len(), 1, "after {polls} polls");
+        assert_eq!(
+            total(&receipts[0], "TotalAmt"),
+            "18.41",
+            "after {polls} polls"
+        );
+        if over {
+            assert!(polls > 10, "there is nothing to do");
+            break;
+        }
+    }
+}
