@@ -163,7 +163,9 @@ fn failed(error: reqwest::Error) -> Error {
         }
         cause = inner.source();
     }
-    let detail = if error.is_timeout() {
+    let detail = if error.is_builder() {
+        "the request could not be built, because something in it cannot be sent"
+    } else if error.is_timeout() {
         "the connection timed out"
     } else if error.is_connect() {
         "no connection could be made"

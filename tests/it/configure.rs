@@ -35,6 +35,7 @@ async fn everything(world: Arc<World>, before: Secrets) {
     missing_members(&world, &good, &before).await;
     spoilt_files(&world, &good, &before).await;
     eprintln!("  what is wrong, missing or unknown writes nothing");
+    lender_alone(&world, &good, &before).await;
     one_of_two(&world, &good, &before).await;
     forced(&world, &good).await;
 }
@@ -100,6 +101,11 @@ async fn restore(world: &World, secrets: &Secrets) {
             .aws("secretsmanager", "secretsmanager.PutSecretValue", body)
             .await;
     }
+}
+
+/// Leaves of a provider's secret what a deployment makes.
+async fn forget(world: &World, provider: &'static str) {
+    restore(world, &Secrets::from([(provider, json!({}))])).await;
 }
 
 /// What `local configure` said of a file.
@@ -194,6 +200,7 @@ async fn other_applications(
 
 async fn good_file(world: &World, good: &BTreeMap<&'static str, Vec<(String, String)>>) {
     // Square Loyalty has no application of its own.
+    forget(world, "square_loyalty").await;
     let lines = good.iter().filter(|(name, _)| **name != "square_loyalty");
     let lines: Vec<_> = lines.flat_map(|(_, lines)| lines.clone()).collect();
     // It is another application than the stack's own; the second time it is the same.
@@ -359,11 +366,7 @@ async fn one_of_two(
     // HubSpot was not set up before.
     let mut lines = without(&good["xero"], "XERO_CLIENT_SECRET");
     lines.extend(good["hubspot"].clone());
-    let hubspot = json!({}).to_string();
-    let body = json!({ "SecretId": id(world, "hubspot"), "SecretString": hubspot });
-    world
-        .aws("secretsmanager", "secretsmanager.PutSecretValue", body)
-        .await;
+    forget(world, "hubspot").await;
     let said = configure(world, &lines, &[]).await;
     assert!(!said.ok, "{}", said.text);
     for provider in PROVIDERS {
@@ -379,6 +382,34 @@ async fn one_of_two(
     for (name, secret) in before {
         assert_eq!(now[name] != *secret, *name == "hubspot", "{name}");
     }
+}
+
+/// Square's lines alone say nothing of a loyalty programme that has an application of its own.
+async fn lender_alone(
+    world: &World,
+    good: &BTreeMap<&'static str, Vec<(String, String)>>,
+    before: &Secrets,
+) {
+    for options in [&[][..], &["--force"]] {
+        let said = configure(world, &good["square"], options).await;
+        for provider in PROVIDERS {
+            let manifest = provider.manifest();
+            let word = match (manifest.name, options) {
+                ("square", []) => "would end: their tokens belong to",
+                ("square", _) => "forced, though",
+                ("square_loyalty", _) => "keeps the application of its own",
+                _ => "not in the file;",
+            };
+            assert!(said.of(manifest).contains(word), "{}", said.text);
+        }
+        assert!(!said.text.contains("shares Square's"), "{}", said.text);
+        let now = secrets(world).await;
+        for (name, secret) in before {
+            let written = *name == "square" && !options.is_empty();
+            assert_eq!(now[name] != *secret, written, "{name}");
+        }
+    }
+    restore(world, before).await;
 }
 
 async fn forced(world: &World, good: &BTreeMap<&'static str, Vec<(String, String)>>) {

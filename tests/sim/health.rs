@@ -83,6 +83,13 @@ fn a_renewal_that_fails_is_seen_and_one_that_succeeds_heals() {
     renew().unwrap();
     let healed = shown(&ctx);
     assert_eq!(healed["health"], "healthy", "{healed}");
+
+    alone(manage::disconnect(&ctx, &merchant, &id, true)).unwrap();
+    let ended = shown(&ctx);
+    assert_eq!(
+        (&ended["status"], &ended["health"]),
+        (&json!("disconnected"), &Value::Null)
+    );
     assert_ne!(healed["last_success_at"], fresh["last_success_at"]);
 }
 

@@ -176,6 +176,7 @@ fn a_vault_that_cannot_be_read_after_the_answer_loses_no_pair() {
 #[test]
 fn an_answer_that_is_none_ends_nothing() {
     let html = || "<html>bad gateway</html>".to_owned();
+    let word = |word: &str| json!({ "error": word }).to_string();
     let failures = [
         (
             Canned::Reply(500, "text/html", html()),
@@ -201,13 +202,22 @@ fn an_answer_that_is_none_ends_nothing() {
             Canned::Reply(429, "text/plain", "slow down".to_owned()),
             Code::UpstreamFailed,
         ),
+        // Words of a refusal, where nothing was refused.
+        (
+            Canned::Reply(429, "application/json", word("invalid_grant")),
+            Code::UpstreamFailed,
+        ),
+        (
+            Canned::Reply(500, "application/json", word("invalid_grant")),
+            Code::UpstreamFailed,
+        ),
+        (
+            Canned::Reply(503, "application/json", word("temporarily_unavailable")),
+            Code::UpstreamFailed,
+        ),
         (Canned::Hang { acted: false }, Code::UpstreamFailed),
         (
-            Canned::Reply(
-                401,
-                "application/json",
-                json!({"error": "invalid_client"}).to_string(),
-            ),
+            Canned::Reply(401, "application/json", word("invalid_client")),
             Code::UpstreamRefused,
         ),
     ];

@@ -856,7 +856,11 @@ impl Store for World {
     }
 }
 
-fn outbound(request: Request) -> http::Request<Vec<u8>> {
+/// A request as it goes out.
+///
+/// # Errors
+/// That of [`crossdock::net::Client`] for one that holds what cannot be sent.
+fn outbound(request: Request) -> Result<http::Request<Vec<u8>>> {
     let mut target = request.url.path().to_owned();
     if let Some(query) = request.url.query() {
         target = format!("{target}?{query}");
@@ -883,7 +887,8 @@ fn outbound(request: Request) -> http::Request<Vec<u8>> {
             built.header(*name, value.expose_secret())
         }),
     };
-    built.body(request.body).unwrap()
+    let built = built.body(request.body);
+    built.map_err(|error| Error::new(Code::UpstreamFailed, "it cannot be sent").because(error))
 }
 
 fn answered(status: u16, content_type: &str, body: &str) -> Response {
@@ -906,7 +911,7 @@ impl Net for World {
         if self.state().slow {
             self.advance(limits.total);
         }
-        let request = outbound(request);
+        let request = outbound(request)?;
         let trouble = self.net_trouble();
         let bad = self.badness(&request);
         self.note(|| {

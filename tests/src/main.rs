@@ -1,16 +1,12 @@
 //! `local`: the local stack from the command line.
-#![expect(
-    clippy::print_stdout,
-    reason = "This program talks to a person at a terminal."
-)]
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use lexopt::prelude::*;
-use local::configure;
 use local::stack::{self, Config, Follow, Stack, Trouble};
+use local::{configure, show};
 
 const USAGE: &str = "\
 Usage: local <command>
@@ -33,7 +29,8 @@ Usage: local <command>
   standin --serve PROVIDER=A [--serve ...] [--state DIR]
                               several stand-ins in one process
 
-ADDRESS_API, ADDRESS_QUICKBOOKS, ADDRESS_RECEIVER and ADDRESS_AWS (host:port) move the parts;
+ADDRESS_API, ADDRESS_RECEIVER, ADDRESS_AWS and one for each provider (ADDRESS_XERO, ADDRESS_HUBSPOT
+and so on; host:port) move the parts;
 CROSSDOCK_LOCAL_DIR moves the directory of logs and state (.local/stack).";
 
 /// What the command line asks for.
@@ -154,15 +151,15 @@ fn served(text: &str) -> Result<(String, SocketAddr), lexopt::Error> {
 
 async fn run(command: Command) -> Result<ExitCode, Trouble> {
     match command {
-        Command::Help => println!("{USAGE}"),
-        Command::Up => show(&Stack::up(Config::from_environment()?).await?),
+        Command::Help => show(USAGE),
+        Command::Up => describe(&Stack::up(Config::from_environment()?).await?),
         Command::Down => {
             stack::down(&Config::from_environment()?).await?;
-            println!("Nothing of the stack runs.");
+            show("Nothing of the stack runs.");
         }
         Command::Status => {
             let (all, lines) = stack::status(&Config::from_environment()?)?;
-            println!("{}", lines.join("\n"));
+            show(&lines.join("\n"));
             return Ok(if all {
                 ExitCode::SUCCESS
             } else {
@@ -172,7 +169,7 @@ async fn run(command: Command) -> Result<ExitCode, Trouble> {
         Command::Env => {
             let stack = Stack::connect(Config::from_environment()?).await?;
             for (name, value) in stack.environment().await? {
-                println!("{name}={value}");
+                show(&format!("{name}={value}"));
             }
         }
         Command::Logs(options) => stack::follow(&Config::from_environment()?, options).await?,
@@ -205,22 +202,22 @@ async fn run(command: Command) -> Result<ExitCode, Trouble> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn show(stack: &Stack) {
+fn describe(stack: &Stack) {
     let urls = &stack.urls;
-    println!("Public API         {}", urls.api);
+    show(&format!("Public API         {}", urls.api));
     for provider in crossdock::providers::PROVIDERS {
         let manifest = provider.manifest();
         let (title, url) = (manifest.title, urls.provider(manifest.name));
-        println!("{title:<18} {url} (stand-in)");
+        show(&format!("{title:<18} {url} (stand-in)"));
     }
-    println!("Sample receiver    {}", urls.receiver);
-    println!(
+    show(&format!("Sample receiver    {}", urls.receiver));
+    show(&format!(
         "AWS                {} (AWS_ENDPOINT_URL; region us-east-1, key and secret `test`)",
         urls.aws
-    );
-    println!("Platform key       {}", stack.platform_key);
-    println!(
+    ));
+    show(&format!("Platform key       {}", stack.platform_key));
+    show(&format!(
         "Functions' logs    make logs; all other logs are in {}",
         stack.config.directory.join("logs").display()
-    );
+    ));
 }

@@ -454,7 +454,8 @@ fn view(connection: &Connection, health: &Health) -> Value {
         "scopes": connection.scopes,
         "settings": connection.settings,
         "postings": connection.postings,
-        "health": health.word(),
+        // What was given up is not called.
+        "health": (connection.status != Status::Disconnected).then(|| health.word()),
         "last_success_at": health.last_success_at,
         "last_failure": health.last_failure,
         "next_refresh_at": connection.next_refresh_at,

@@ -140,6 +140,15 @@ impl Request {
             .map_err(|error| fault("invalid_value", format!("{error}")))
     }
 
+    /// Refuses a path that is spelt otherwise than the table of addresses has it, with a slash too many for
+    /// one, which the gateway may have handed to a function all the same.
+    pub fn check_path(&self) -> Result<()> {
+        match routes::methods(&self.path).is_empty() {
+            true => Err(self.unknown()),
+            false => Ok(()),
+        }
+    }
+
     /// Refuses parameters of the query that the operation at this address does not know: whoever sends
     /// one means something by it, and would not hear that it was ignored. A browser's way is left alone,
     /// since providers and links may bring parameters of their own.
@@ -288,6 +297,34 @@ mod tests {
             ..Request::default()
         };
         assert!(elsewhere.check_query().is_ok());
+    }
+
+    #[test]
+    fn a_path_is_served_in_one_form() {
+        let ask = |method: &str, path: &str| {
+            let request = Request {
+                method: method.to_owned(),
+                path: path.to_owned(),
+                ..Request::default()
+            };
+            request.check_path().map_err(|error| error.code())
+        };
+        for route in &routes::ROUTES {
+            let path = route.path.replace(['{', '}'], "");
+            // Whoever serves the path says which methods it takes.
+            for method in [route.method, "PATCH"] {
+                assert_eq!(ask(method, &path), Ok(()), "{path}");
+            }
+            for other in [format!("/{path}"), format!("{path}/"), format!("/x{path}")] {
+                assert_eq!(ask(route.method, &other), Err(Code::NotFound), "{other}");
+            }
+            let capital = path.replacen(|c: char| c.is_ascii_lowercase(), "X", 1);
+            assert_eq!(
+                ask(route.method, &capital),
+                Err(Code::NotFound),
+                "{capital}"
+            );
+        }
     }
 
     #[test]

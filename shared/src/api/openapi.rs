@@ -1007,8 +1007,12 @@ fn connection_schemas() -> Value {
                     the first, each by itself.",
             },
             "health": {
-                "type": "string", "enum": ["unknown", "healthy", "failing"],
-                "description": "How the latest call to the provider went, be it for its API or for tokens.",
+                "oneOf": [
+                    { "type": "string", "enum": ["unknown", "healthy", "failing"] },
+                    { "type": "null" },
+                ],
+                "description": "How the latest call to the provider went, be it for its API or for tokens. \
+                    Null once the connection is disconnected.",
             },
             "last_success_at": nullable(time()),
             "last_failure": nullable(reference("Trouble")),

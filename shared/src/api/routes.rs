@@ -199,17 +199,37 @@ impl Route {
 
 /// The route of a method at a path.
 pub fn find(method: &str, path: &str) -> Option<&'static Route> {
-    let mut routes = ROUTES.iter();
-    routes.find(|route| route.method == method && route.matches(path))
+    of_path(path).find(|route| route.method == method)
+}
+
+/// The routes at a path, with any method.
+fn of_path(path: &str) -> impl Iterator<Item = &'static Route> {
+    ROUTES.iter().filter(move |route| route.matches(path))
+}
+
+/// What a log may hold of a path: its template, or as much of its beginning as stands in a template. Any
+/// other part can be a secret, that of a connect link at an address that is spelt wrong for one.
+pub fn label(method: &str, path: &str) -> String {
+    let known = find(method, path).or_else(|| of_path(path).next());
+    if let Some(route) = known {
+        return route.path.to_owned();
+    }
+    let mut label = String::new();
+    for part in path.split('/').skip(1) {
+        let longer = format!("{label}/{part}");
+        let begins =
+            |route: &Route| route.path == longer || route.path.starts_with(&format!("{longer}/"));
+        if part.is_empty() || part.starts_with('{') || !ROUTES.iter().any(begins) {
+            return label + "/…";
+        }
+        label = longer;
+    }
+    label
 }
 
 /// The methods that `path` takes, without doubles; none when nothing is served there.
 pub fn methods(path: &str) -> Vec<&'static str> {
-    let mut methods: Vec<&str> = ROUTES
-        .iter()
-        .filter(|route| route.matches(path))
-        .map(|route| route.method)
-        .collect();
+    let mut methods: Vec<&str> = of_path(path).map(|route| route.method).collect();
     methods.sort_unstable();
     methods.dedup();
     methods
@@ -217,7 +237,7 @@ pub fn methods(path: &str) -> Vec<&'static str> {
 
 #[cfg(test)]
 mod tests {
-    use super::methods;
+    use super::{label, methods};
 
     #[test]
     fn a_path_takes_the_methods_of_its_routes() {
@@ -231,6 +251,33 @@ mod tests {
             ("/", &[]),
         ] {
             assert_eq!(methods(path), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_log_holds_nothing_of_a_path_but_what_everybody_knows() {
+        for (path, expected) in [
+            ("/health", "/health"),
+            ("/connect/secret", "/connect/{link}"),
+            ("/oauth/proof/secret", "/oauth/proof/{secret}"),
+            ("/api/v1/merchants/demo", "/api/v1/merchants/{merchant_id}"),
+            ("//connect/secret", "/…"),
+            ("/Connect/secret", "/…"),
+            ("/secret", "/…"),
+            ("/connect/secret/", "/connect/…"),
+            ("/connect//secret", "/connect/…"),
+            ("//oauth/proof/secret", "/…"),
+            ("/oauth//proof/secret", "/oauth/…"),
+            ("/oauth/proof/secret/more", "/oauth/proof/…"),
+            ("/oauth/proofs/secret", "/oauth/…"),
+            ("/api/v1/nothing", "/api/v1/…"),
+            ("/api/v1", "/api/v1"),
+            ("/", "/…"),
+            ("", ""),
+        ] {
+            for method in ["GET", "PATCH"] {
+                assert_eq!(label(method, path), expected, "{path}");
+            }
         }
     }
 }

@@ -1,11 +1,12 @@
-//! The connect flow. Three proofs, because each alone leaves a hole:
+//! The connect flow. Four proofs, because each alone leaves a hole:
 //!
 //! - `state`, signed and single use, ties the provider's answer to one start (RFC 6749 §10.12);
 //! - a cookie ties the finish to the browser that started, so a callback cannot be planted;
 //! - a confirmation, which the backend shows for a user of its own, ties the connection to that user's
-//!   merchant, and the user's browser, sent here with a fresh secret, has to be the one with the cookie:
-//!   a link that somebody else opened, or an address with a confirmation that was passed on, ends in
-//!   a connection that never leaves `pending`.
+//!   merchant;
+//! - that user's browser, sent here with a fresh secret, has to be the one with the cookie: a link that
+//!   somebody else opened, or an address with a confirmation that was passed on, ends in a connection that
+//!   never leaves `pending`.
 //!
 //! What came with the browser proves nothing about the account: the provider is asked, with what the
 //! consent gave, and an account belongs to one merchant.

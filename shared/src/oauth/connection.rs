@@ -704,7 +704,7 @@ impl Health {
         }
     }
 
-    /// `healthy`, `failing`, or `unknown` before the first call.
+    /// How the latest call went: `healthy`, `failing`, or `unknown` before the first.
     pub fn word(&self) -> &'static str {
         match (&self.last_success_at, &self.last_failure) {
             (None, None) => "unknown",

@@ -7,6 +7,7 @@ use super::connect::{self, KEY_BYTES_MAX, one_word};
 use super::connection::{Connection, list};
 use super::hash;
 use super::setup::{Given, Rejected, Setup, account};
+use super::tokens;
 use crate::ctx::Ctx;
 use crate::error::{Code, Error, FieldError, Result};
 use crate::model::ids::MerchantId;
@@ -192,9 +193,16 @@ async fn renewed(
 ) -> Result<Given> {
     if let Some(mut given) = hold.given()? {
         given.grant.facts.extend(grant.facts);
-        let rejected = account(ctx, setup, &given.grant).await.err();
-        if !matches!(rejected, Some(Rejected::Theirs(Fault::Unauthorized))) {
-            return Ok(given);
+        // One that no header can hold ended when it was given.
+        let over = given
+            .access_expires_at
+            .is_some_and(|at| at - tokens::MARGIN <= ctx.now());
+        let ended = over && given.grant.refresh.is_some();
+        if !ended {
+            let rejected = account(ctx, setup, &given.grant).await.err();
+            if !matches!(rejected, Some(Rejected::Theirs(Fault::Unauthorized))) {
+                return Ok(given);
+            }
         }
         // It has ended meanwhile, and its own refresh token is as good as the first was.
         grant = given.grant;

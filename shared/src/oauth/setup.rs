@@ -9,7 +9,7 @@ use crate::model::http::{Authorization, Method, Request};
 use crate::net::Limits;
 use crate::providers::{
     AccessLife, Account, ClientAuth, CodeFlow, Credentials, Fault, Grant, Manifest, Provider, Site,
-    TENANT,
+    TENANT, json_answer,
 };
 use chrono::{DateTime, TimeDelta, Utc};
 use futures::future::BoxFuture;
@@ -182,6 +182,13 @@ impl<'c> AsyncHttpClient<'c> for Carrier<'_> {
             }
             let limits = token_limits(self.ctx)?;
             let answer = self.ctx.net.send(outbound, limits).await?;
+            let manifest = self.provider.manifest();
+            // Too many calls, or trouble over there: whatever word stands in it, nothing was decided.
+            if matches!(answer.status, 429 | 500..)
+                && let Err(fault) = json_answer(manifest.title, &answer)
+            {
+                return Err(Rejected::Theirs(fault).into_error(manifest));
+            }
             let body = self.in_standard_words(answer.status, &answer.body);
             let mut response = oauth2::http::Response::builder().status(answer.status);
             if let Some(content_type) = answer.header("content-type") {

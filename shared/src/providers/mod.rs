@@ -404,7 +404,8 @@ pub trait Provider: Send + Sync {
         answers: &[Response],
     ) -> Result<Account, Fault>;
 
-    /// The word of RFC 6749 §5.2 for a refusal of the token endpoint that has another shape.
+    /// The word of RFC 6749 §5.2 for a refusal of the token endpoint that has another shape. A refusal of
+    /// the number of calls, and trouble over there, say nothing about a grant: no word counts then.
     fn token_error(&self, status: u16, answer: &Value) -> Option<&'static str> {
         let _ = (status, answer);
         None

@@ -1,7 +1,7 @@
 //! The entry of a function behind API Gateway (HTTP API, payload format 2.0).
 
 use super::{begin, context};
-use crate::api::{Handler, Request, Response, problem};
+use crate::api::{Handler, Request, Response, problem, routes};
 use crate::ctx::Ctx;
 use crate::error::Code;
 use lambda_http::http::HeaderMap;
@@ -23,8 +23,9 @@ pub async fn http(handler: Handler) -> Result<(), lambda_runtime::Error> {
             }
             let request = request_of(request);
             let reply = serve(ctx, handler, &request).await;
+            let route = routes::label(&request.method, &request.path);
             tracing::info!(
-                request_id = %request.id, method = %request.method, route = %route(&request.path),
+                request_id = %request.id, method = %request.method, %route,
                 status = reply.status, milliseconds = started.elapsed().as_millis() as u64, "served"
             );
             response_of(reply, &request.id)
@@ -34,7 +35,7 @@ pub async fn http(handler: Handler) -> Result<(), lambda_runtime::Error> {
 }
 
 async fn serve(ctx: &Ctx, handler: Handler, request: &Request) -> Response {
-    let answer = match request.check_query() {
+    let answer = match request.check_path().and_then(|()| request.check_query()) {
         Ok(()) => handler(ctx, request).await,
         Err(error) => Err(error),
     };
@@ -46,17 +47,6 @@ async fn serve(ctx: &Ctx, handler: Handler, request: &Request) -> Response {
             }
             problem::response(&error, request)
         }
-    }
-}
-
-/// The path as a log may hold it: some have a secret at their end.
-fn route(path: &str) -> &str {
-    if path.starts_with("/connect/") {
-        "/connect/…"
-    } else if path.starts_with("/oauth/proof/") {
-        "/oauth/proof/…"
-    } else {
-        path
     }
 }
 

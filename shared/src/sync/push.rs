@@ -1113,7 +1113,11 @@ mod tests {
     fn a_record_is_in_a_summary_or_posted_by_itself() {
         let link = Link::default();
         let noted = link.sum_up("daily", 1, NOW).unwrap();
-        assert_eq!(noted.plan(goal("c", 1), false), Step::Create, "no summary has it");
+        assert_eq!(
+            noted.plan(goal("c", 1), false),
+            Step::Create,
+            "no summary has it"
+        );
         assert_eq!(noted.sum_up("daily", 1, NOW), None, "it is recorded");
         let held = noted.put_into("daily", 1, Some(4), NOW).unwrap();
         assert_eq!(held.plan(goal("c", 1), false), Step::Done);

@@ -19,6 +19,8 @@ pub struct Given {
     members: BTreeMap<&'static str, SecretString>,
     /// The variables that have to be there and are not.
     pub missing: Vec<&'static str>,
+    /// Whether the file says anything of this very provider.
+    pub mentioned: bool,
     /// The provider whose application is used, where there is none of its own.
     pub borrowed: Option<&'static Manifest>,
 }
@@ -73,8 +75,8 @@ impl Values {
     }
 
     fn given(&self, manifest: &'static Manifest) -> Option<Given> {
-        let borrowed = self.lender(manifest);
-        if borrowed.is_none() && !self.mentions(manifest) {
+        let (borrowed, mentioned) = (self.lender(manifest), self.mentions(manifest));
+        if borrowed.is_none() && !mentioned {
             return None;
         }
         let holder = borrowed.unwrap_or(manifest);
@@ -86,6 +88,7 @@ impl Values {
                 .to_owned(),
             members: BTreeMap::new(),
             missing: Vec::new(),
+            mentioned,
             borrowed,
         };
         for credential in manifest.credentials {
@@ -357,6 +360,9 @@ mod tests {
         };
         let shared = given("");
         assert_eq!(shared.borrowed.map(|one| one.name), Some("square"));
+        assert!(!shared.mentioned);
+        let moved = given("SQUARE_LOYALTY_ENVIRONMENT=production\n");
+        assert!(moved.mentioned && moved.borrowed.is_some());
         let held = credentials(&shared);
         assert_eq!(
             (held.text("client_id"), held.text("client_secret")),

@@ -1,10 +1,6 @@
 //! `local configure`: carries the platform's credentials at the providers from an environment file
 //! into the secrets of a deployed stack, each checked with one call to its provider first. It serves
 //! real accounts as well as the local stack.
-#![expect(
-    clippy::print_stdout,
-    reason = "Whoever waits for the providers' answers reads them as they come."
-)]
 
 mod file;
 
@@ -26,6 +22,7 @@ use crossdock::store::dynamo::Dynamo;
 use crossdock::store::{Store, Table, keys};
 use secrecy::{ExposeSecret, SecretString};
 
+use crate::show;
 use crate::stack::{Config, Trouble, aws};
 use file::{Entry, Given};
 
@@ -135,6 +132,17 @@ impl Target {
 }
 
 impl Target {
+    /// The name of the secret of `provider`.
+    fn secret(&self, provider: &str) -> String {
+        format!("{}{provider}", self.prefix)
+    }
+
+    /// What is stored of `provider`, where it can be read.
+    async fn held(&self, provider: &str) -> Result<Option<Credentials>, Error> {
+        let text = self.secrets.get(&self.secret(provider)).await?;
+        Ok(read(&text))
+    }
+
     /// How many connections hold tokens of `provider`, in words.
     async fn connected(&self, provider: &str) -> String {
         let count = match &self.connections {
@@ -192,10 +200,46 @@ fn replaced(manifest: &Manifest, old: &Credentials, new: &Credentials) -> Option
     (moved && was_set_up).then(|| manifest.environment_variable())
 }
 
+/// Whether `held` is an application of the borrower's own, and not one that is `lent` to it: that one has
+/// the same id, in the same environment.
+fn is_own(held: &Credentials, lent: &[&Credentials]) -> bool {
+    let id = held.text("client_id");
+    let mut lent = lent.iter();
+    let shared =
+        lent.any(|lent| lent.text("client_id") == id && lent.environment == held.environment);
+    !id.is_empty() && !shared
+}
+
+/// Whether the file mentions only the lender of a provider that has an application of its own. What cannot
+/// be read is none.
+async fn keeps_its_own(target: &Target, entry: &Entry) -> bool {
+    let Some(given) = entry.given.as_ref().filter(|given| !given.mentioned) else {
+        return false;
+    };
+    let Some(lender) = given.borrowed else {
+        return false;
+    };
+    let held = target.held(entry.provider.manifest().name).await;
+    let Some(held) = held.ok().flatten() else {
+        return false;
+    };
+    // That of the lender may be a new one, and this one was told before or is told now.
+    let before = target.held(lender.name).await.ok().flatten();
+    let lent = [before, read(&given.text())];
+    is_own(&held, &lent.iter().flatten().collect::<Vec<_>>())
+}
+
+/// A provider's credentials as its secret holds them; what cannot be read is of no use to any connection.
+fn read(text: &SecretString) -> Option<Credentials> {
+    serde_json::from_str(text.expose_secret()).ok()
+}
+
 /// What became of one provider.
 enum Outcome {
     /// The file does not mention it.
     Untouched,
+    /// The file mentions the lender of its application alone, and it has one of its own.
+    Own,
     Written,
     /// The check failed, and it was written in spite of that.
     Forced(String),
@@ -213,9 +257,9 @@ pub async fn run(options: &Options) -> Result<bool, Trouble> {
         Ok(entries) => entries,
         Err(faults) => {
             for fault in faults {
-                println!("{}: {fault}", options.file.display());
+                show(&format!("{}: {fault}", options.file.display()));
             }
-            println!("Nothing was written: the file has to be read whole to be understood.");
+            show("Nothing was written: the file has to be read whole to be understood.");
             return Ok(false);
         }
     };
@@ -226,21 +270,31 @@ pub async fn run(options: &Options) -> Result<bool, Trouble> {
         ));
     }
     let target = Target::of(&options.stack).await?;
-    println!("Into the secrets of {}", target.arn);
+    show(&format!("Into the secrets of {}", target.arn));
     let mut wrong = false;
+    // Before anything is written: what the lender holds tells who shares its application.
+    let mut own = Vec::new();
     for entry in &entries {
-        let outcome = set_up(&target, entry, options.force).await;
+        own.push(keeps_its_own(&target, entry).await);
+    }
+    for (entry, own) in entries.iter().zip(own) {
+        let outcome = match own {
+            true => Outcome::Own,
+            false => set_up(&target, entry, options.force).await,
+        };
         wrong |= matches!(outcome, Outcome::Wrong(_));
-        println!("{}", line(&target, entry, &outcome));
+        show(&line(&target, entry, &outcome));
     }
     if wrong {
-        println!(
+        show(
             "What is not ok was not written. FORCE=1 writes what is refused or cannot be checked, \
-             and another application in place of the one that is stored."
+             and another application in place of the one that is stored.",
         );
     } else {
         let minutes = SECRET_AGE_MAX.as_secs() / 60;
-        println!("The functions take up what was written within {minutes} minutes.");
+        show(&format!(
+            "The functions take up what was written within {minutes} minutes."
+        ));
     }
     Ok(!wrong)
 }
@@ -250,6 +304,7 @@ fn line(target: &Target, entry: &Entry, outcome: &Outcome) -> String {
     let environment = entry.given.as_ref().map_or("-", |given| &given.environment);
     let word = match outcome {
         Outcome::Untouched => "not in the file;",
+        Outcome::Own => "not in the file, keeps the application of its own;",
         Outcome::Written => "ok  ",
         Outcome::Forced(why) => &format!("forced, though {why};"),
         Outcome::Wrong(why) => &format!("{why};"),
@@ -262,7 +317,9 @@ fn line(target: &Target, entry: &Entry, outcome: &Outcome) -> String {
         None => "no redirect URI: merchants paste keys".to_owned(),
     };
     let mut line = format!("{:<18} {environment:<10} {word} {redirect}", manifest.title);
-    if let Some(lender) = entry.given.as_ref().and_then(|given| given.borrowed) {
+    let shares = !matches!(outcome, Outcome::Own);
+    let lender = entry.given.as_ref().and_then(|given| given.borrowed);
+    if let Some(lender) = lender.filter(|_| shares) {
         line += &format!(
             "; it shares {}'s application, which then has to take both redirect URIs",
             lender.title
@@ -279,17 +336,14 @@ async fn set_up(target: &Target, entry: &Entry, force: bool) -> Outcome {
         return Outcome::Wrong(format!("missing {}", given.missing.join(", ")));
     }
     let manifest = entry.provider.manifest();
-    let name = format!("{}{}", target.prefix, manifest.name);
+    let name = target.secret(manifest.name);
     let checked = check(&target.net, entry.provider, given).await;
     let mut doubts: Vec<String> = checked.err().into_iter().collect();
-    match target.secrets.get(&name).await {
+    match target.held(manifest.name).await {
         Err(error) => doubts.push(format!("{name} cannot be read: {}", error.chain())),
-        Ok(held) => {
-            let read = |text: &SecretString| serde_json::from_str(text.expose_secret()).ok();
-            // What cannot be read is of no use to any connection.
-            let (old, new): (Option<Credentials>, _) = (read(&held), read(&given.text()));
+        Ok(old) => {
             let variable = old
-                .zip(new)
+                .zip(read(&given.text()))
                 .and_then(|(old, new)| replaced(manifest, &old, &new));
             if let Some(variable) = variable {
                 doubts.push(format!(
@@ -384,6 +438,34 @@ mod tests {
             assert_eq!(replaced(manifest, &none, &held), None, "{}", manifest.name);
         }
         assert!(seen > 7, "{seen}");
+    }
+
+    #[test]
+    fn an_application_of_its_own_is_told_from_one_that_is_shared() {
+        let credentials = |id: &str, environment: &str| -> Credentials {
+            let text = serde_json::json!({ "environment": environment, "client_id": id });
+            serde_json::from_value(text).expect("credentials")
+        };
+        let (before, given) = (
+            credentials("one", "production"),
+            credentials("two", "sandbox"),
+        );
+        let judge = |held: &Credentials| is_own(held, &[&before, &given]);
+        for (id, environment, own) in [
+            ("one", "production", false),
+            // The lender's was replaced, and this was left behind or is so already.
+            ("two", "sandbox", false),
+            ("three", "production", true),
+            ("one", "sandbox", true),
+            // The deployment leaves an empty secret behind.
+            ("", "production", false),
+        ] {
+            assert_eq!(
+                judge(&credentials(id, environment)),
+                own,
+                "{id} {environment}"
+            );
+        }
     }
 
     #[tokio::test]

@@ -17,6 +17,8 @@ mod story;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use crate::show as say;
+
 /// What the demonstration tells, and to whom.
 #[derive(Debug, Default)]
 pub struct Options {
@@ -42,15 +44,6 @@ pub async fn run(options: Options) -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-/// One line for the person who watches.
-#[expect(
-    clippy::print_stdout,
-    reason = "The demonstration talks to a person in a terminal."
-)]
-fn say(line: &str) {
-    println!("{line}");
 }
 
 /// An error with its causes, in one line.

@@ -18,6 +18,16 @@ use std::path::Path;
 
 const CURRENCY: &str = "GBP";
 const MINOR_DIGITS: u32 = 2;
+/// The columns that are read.
+const COLUMNS: [&str; 7] = [
+    "InvoiceNo",
+    "StockCode",
+    "Description",
+    "Quantity",
+    "InvoiceDate",
+    "UnitPrice",
+    "CustomerID",
+];
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -44,11 +54,22 @@ struct Invoice {
 }
 
 /// Reads the first `limit` invoices of `path` and plans what to send for each.
+///
+/// # Errors
+/// With what to do, when the file is none of the form above, or nothing is to be sent.
 pub fn read(path: &Path, limit: Option<usize>) -> Outcome<Plan> {
     let invoices = invoices(path, limit)?;
     let mut planner = Planner::default();
     for invoice in &invoices {
         planner.take(invoice);
+    }
+    if planner.events.is_empty() {
+        let (path, count) = (path.display(), invoices.len());
+        let why = format!(
+            "{path}: of {count} invoices that were read none is a sale or a refund, so there is nothing to \
+             show; take another file or a higher LIMIT"
+        );
+        return Err(why.into());
     }
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let title = format!("{} invoices of {name}", invoices.len());
@@ -62,6 +83,20 @@ pub fn read(path: &Path, limit: Option<usize>) -> Outcome<Plan> {
 fn invoices(path: &Path, limit: Option<usize>) -> Outcome<Vec<Invoice>> {
     let file = File::open(path).map_err(|error| format!("{}: {error}", path.display()))?;
     let mut reader = csv::Reader::from_reader(flate2::read::GzDecoder::new(file));
+    // The rows are read on without names when these cannot be, and then there is no row either.
+    let header = reader.headers().map_err(|error| {
+        let path = path.display();
+        format!("{path} cannot be read as CSV; pack the file with gzip: {error}")
+    })?;
+    let missing: Vec<&str> = COLUMNS
+        .into_iter()
+        .filter(|column| !header.iter().any(|name| name == *column))
+        .collect();
+    if !missing.is_empty() {
+        let (path, missing, all) = (path.display(), missing.join(", "), COLUMNS.join(", "));
+        let why = format!("{path} lacks the columns {missing}; its first line has to name {all}");
+        return Err(why.into());
+    }
     let mut invoices: Vec<Invoice> = Vec::new();
     let mut places: BTreeMap<String, usize> = BTreeMap::new();
     for row in reader.deserialize() {
@@ -306,14 +341,20 @@ mod tests {
 
     /// Plans rows written as the file has them, from a file of their own.
     fn plan(name: &str, rows: &str, limit: Option<usize>) -> Plan {
+        read_packed(name, &format!("{HEADER}{rows}"), limit).unwrap()
+    }
+
+    fn read_packed(name: &str, text: &str, limit: Option<usize>) -> Outcome<Plan> {
+        let mut file = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        file.write_all(text.as_bytes()).unwrap();
+        read_bytes(name, &file.finish().unwrap(), limit)
+    }
+
+    fn read_bytes(name: &str, bytes: &[u8], limit: Option<usize>) -> Outcome<Plan> {
         let path =
             std::env::temp_dir().join(format!("retail-{}-{name}.csv.gz", std::process::id()));
-        let file = File::create(&path).unwrap();
-        let mut file = flate2::write::GzEncoder::new(file, flate2::Compression::fast());
-        file.write_all(HEADER.as_bytes()).unwrap();
-        file.write_all(rows.as_bytes()).unwrap();
-        file.finish().unwrap();
-        let plan = read(&path, limit).unwrap();
+        std::fs::write(&path, bytes).unwrap();
+        let plan = read(&path, limit);
         std::fs::remove_file(&path).unwrap();
         plan
     }
@@ -410,6 +451,43 @@ mod tests {
                 .len(),
             2
         );
+    }
+
+    #[test]
+    fn a_file_of_which_nothing_can_be_told_is_refused_with_what_to_do() {
+        let row = "1,A,Lamp,1,2011-01-05T10:00:00,1,,UK\n";
+        let plain = format!("{HEADER}{row}");
+        let renamed = plain
+            .replace("StockCode", "SKU")
+            .replace("UnitPrice", "Price");
+        let nothing = format!("{HEADER}1,A,Lamp,-1,2011-01-05T10:00:00,1,,UK\n");
+        for (read, words) in [
+            (
+                read_bytes("plain", plain.as_bytes(), None),
+                "pack the file with gzip",
+            ),
+            (read_bytes("empty", b"", None), "pack the file with gzip"),
+            (
+                read_packed("renamed", &renamed, None),
+                "lacks the columns StockCode, UnitPrice;",
+            ),
+            (
+                read_packed("headless", row, None),
+                "lacks the columns InvoiceNo, ",
+            ),
+            (read_packed("bare", HEADER, None), "of 0 invoices"),
+            (read_packed("limited", &plain, Some(0)), "a higher LIMIT"),
+            (read_packed("nothing", &nothing, None), "of 1 invoices"),
+        ] {
+            let told = read.expect_err(words).to_string();
+            assert!(told.contains(words), "{told}");
+        }
+        // A file that is cut short is no smaller shop.
+        let mut file = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        file.write_all(plain.as_bytes()).unwrap();
+        let packed = file.finish().unwrap();
+        let cut = read_bytes("cut", &packed[..packed.len() - 9], None);
+        assert!(cut.is_err());
     }
 
     fn data_folder() -> PathBuf {

@@ -98,11 +98,8 @@ impl Stack {
 
     /// The stack that an earlier `up` left running.
     pub async fn connect(config: Config) -> Result<Self, Trouble> {
+        check_up(&config)?;
         let aws = Aws::new(&config.urls().aws);
-        let not_up = || Trouble::new("The stack is not up.", "Start it with `make up`.");
-        if emulator(&config).state()? != State::Running {
-            return Err(not_up());
-        }
         let outputs = deploy::outputs(&aws).await?.ok_or_else(not_up)?;
         Self::from_outputs(config, outputs, &aws).await
     }
@@ -315,8 +312,20 @@ pub fn status(config: &Config) -> Result<(bool, Vec<String>), Trouble> {
     Ok((all, lines))
 }
 
+fn not_up() -> Trouble {
+    Trouble::new("The stack is not up.", "Start it with `make up`.")
+}
+
+fn check_up(config: &Config) -> Result<(), Trouble> {
+    match emulator(config).state()? {
+        State::Running => Ok(()),
+        _ => Err(not_up()),
+    }
+}
+
 /// Follows the functions' logs.
 pub async fn follow(config: &Config, options: Follow) -> Result<(), Trouble> {
+    check_up(config)?;
     logs::follow(config, options).await
 }
 

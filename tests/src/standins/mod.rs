@@ -10,7 +10,7 @@ mod xero;
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use axum::http::Request;
@@ -82,6 +82,14 @@ trait Standin: Clone + Send + Sync + 'static {
     fn outcome(&self, request: &Request<Vec<u8>>) -> Outcome;
 }
 
+/// Why a file of an earlier process's state cannot be read, and what to do.
+fn damaged(file: &Path, error: &serde_json::Error) -> io::Error {
+    let file = file.display();
+    io::Error::other(format!(
+        "{file} is damaged ({error}): begin anew with `make down` and `make up`"
+    ))
+}
+
 /// The names of all providers, in the order of their ports.
 pub fn names() -> impl Iterator<Item = &'static str> {
     std::iter::once("quickbooks").chain(oauth::names())
@@ -99,4 +107,47 @@ pub async fn serve(providers: Vec<(String, SocketAddr)>, state: Option<PathBuf>)
         }
     });
     try_join_all(servers).await.map(|_| ())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    #[test]
+    fn a_damaged_file_is_named_with_what_to_do() {
+        let folder = std::env::temp_dir().join(format!("damaged-{}", std::process::id()));
+        for (file, name) in [
+            ("hubspot.json", "hubspot"),
+            ("xero.json", "xero"),
+            ("xero.jsonl", "xero"),
+            ("quickbooks.jsonl", "quickbooks"),
+        ] {
+            fs::create_dir_all(&folder).unwrap();
+            fs::write(folder.join(file), "[{\"cut\n").unwrap();
+            let state = Some(folder.clone());
+            let opened = match name {
+                "quickbooks" => quickbooks::Quickbooks::new(quickbooks::Options {
+                    state,
+                    ..quickbooks::Options::default()
+                })
+                .map(drop),
+                name => oauth::Vendor::new(
+                    name,
+                    oauth::Options {
+                        state,
+                        ..oauth::Options::default()
+                    },
+                )
+                .map(drop),
+            };
+            fs::remove_dir_all(&folder).unwrap();
+            let told = opened.expect_err(file).to_string();
+            let path = folder.join(file).display().to_string();
+            assert!(
+                told.contains(&path) && told.contains("`make down`"),
+                "{told}"
+            );
+        }
+    }
 }

@@ -12,6 +12,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
+use crate::standins::damaged;
+
 /// An app, as its developer registers it with the vendor.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -147,7 +149,7 @@ impl Store {
         fs::create_dir_all(folder)?;
         let file = folder.join(format!("{name}.json"));
         let data = if file.exists() {
-            serde_json::from_slice(&fs::read(&file)?)?
+            serde_json::from_slice(&fs::read(&file)?).map_err(|error| damaged(&file, &error))?
         } else {
             Data::default()
         };

@@ -8,6 +8,7 @@ use std::io::{self, BufRead as _, BufReader, BufWriter, Write as _};
 use std::path::Path;
 
 use super::state::{Change, State};
+use crate::standins::damaged;
 
 pub struct Journal {
     file: File,
@@ -39,7 +40,8 @@ fn read(path: &Path, state: &mut State) -> io::Result<()> {
     let mut file = BufReader::new(File::open(path)?);
     let mut line = Vec::new();
     while file.read_until(b'\n', &mut line)? > 0 && line.ends_with(b"\n") {
-        let changes: Vec<Change> = serde_json::from_slice(&line)?;
+        let changes: Vec<Change> =
+            serde_json::from_slice(&line).map_err(|error| damaged(path, &error))?;
         changes.into_iter().for_each(|change| state.apply(change));
         line.clear();
     }

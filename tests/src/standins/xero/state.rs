@@ -9,6 +9,8 @@ use chrono::NaiveDate;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::standins::damaged;
+
 pub type Fields = Map<String, Value>;
 
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
@@ -246,7 +248,8 @@ impl State {
             let mut file = BufReader::new(File::open(&path)?);
             let mut line = Vec::new();
             while file.read_until(b'\n', &mut line)? > 0 && line.ends_with(b"\n") {
-                let changes: Vec<Change> = serde_json::from_slice(&line)?;
+                let changes: Vec<Change> =
+                    serde_json::from_slice(&line).map_err(|error| damaged(&path, &error))?;
                 changes.into_iter().for_each(|change| state.apply(change));
                 line.clear();
             }
