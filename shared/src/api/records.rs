@@ -307,6 +307,10 @@ impl Call<'_> {
             kind,
             id: record.to_owned(),
         };
+        // Judged whatever the record is, as the document says.
+        let limit = self.request.limit(RECORDS_DEFAULT, RECORDS_MAX)?;
+        let after = self.request.query.get("cursor").map(String::as_str);
+        let after = cursor(after, &[kind])?;
         let [row] = ledger::rows(&connection, std::slice::from_ref(&record))
             .try_into()
             .map_err(|_| missing())?;
@@ -323,7 +327,7 @@ impl Call<'_> {
         let mut views = views.map(|(shown, current)| view(shown, current.as_ref(), now));
         let mut view = views.next().ok_or_else(missing)??;
         if let Some(name) = summed {
-            view["behind"] = self.behind(&connection, kind, &name).await?;
+            view["behind"] = self.behind(&connection, kind, &name, limit, after).await?;
         }
         Response::json(200, &view)
     }
@@ -334,10 +338,9 @@ impl Call<'_> {
         connection: &Connection,
         kind: RowKind,
         name: &SummaryName,
+        limit: usize,
+        mut after: Option<String>,
     ) -> Result<Value> {
-        let limit = self.request.limit(RECORDS_DEFAULT, RECORDS_MAX)?;
-        let after = self.request.query.get("cursor").map(String::as_str);
-        let mut after = cursor(after, &[kind])?;
         let group = keys::day(&connection.merchant_id, name.day);
         let (kinds, id) = ([kind], name.id());
         let (mut behind, mut looked) = (Vec::new(), 0);
