@@ -320,6 +320,9 @@ fn what_does_not_fit_in_the_settings_is_refused_with_its_place() {
         let fields = error.fields();
         assert_eq!(fields[0].pointer, format!("#/settings/{name}"), "{value}");
     }
+    let invoices = json!({ "posting": "daily", "orders_as": "invoice" });
+    let error = set(&run, invoices).unwrap_err();
+    assert_eq!(error.fields()[0].code, "not_offered", "{error:?}");
     // While nothing is posted any day may be the first.
     set(
         &run,

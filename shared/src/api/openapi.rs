@@ -1063,7 +1063,8 @@ fn connection_schemas() -> Value {
                 "allOf": [words(Posting::ALL)],
                 "description": "`each`: every order and refund is posted by itself. `daily`: those of one \
                     day (UTC), channel and currency in one, once the day is over. A change counts from \
-                    the next day on, and what was posted stays as it is.",
+                    the next day on, and what was posted stays as it is. In QuickBooks `daily` needs \
+                    sales receipts.",
             },
             "posting_from": {
                 "oneOf": [{ "type": "string", "format": "date" }, { "type": "null" }],
