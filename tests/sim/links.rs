@@ -246,6 +246,41 @@ fn links_and_pages_are_for_one_pair_of_eyes() {
     }
 }
 
+/// Whoever opens a link over and over has never more cookies than a request has room for.
+#[test]
+fn a_browser_keeps_a_few_starts() {
+    let (world, ctx) = fresh();
+    let link = alone(link(&world, &ctx));
+    let mut browser: BTreeMap<String, String> = BTreeMap::new();
+    browser.insert("theirs".to_owned(), "1".to_owned());
+    let mut most = 0;
+    for _ in 0..60 {
+        let open = Request {
+            method: "GET".to_owned(),
+            path: format!("/connect/{link}"),
+            cookies: browser.clone(),
+            ..Request::default()
+        };
+        let started = alone(connect_pages::start(&ctx, &open)).unwrap();
+        assert_eq!(started.status, 303);
+        for (_, cookie) in started.headers.iter().filter(|one| one.0 == "set-cookie") {
+            let (pair, attributes) = cookie.split_once("; ").unwrap();
+            let (name, value) = pair.split_once('=').unwrap();
+            // What a browser asks of a name like this.
+            assert!(name.starts_with("__Host-"), "{name}");
+            assert!(attributes.starts_with("Path=/; "), "{cookie}");
+            assert!(attributes.ends_with("; Secure"), "{cookie}");
+            match attributes.contains("Max-Age=0") {
+                true => browser.remove(name),
+                false => browser.insert(name.to_owned(), value.to_owned()),
+            };
+        }
+        most = most.max(browser.len());
+    }
+    assert_eq!(browser.get("theirs").map(String::as_str), Some("1"));
+    assert!((5..=12).contains(&most), "{most} cookies");
+}
+
 #[test]
 fn a_browser_that_brings_nothing_is_told_what_to_do() {
     let (world, ctx) = fresh();

@@ -37,7 +37,7 @@ mod switch;
 mod taxes;
 mod world;
 
-use run::Run;
+use run::{Books, Run};
 use shop::Shop;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use world::{Planned, Trouble};
@@ -113,6 +113,26 @@ fn what_waits_is_sent_once_whoever_is_faster() {
                 assert!(polls > 10, "the worker has nothing to do");
                 break;
             }
+        }
+    }
+}
+
+/// Two orders are written in one call, of whose answer nobody knows; then both wait for the connection to be
+/// live again. Whoever then comes with one of them settles what that call made of both.
+#[test]
+fn what_waits_is_not_forgotten_when_another_record_settles_its_document() {
+    let mut known = std::collections::BTreeSet::new();
+    for polls in 0.. {
+        let mut run = Run::of(ONE, Books::Invoices, |_| Shop::backlog(2, 1));
+        let mut unfinished = true;
+        let name = format!("the first worker dies after {polls} polls");
+        judge(&name, &mut run, |run| {
+            unfinished = run.settled_by_another(polls);
+        });
+        known.insert(run.world.state().net_calls);
+        if !unfinished {
+            assert!(known.len() > 3, "the worker has nothing to do: {known:?}");
+            break;
         }
     }
 }

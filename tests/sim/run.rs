@@ -103,7 +103,7 @@ pub async fn set_up_as(
 
 /// What the browser that brings `callback` holds.
 pub fn cookies(callback: &connect::Callback) -> BTreeMap<String, String> {
-    let name = connect::cookie_name(&callback.parameters["state"]);
+    let name = connect::cookie_name(PUBLIC_URL, &callback.parameters["state"]);
     BTreeMap::from([(name, callback.cookie.clone().unwrap())])
 }
 
@@ -1146,6 +1146,28 @@ impl Run {
         unfinished
     }
 
+    /// A worker dies over everything that was sold, `polls` polls after it set out. What it leaves waits
+    /// for a connection that is paused, and once that is live again the first record is pushed before
+    /// what waits is looked for. Returns whether the worker died before its end.
+    pub fn settled_by_another(&mut self, polls: usize) -> bool {
+        self.relay_and_push();
+        let all = std::mem::take(&mut self.unsent);
+        self.whole(Job::Accept(all));
+        self.publish_all();
+        let notices = self.receive_all();
+        let unfinished = !self.begin(Job::Push(notices.clone()), polls);
+        if unfinished {
+            self.crash(self.tasks.len() - 1);
+            self.receive_all();
+            alone(manage::pause(&self.ctx, &merchant(), &self.connection)).unwrap();
+            self.whole(Job::Push(notices.clone()));
+            self.make_live(Status::Paused);
+            self.whole(Job::Push(vec![notices[0].clone()]));
+        }
+        self.drain();
+        unfinished
+    }
+
     /// Lets `count` orders wait in the ledger and walks over it, message by message. Returns how much each
     /// message sent, and the orders that were sent.
     pub fn walk(&mut self, count: usize) -> (Vec<usize>, Vec<String>) {
@@ -1539,9 +1561,18 @@ impl Run {
         Ok(())
     }
 
-    /// Everything that happened, and the books, for a run that failed.
+    /// Everything that happened, and the ledger as it is.
     pub fn story(&self) -> String {
-        self.world.state().trace.join("\n")
+        let group = keys::ledger(&merchant(), &self.connection);
+        let page = self.world.memory.list(&group, None, 10_000);
+        let rows = page.now_or_never().unwrap().unwrap().items;
+        let rows = rows
+            .iter()
+            .map(|row| format!("{}: {}", keys::place(&row.key), row.doc));
+        let mut lines = self.world.state().trace.clone();
+        lines.push("the ledger:".to_owned());
+        lines.extend(rows);
+        lines.join("\n")
     }
 }
 

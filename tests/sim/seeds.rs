@@ -46,8 +46,7 @@ impl Plan {
         };
         let each = (Posting::Each, Posting::Each);
         let postings = match dice.below(4) {
-            // Asked for alone: what they still find stands in docs/decisions/daily-summary.md.
-            0 if books != Books::Invoices && number("CROSSDOCK_DAILY", 0) == 1 => *dice.pick(&[
+            0 if books != Books::Invoices => *dice.pick(&[
                 (Posting::Daily, Posting::Daily),
                 (Posting::Daily, Posting::Daily),
                 (Posting::Each, Posting::Daily),

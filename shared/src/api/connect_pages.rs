@@ -12,6 +12,10 @@ use url::Origin;
 
 /// As long as the link lives, in seconds.
 const COOKIE_AGE: i64 = connect::LINK_LIFE.num_seconds();
+/// Starts that one browser keeps. All headers of a request together may have 10,240 bytes
+/// (<https://docs.aws.amazon.com/apigateway/latest/developerguide/limits.html>), and whoever opens a link
+/// over and over must not lock himself out.
+const STARTS_MAX: usize = 10;
 /// Most bytes of the form with a merchant's keys.
 const FORM_BYTES_MAX: usize = 8 * 1024;
 
@@ -26,16 +30,19 @@ pub fn start<'a>(ctx: &'a Ctx, request: &'a Request) -> BoxFuture<'a, Result<Res
         }
         match connect::start(ctx, secret).await {
             Ok(started) => {
-                // Lax, because the browser comes back from the provider's site.
-                let secure = if ctx.config.public_url()?.starts_with("https") {
-                    "; Secure"
+                let public_url = ctx.config.public_url()?;
+                let prefix = connect::cookie_prefix(public_url);
+                let held = request.cookies.keys();
+                let held: Vec<&String> = held.filter(|name| name.starts_with(prefix)).collect();
+                // Their ages are not known here, so the newest start is all that is left.
+                let stale = if held.len() < STARTS_MAX {
+                    &[][..]
                 } else {
-                    ""
+                    &held
                 };
-                let cookie = format!(
-                    "{}={}; Path=/oauth; Max-Age={COOKIE_AGE}; HttpOnly; SameSite=Lax{secure}",
-                    started.cookie_name, started.cookie
-                );
+                let stale = stale.iter().map(|name| set_cookie(public_url, name, "", 0));
+                let new = (&started.cookie_name, &started.cookie);
+                let new = set_cookie(public_url, new.0, new.1, COOKIE_AGE);
                 let response = match started.next {
                     Next::Consent(url) => redirect(url.as_str()),
                     Next::Form {
@@ -46,11 +53,23 @@ pub fn start<'a>(ctx: &'a Ctx, request: &'a Request) -> BoxFuture<'a, Result<Res
                         shop,
                     } => form(portal::keys_form(manifest, fields, &action, &state), &shop),
                 };
-                Ok(response.header("set-cookie", cookie))
+                let cookies = stale.chain([new]);
+                Ok(cookies.fold(response, |response, cookie| {
+                    response.header("set-cookie", cookie)
+                }))
             }
             Err(error) => page(error),
         }
     })
+}
+
+/// Lax, because the browser comes back from the provider's site.
+fn set_cookie(public_url: &str, name: &str, value: &str, age_seconds: i64) -> String {
+    let secure = match public_url.starts_with("https:") {
+        true => "; Secure",
+        false => "",
+    };
+    format!("{name}={value}; Path=/; Max-Age={age_seconds}; HttpOnly; SameSite=Lax{secure}")
 }
 
 pub fn callback<'a>(ctx: &'a Ctx, request: &'a Request) -> BoxFuture<'a, Result<Response>> {
@@ -78,7 +97,8 @@ pub fn callback<'a>(ctx: &'a Ctx, request: &'a Request) -> BoxFuture<'a, Result<
             request.query.clone()
         };
         let state = parameters.get("state").map_or("", String::as_str);
-        let cookie = request.cookies.get(&connect::cookie_name(state)).cloned();
+        let cookie_name = connect::cookie_name(ctx.config.public_url()?, state);
+        let cookie = request.cookies.get(&cookie_name).cloned();
         let callback = Callback {
             provider: (*provider).to_owned(),
             tenant: (*tenant).to_owned(),

@@ -394,7 +394,8 @@ impl<'a, 'p> Writing<'a, 'p> {
     }
 
     /// Decides what became of a call whose answer the provider no longer remembers: what it would have
-    /// made is found by its name, or is not there. What it would have changed is written again.
+    /// made is found by its name, or is not there. What it would have changed is written again, and so is
+    /// what was found and may change where another call was refused before: that one may have made it.
     async fn look_up(&mut self, index: usize, call: &Call) -> Result<(), Stop> {
         let found = match call.update {
             true => None,
@@ -402,6 +403,7 @@ impl<'a, 'p> Writing<'a, 'p> {
         };
         let (link, now) = (&self.rows[index].link, self.session.ctx.now());
         let link = match found {
+            Some(remote) if link.refusals > 0 && call.form.may_change() => link.reread(remote, now),
             Some(remote) => link.settle(remote, now),
             None => link.forget(now),
         };
@@ -637,6 +639,11 @@ impl<'a, 'p> Writing<'a, 'p> {
             // He has to look closer.
             Err(Fault::Stale | Fault::NameTaken) => return Ok(()),
             Err(_) => row.link.refuse(ctx.now()),
+        };
+        // Who waits for a live connection waits with all of the record, and this is one document of it.
+        let link = Link {
+            waiting: row.link.waiting.clone(),
+            ..link
         };
         match row.store(ctx, link).await {
             Err(error) if error.code() == Code::Busy => Ok(()),

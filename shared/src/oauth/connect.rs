@@ -102,11 +102,21 @@ pub struct Started {
     pub cookie: String,
 }
 
+/// How the names of all cookies of a start begin. With the prefix `__Host-` a browser takes them from this
+/// very host and over TLS alone, so no neighbouring host can plant one
+/// (<https://www.rfc-editor.org/rfc/rfc6265bis>, section 4.1.3.2); over plain HTTP there is no such promise.
+pub fn cookie_prefix(public_url: &str) -> &'static str {
+    match public_url.starts_with("https:") {
+        true => "__Host-crossdock_connect_",
+        false => "crossdock_connect_",
+    }
+}
+
 /// The name of the cookie that marks the browser which started with `state`. Each start has a cookie of
 /// its own, so that a browser can connect several providers side by side.
-pub fn cookie_name(state: &str) -> String {
+pub fn cookie_name(public_url: &str, state: &str) -> String {
     let hash: String = hash(state).chars().take(16).collect();
-    format!("crossdock_connect_{hash}")
+    format!("{}{hash}", cookie_prefix(public_url))
 }
 
 /// The next stop of the merchant's browser.
@@ -238,7 +248,7 @@ pub async fn start(ctx: &Ctx, link_secret: &str) -> Result<Started> {
     ctx.store
         .write(Write::put(key, Condition::Absent, &document)?.expiring(expires_at))
         .await?;
-    let cookie_name = cookie_name(&state);
+    let cookie_name = cookie_name(ctx.config.public_url()?, &state);
     let next = match &manifest.consent {
         providers::Consent::Code(flow) => {
             Next::Consent(consent_url(ctx, &setup, flow, &cookie, state)?)
@@ -362,7 +372,10 @@ pub async fn finish(ctx: &Ctx, callback: Callback) -> Result<Url> {
     let link = state.link;
     let wanted = link.connection_id.as_ref();
     let browser = Browser {
-        cookie_name: cookie_name(callback.get("state").unwrap_or_default()),
+        cookie_name: cookie_name(
+            ctx.config.public_url()?,
+            callback.get("state").unwrap_or_default(),
+        ),
         cookie_hash: state.cookie_hash,
         return_url: link.return_url.clone(),
     };

@@ -58,8 +58,8 @@ pub static MANIFEST: Manifest = Manifest {
             "crm.pipelines.orders.read",
             "crm.pipelines.orders.write",
         ],
-        // The description has an optional verifier, but no guide mentions a challenge.
-        pkce: false,
+        // HubSpot's description of the token request has the verifier, beside the secret.
+        pkce: true,
         client_auth: ClientAuth::Form,
         authorize_extra: &[],
         callback_parameters: &[],

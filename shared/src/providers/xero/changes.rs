@@ -2,7 +2,7 @@
 //! (<https://developer.xero.com/documentation/api/accounting/requests-and-responses#retrieving-modified-resources>),
 //! and what was voided or deleted keeps standing there with that status.
 
-use super::{answer, elements, incomplete, place, remote, request};
+use super::{answer, elements, fault, incomplete, place, remote, request};
 use crate::model::http::{Method, Request, Response};
 use crate::providers::accounting::DependencyKind;
 use crate::providers::changes::{Changes, Next, Page, content, members};
@@ -265,9 +265,9 @@ impl Changes for XeroChanges {
         response: &Response,
     ) -> Result<Vec<Seen>, Fault> {
         let (_, path, _) = known(kind);
-        let body = match response.status {
-            404 => json!({ path: [] }),
-            _ => answer(response)?,
+        let body = match fault::is_gone(response) {
+            true => json!({ path: [] }),
+            false => answer(response)?,
         };
         let found = elements(&body, path)?.iter();
         let found = found.map(|one| seen(kind, one).ok_or_else(incomplete));

@@ -21,6 +21,13 @@ fn refused(code: &str, detail: impl Into<String>) -> Fault {
 /// The code of a thing that is not there, or no longer.
 pub const NOT_FOUND: &str = "xero_not_found";
 
+/// Whether Xero says that what a request names is not there. It says so in plain text
+/// ("The resource you're looking for cannot be found"); a page of that status is of something that stands
+/// between us, which knows nothing of the books.
+pub fn is_gone(answer: &Response) -> bool {
+    answer.status == 404 && !answer.body.trim_ascii_start().starts_with(b"<")
+}
+
 /// Reads a refusal of a whole call.
 pub fn read(answer: &Response) -> Fault {
     let body: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
@@ -36,13 +43,13 @@ pub fn read(answer: &Response) -> Fault {
             "Xero did not give Crossdock the permission for this; connect it again and grant all of it",
         ),
         401 => Fault::Unauthorized,
-        403 => refused(
+        // Xero's own word on a request is an object; a page of these statuses stands between us.
+        403 if body.is_object() => refused(
             NO_ACCOUNT,
             "Xero no longer lets Crossdock work in this organisation; connect it again",
         ),
-        // It is the one word of Xero on a request of this shape; anything else stands between us.
         400 if body.is_object() => exception(&body, detail),
-        404 => refused(
+        404 if is_gone(answer) => refused(
             NOT_FOUND,
             "Xero no longer has what this names; if it was deleted there, post it by hand",
         ),
@@ -208,6 +215,8 @@ mod tests {
             (503, "x"),
             (502, ""),
             (400, "<html>no</html>"),
+            (403, "<html>no</html>"),
+            (404, "\r\n<html>no</html>"),
         ] {
             assert!(matches!(read(&answer(status, body)), Fault::Later { .. }));
         }

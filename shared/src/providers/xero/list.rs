@@ -2,7 +2,7 @@
 
 use super::changes::is_end_of_transfer;
 use super::settings::Settings;
-use super::{Xero, answer, elements, incomplete, place, remote, request};
+use super::{Xero, answer, elements, fault, incomplete, place, remote, request};
 use crate::model::http::{Method, Request, Response};
 use crate::providers::accounting::{ByDay, DayPage};
 use crate::providers::{Fault, Tenant};
@@ -82,7 +82,7 @@ impl ByDay for Xero {
         response: &Response,
         settings: &Value,
     ) -> Result<Option<Theirs>, Fault> {
-        if response.status == 404 {
+        if fault::is_gone(response) {
             return Ok(None);
         }
         let body = answer(response)?;

@@ -112,8 +112,9 @@ pub static MANIFEST: Manifest = Manifest {
             "accounting.banktransactions",
             "accounting.settings.read",
         ],
-        // For apps without a secret only; Xero's own words on both together differ.
-        pkce: false,
+        // Made for apps without a secret. Beside one, clients in wide use send it too, Nango's among them
+        // (<https://github.com/NangoHQ/nango>); whether it is then checked, Xero does not say.
+        pkce: true,
         client_auth: ClientAuth::Basic,
         // One organisation for each consent, so that a connection is one organisation.
         authorize_extra: &[("acr_values", "bulk_connect:false")],
