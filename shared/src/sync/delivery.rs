@@ -1,0 +1,349 @@
+//! When a webhook is tried again and when it is not: the ladder of one delivery, and the breaker of one
+//! endpoint.
+//!
+//! What a receiver may say is that of Standard Webhooks
+//! (<https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md>, "Webhook
+//! delivery"): success is 2xx alone, 410 ends it, `Retry-After` is obeyed. The header `webhook-delivery` is
+//! Svix's (<https://docs.svix.com/retries>).
+
+use chrono::{DateTime, TimeDelta, Utc};
+use serde::{Deserialize, Serialize};
+
+/// The waits between one attempt and the next; after the last of them, one a day.
+pub const LADDER: [TimeDelta; 9] = [
+    TimeDelta::seconds(5),
+    TimeDelta::seconds(30),
+    TimeDelta::minutes(2),
+    TimeDelta::minutes(10),
+    TimeDelta::minutes(30),
+    TimeDelta::hours(1),
+    TimeDelta::hours(3),
+    TimeDelta::hours(6),
+    TimeDelta::hours(12),
+];
+const DAILY: TimeDelta = TimeDelta::days(1);
+/// How long a delivery is tried.
+pub const LIFE: TimeDelta = TimeDelta::days(7);
+/// The longest wait that a receiver can ask for.
+pub const RETRY_AFTER_MAX: TimeDelta = TimeDelta::hours(24);
+/// Failures in a row after which an endpoint is left in peace for a while.
+pub const FAILURES_TRIP: u32 = 5;
+/// How long for the first time; each time after it twice as long, up to the longest.
+const PAUSE_FIRST: TimeDelta = TimeDelta::seconds(30);
+pub const PAUSE_LONGEST: TimeDelta = TimeDelta::minutes(10);
+/// How long the one attempt may take that finds out whether an endpoint is well again.
+const PROBE: TimeDelta = TimeDelta::seconds(60);
+/// Whoever fails for so long is switched off.
+pub const FAILING_MAX: TimeDelta = TimeDelta::days(5);
+
+/// What came of one attempt, as far as it decides what follows.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Answer<'a> {
+    /// Nothing where no whole answer came.
+    pub status: Option<u16>,
+    /// `Retry-After`, as a time from now.
+    pub retry_after: Option<TimeDelta>,
+    /// The header `webhook-delivery`.
+    pub control: Option<&'a str>,
+}
+
+impl Answer<'_> {
+    pub fn is_success(self) -> bool {
+        self.status
+            .is_some_and(|status| (200..300).contains(&status))
+    }
+
+    /// Whether the receiver wants nothing more at this endpoint.
+    pub fn ends_endpoint(self) -> bool {
+        self.status == Some(410) || self.control == Some("disable")
+    }
+}
+
+/// What becomes of a delivery after an attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    Delivered,
+    Again(DateTime<Utc>),
+    /// It was tried for as long as deliveries are.
+    Exhausted,
+    /// The receiver does not want this one.
+    Aborted,
+}
+
+/// How long to wait at the given step of the ladder, which begins at 1. `jitter` moves it by up to a tenth
+/// either way, so that what failed together does not come back together.
+pub fn wait(step: u32, jitter: u8) -> TimeDelta {
+    let place = usize::try_from(step.saturating_sub(1)).unwrap_or(usize::MAX);
+    let wait = LADDER.get(place).copied().unwrap_or(DAILY);
+    wait * 9 / 10 + wait * i32::from(jitter) / (5 * 255)
+}
+
+/// Decides what follows `answer`, which was the attempt at `step` of a delivery that began at `began`.
+pub fn judge(
+    answer: Answer<'_>,
+    step: u32,
+    began: DateTime<Utc>,
+    now: DateTime<Utc>,
+    jitter: u8,
+) -> Verdict {
+    if answer.is_success() {
+        return Verdict::Delivered;
+    }
+    if answer.ends_endpoint() || answer.control == Some("abort-message") {
+        return Verdict::Aborted;
+    }
+    // Other answers may carry the header, but only these two give it this meaning.
+    let asked = match answer.status {
+        Some(429 | 503) => answer.retry_after.unwrap_or_default(),
+        _ => TimeDelta::zero(),
+    };
+    let asked = asked.clamp(TimeDelta::zero(), RETRY_AFTER_MAX);
+    let spread = asked * i32::from(jitter) / (10 * 255);
+    again(
+        began,
+        now,
+        wait(step, jitter).max((asked + spread).min(RETRY_AFTER_MAX)),
+    )
+}
+
+/// What follows where no attempt was made, since the endpoint rests until `rests_until`.
+pub fn put_off(
+    step: u32,
+    began: DateTime<Utc>,
+    rests_until: DateTime<Utc>,
+    now: DateTime<Utc>,
+    jitter: u8,
+) -> Verdict {
+    let rest = rests_until - now;
+    let spread = rest * i32::from(jitter) / 255;
+    again(began, now, wait(step, jitter).max(rest + spread))
+}
+
+fn again(began: DateTime<Utc>, now: DateTime<Utc>, wait: TimeDelta) -> Verdict {
+    let at = now + wait;
+    match at <= began + LIFE {
+        true => Verdict::Again(at),
+        false => Verdict::Exhausted,
+    }
+}
+
+/// How an endpoint answers. Nothing is stored of one that is well.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Health {
+    /// Since when every attempt failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failing_since: Option<DateTime<Utc>>,
+    /// How many those were.
+    #[serde(default)]
+    pub failures: u32,
+    /// How often it was left in peace since.
+    #[serde(default)]
+    pub trips: u32,
+    /// Until then nothing is sent to it, and then one attempt decides.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rests_until: Option<DateTime<Utc>>,
+}
+
+/// Whether an attempt may be made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Admission {
+    Yes,
+    /// As the one that finds out, for whoever is first to store this.
+    Probe(Health),
+    No(DateTime<Utc>),
+}
+
+impl Health {
+    pub fn admit(&self, now: DateTime<Utc>) -> Admission {
+        match self.rests_until {
+            None => Admission::Yes,
+            Some(until) if now < until => Admission::No(until),
+            Some(_) => Admission::Probe(Health {
+                rests_until: Some(now + PROBE),
+                ..self.clone()
+            }),
+        }
+    }
+
+    /// After an attempt that failed; `probed` where it was the one that finds out.
+    pub fn failed(&self, probed: bool, now: DateTime<Utc>) -> Health {
+        let failures = self.failures.saturating_add(1);
+        // Attempts that were under way when it tripped change nothing any more.
+        let trips = match (self.rests_until.is_some(), probed) {
+            (true, false) => false,
+            (true, true) => true,
+            (false, _) => failures >= FAILURES_TRIP,
+        };
+        let failing_since = self.failing_since.or(Some(now));
+        if !trips {
+            return Health {
+                failing_since,
+                failures,
+                ..self.clone()
+            };
+        }
+        let doubled = 1 << self.trips.min(10);
+        Health {
+            failing_since,
+            failures,
+            trips: self.trips.saturating_add(1),
+            rests_until: Some(now + (PAUSE_FIRST * doubled).min(PAUSE_LONGEST)),
+        }
+    }
+
+    /// Whether an endpoint that just failed has failed for so long that it is switched off.
+    pub fn is_hopeless(&self, now: DateTime<Utc>) -> bool {
+        self.failures > FAILURES_TRIP
+            && self
+                .failing_since
+                .is_some_and(|since| now - since >= FAILING_MAX)
+    }
+
+    /// Whether its owner is told that it fails, which happens once until it is well again.
+    pub fn is_noticeable(&self) -> bool {
+        self.failures == FAILURES_TRIP
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const BEGAN: DateTime<Utc> = DateTime::UNIX_EPOCH;
+
+    fn answered(status: u16) -> Answer<'static> {
+        Answer {
+            status: Some(status),
+            ..Answer::default()
+        }
+    }
+
+    #[test]
+    fn the_ladder_is_climbed_for_seven_days() {
+        for jitter in [0, 127, 255] {
+            let (mut now, mut step) = (BEGAN, 1);
+            while let Verdict::Again(at) = judge(answered(500), step, BEGAN, now, jitter) {
+                assert!(at > now);
+                (now, step) = (at, step + 1);
+            }
+            assert!((14..=16).contains(&step), "{step} attempts");
+            assert!(now - BEGAN > LIFE - TimeDelta::hours(27), "{now}");
+            assert_eq!(
+                judge(answered(500), step, BEGAN, now, jitter),
+                Verdict::Exhausted
+            );
+        }
+        assert_eq!(wait(1, 0), TimeDelta::milliseconds(4500));
+        assert_eq!(wait(1, 255), TimeDelta::milliseconds(5500));
+        assert_eq!(wait(10, 0), TimeDelta::hours(24) * 9 / 10);
+        assert_eq!(wait(u32::MAX, 0), wait(10, 0));
+    }
+
+    #[test]
+    fn what_a_receiver_says_is_obeyed() {
+        for status in [200, 204, 299] {
+            assert_eq!(
+                judge(answered(status), 1, BEGAN, BEGAN, 0),
+                Verdict::Delivered
+            );
+        }
+        for status in [301, 302, 304, 400, 404, 429, 500, 503] {
+            let verdict = judge(answered(status), 1, BEGAN, BEGAN, 0);
+            assert!(matches!(verdict, Verdict::Again(_)), "{status}");
+        }
+        assert_eq!(
+            judge(Answer::default(), 1, BEGAN, BEGAN, 0),
+            Verdict::Again(BEGAN + wait(1, 0))
+        );
+        assert_eq!(
+            judge(answered(410), 1, BEGAN, BEGAN, 0),
+            Verdict::Aborted
+        );
+        assert!(answered(410).ends_endpoint());
+        let told = |control| Answer {
+            control: Some(control),
+            ..answered(500)
+        };
+        assert_eq!(
+            judge(told("abort-message"), 1, BEGAN, BEGAN, 0),
+            Verdict::Aborted
+        );
+        assert!(!told("abort-message").ends_endpoint());
+        assert!(told("disable").ends_endpoint());
+        assert!(matches!(
+            judge(told("other"), 1, BEGAN, BEGAN, 0),
+            Verdict::Again(_)
+        ));
+        let asked = |status, seconds| Answer {
+            retry_after: Some(TimeDelta::seconds(seconds)),
+            ..answered(status)
+        };
+        let at = |seconds| Verdict::Again(BEGAN + TimeDelta::seconds(seconds));
+        assert_eq!(judge(asked(429, 600), 1, BEGAN, BEGAN, 0), at(600));
+        assert_eq!(judge(asked(503, 600), 1, BEGAN, BEGAN, 255), at(660));
+        assert_eq!(judge(asked(503, 999_999), 1, BEGAN, BEGAN, 9), at(86_400));
+        // What is asked for is no reason to come earlier, nor does any status ask.
+        let usual = Verdict::Again(BEGAN + wait(4, 0));
+        assert_eq!(judge(asked(429, 1), 4, BEGAN, BEGAN, 0), usual);
+        assert_eq!(judge(asked(500, 9000), 4, BEGAN, BEGAN, 0), usual);
+    }
+
+    #[test]
+    fn an_endpoint_that_fails_rests_longer_and_longer_and_is_tried_by_one() {
+        let mut health = Health::default();
+        let mut now = BEGAN;
+        for _ in 1..FAILURES_TRIP {
+            health = health.failed(false, now);
+            assert_eq!(health.admit(now), Admission::Yes);
+        }
+        health = health.failed(false, now);
+        assert!(health.is_noticeable());
+        let mut rests = Vec::new();
+        for _ in 0..8 {
+            let Admission::No(until) = health.admit(now) else {
+                panic!("{health:?}")
+            };
+            rests.push((until - now).num_seconds());
+            // Others that were under way.
+            assert_eq!(health.failed(false, now).rests_until, Some(until));
+            now = until;
+            let Admission::Probe(probing) = health.admit(now) else {
+                panic!("{health:?}")
+            };
+            assert!(matches!(probing.admit(now), Admission::No(_)), "one alone");
+            // Whoever dies while he finds out does not keep it shut.
+            assert!(matches!(probing.admit(now + PROBE), Admission::Probe(_)));
+            health = probing.failed(true, now);
+        }
+        assert_eq!(rests, [30, 60, 120, 240, 480, 600, 600, 600]);
+        assert!(!health.is_hopeless(now));
+        assert!(health.is_hopeless(BEGAN + FAILING_MAX));
+    }
+
+    proptest! {
+        /// Whatever is answered, a delivery ends within its life, and never comes back at once.
+        #[test]
+        fn every_delivery_ends(
+            answers in proptest::collection::vec(
+                (proptest::option::of(100u16..600), proptest::option::of(-9i64..200_000), any::<u8>()),
+                200,
+            ),
+        ) {
+            let (mut now, mut step) = (BEGAN, 1);
+            for (status, seconds, jitter) in answers {
+                let retry_after = seconds.map(TimeDelta::seconds);
+                let answer = Answer { status, retry_after, control: None };
+                match judge(answer, step, BEGAN, now, jitter) {
+                    Verdict::Again(at) => {
+                        prop_assert!(at >= now + TimeDelta::seconds(4));
+                        prop_assert!(at <= BEGAN + LIFE);
+                        (now, step) = (at, step + 1);
+                    }
+                    _ => return Ok(()),
+                }
+            }
+            prop_assert!(false, "two hundred attempts");
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! How an endpoint answers: whoever fails again and again is left in peace, tried by one attempt now and
+//! then, and switched off in the end. The row is apart from the endpoint, since it is written by many.
+
+use super::endpoint::{self, Endpoint, OffReason};
+use crate::ctx::Ctx;
+use crate::error::Result;
+use crate::model::event::EventType;
+use crate::store::{Condition, Write, WriteError, keys};
+use crate::sync::delivery::{Admission, Health};
+
+/// How often a change is tried anew when somebody else was faster. One that is lost counts a failure less.
+const RACE_ROUNDS_MAX: usize = 3;
+
+async fn load(ctx: &Ctx, endpoint: &Endpoint) -> Result<(Condition, Health)> {
+    let key = keys::endpoint_health(&endpoint.merchant_id, &endpoint.id);
+    Ok(match ctx.store.get(&key).await? {
+        None => (Condition::Absent, Health::default()),
+        Some(item) => (Condition::Rev(item.rev), item.read()?),
+    })
+}
+
+async fn store(
+    ctx: &Ctx,
+    endpoint: &Endpoint,
+    condition: Condition,
+    health: &Health,
+) -> Result<bool> {
+    let key = keys::endpoint_health(&endpoint.merchant_id, &endpoint.id);
+    match ctx.store.write(Write::put(key, condition, health)?).await {
+        Ok(()) => Ok(true),
+        Err(WriteError::Condition(_) | WriteError::Contended) => Ok(false),
+        Err(WriteError::Failed(error)) => Err(error),
+    }
+}
+
+/// Whether an attempt may be made now. Of those who would find out whether the endpoint is well again,
+/// one is let through.
+pub(super) async fn admit(ctx: &Ctx, endpoint: &Endpoint) -> Result<Admission> {
+    let now = ctx.now();
+    let (condition, health) = load(ctx, endpoint).await?;
+    Ok(match health.admit(now) {
+        Admission::Probe(probing) => match store(ctx, endpoint, condition, &probing).await? {
+            true => Admission::Probe(probing),
+            false => Admission::No(probing.rests_until.unwrap_or(now)),
+        },
+        other => other,
+    })
+}
+
+/// Notes how an attempt went. Nothing is written of one that is well and stays so.
+pub(super) async fn note(ctx: &Ctx, endpoint: &Endpoint, well: bool, probed: bool) -> Result<()> {
+    for _ in 0..RACE_ROUNDS_MAX {
+        let (condition, health) = load(ctx, endpoint).await?;
+        let now = ctx.now();
+        let changed = match well {
+            true => Health::default(),
+            false => health.failed(probed, now),
+        };
+        if changed == health {
+            return Ok(());
+        }
+        if !store(ctx, endpoint, condition, &changed).await? {
+            continue;
+        }
+        if !well && changed.is_hopeless(now) {
+            return endpoint::switch_off(ctx, endpoint, OffReason::Failing).await;
+        }
+        if !well && changed.is_noticeable() {
+            return endpoint::tell(ctx, endpoint, EventType::EndpointFailing).await;
+        }
+        return Ok(());
+    }
+    Ok(())
+}
