@@ -51,6 +51,10 @@ pub const VARIABLES: &[Variable] = &[
         meaning: "URL of the queue of deliveries to be made",
     },
     Variable {
+        name: "QUEUE_WEBHOOK_RETRY_URL",
+        meaning: "URL of the queue of deliveries to be made again",
+    },
+    Variable {
         name: "SECRET_PLATFORM",
         meaning: "Secret that holds the platform key",
     },
@@ -176,6 +180,10 @@ impl Config {
 
     pub fn webhook_deliver_queue(&self) -> Result<&str> {
         self.need("QUEUE_WEBHOOK_DELIVER_URL")
+    }
+
+    pub fn webhook_retry_queue(&self) -> Result<&str> {
+        self.need("QUEUE_WEBHOOK_RETRY_URL")
     }
 
     pub fn platform_secret(&self) -> Result<&str> {

@@ -18,7 +18,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 const SEED: u64 = 42;
-const ROUNDS_MAX: usize = 200_000;
+const ROUNDS_MAX: usize = 2_000_000;
 
 fn day(number: u32) -> NaiveDate {
     NaiveDate::from_ymd_opt(2026, 1, number).unwrap()

@@ -15,6 +15,7 @@ mod cell;
 mod closed;
 mod crashes;
 mod daily;
+mod deliveries;
 mod disconnect;
 mod explore;
 mod health;

@@ -26,7 +26,7 @@ use crossdock::queue::{Message, Queue};
 use crossdock::secrets::Secrets;
 use crossdock::store::memory::Memory;
 use crossdock::store::{Condition, Group, Item, Key, Page, Store, Table, Write, WriteError, keys};
-use crossdock::webhooks::endpoint::{self, Endpoint, Registration};
+use crossdock::webhooks::endpoint::{self, Endpoint, Wish};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -253,12 +253,12 @@ async fn beginning() -> (Memory, Vec<ConnectionId>) {
         ids.push(one.id);
     }
     for number in 0..ENDPOINTS {
-        let registration = Registration {
-            url: format!("https://shop.example/{number}").parse().unwrap(),
-            event_types: BTreeSet::from([EventType::ConnectionConnected]),
-            secret: None,
+        let wish = Wish {
+            url: Some(format!("https://shop.example/{number}").parse().unwrap()),
+            event_types: Some(BTreeSet::from([EventType::ConnectionConnected])),
+            ..Wish::default()
         };
-        endpoint::register(&ctx, &merchant(), registration)
+        endpoint::register(&ctx, &merchant(), wish, None)
             .await
             .unwrap();
     }

@@ -19,7 +19,7 @@ use crossdock::model::notice::{Notice, RecordRef};
 use crossdock::oauth::connection::{self, Posting, Status};
 use crossdock::oauth::{connect, manage, tenant};
 use crossdock::providers::provider;
-use crossdock::store::{Condition, Store, Table, Write, keys};
+use crossdock::store::{Condition, Group, Item, Store, Table, Write, keys, list_all};
 use crossdock::sync::push::{Form, Link, LinkState, Open, RowKind, Standing};
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -271,10 +271,16 @@ async fn push_batch(ctx: Arc<Ctx>, world: World, notices: Vec<Notice>) -> Vec<No
     again
 }
 
+/// Everything of a group, which may be more than one page.
+fn whole(world: &World, group: &Group) -> Vec<Item> {
+    let all = list_all(&*world.memory, group, usize::MAX);
+    all.now_or_never().unwrap().unwrap()
+}
+
 pub fn outbox_rows(world: &World) -> Vec<Notice> {
     let page = world
         .memory
-        .scan(Table::Outbox, None, 10_000)
+        .scan(Table::Outbox, None, usize::MAX)
         .now_or_never()
         .unwrap()
         .unwrap();
@@ -924,9 +930,8 @@ impl Run {
     /// What is parked in the end, and with what code.
     fn parked(&self) -> BTreeSet<String> {
         let group = keys::ledger(&merchant(), &self.connection);
-        let page = self.world.memory.list(&group, None, 10_000);
         let mut codes = BTreeSet::new();
-        for item in page.now_or_never().unwrap().unwrap().items {
+        for item in whole(&self.world, &group) {
             if item.doc["state"] == "parked" {
                 codes.insert(item.doc["problem"]["code"].as_str().unwrap().to_owned());
             }
@@ -1408,10 +1413,7 @@ impl Run {
             return Ok(());
         }
         let (merchant, id) = (merchant(), &self.connection);
-        let list = |group| {
-            let page = self.world.memory.list(&group, None, 10_000);
-            page.now_or_never().unwrap().unwrap().items
-        };
+        let list = |group| whole(&self.world, &group);
         let (mut troubled, mut waiting) = (BTreeMap::new(), BTreeMap::new());
         for item in list(keys::ledger(&merchant, id)) {
             if item.doc.get("settings").is_some() {
@@ -1532,14 +1534,9 @@ impl Run {
             }
         }
         let group = keys::ledger(&merchant(), &self.connection);
-        let page = store
-            .list(&group, None, 10_000)
-            .now_or_never()
-            .unwrap()
-            .unwrap();
+        let items = whole(&self.world, &group);
         let mut rows = BTreeMap::new();
-        for item in page
-            .items
+        for item in items
             .iter()
             .filter(|item| item.doc.get("settings").is_none())
         {
@@ -1564,8 +1561,7 @@ impl Run {
     /// Everything that happened, and the ledger as it is.
     pub fn story(&self) -> String {
         let group = keys::ledger(&merchant(), &self.connection);
-        let page = self.world.memory.list(&group, None, 10_000);
-        let rows = page.now_or_never().unwrap().unwrap().items;
+        let rows = whole(&self.world, &group);
         let rows = rows
             .iter()
             .map(|row| format!("{}: {}", keys::place(&row.key), row.doc));

@@ -10,7 +10,7 @@ use crossdock::engine::pull::PullNotice;
 use crossdock::engine::reconcile::ReconcileNotice;
 use crossdock::engine::refresh::DueNotice;
 use crossdock::engine::rotation::Rotation;
-use crossdock::model::notice::{DeliveryNotice, HookNotice, Notice};
+use crossdock::model::notice::{DeliveryNotice, HookNotice, Notice, RetryNotice};
 use crossdock::store::dynamo::stream_document;
 use lambda_http::request::RequestContext;
 use lambda_http::{Body, RequestExt};
@@ -25,6 +25,8 @@ enum Shape {
     Notices,
     /// SQS messages, each a delivery to make.
     Deliveries,
+    /// SQS messages, each a delivery to make again, or a page of those.
+    Retries,
     /// SQS messages, each a tick of the schedule.
     Ticks,
     /// SQS messages, each about connections that are due.
@@ -46,7 +48,10 @@ fn shape(function: &str) -> Option<Shape> {
         "webhook_fanout" => Shape::Notices,
         sync if sync.starts_with("sync_") => Shape::Notices,
         "webhook_deliver" => Shape::Deliveries,
-        "outbox_sweep" | "refresh_plan" | "pull_plan" | "reconcile_plan" => Shape::Ticks,
+        "webhook_retry" => Shape::Retries,
+        "outbox_sweep" | "refresh_plan" | "pull_plan" | "reconcile_plan" | "webhook_plan" => {
+            Shape::Ticks
+        }
         "reconcile_run" => Shape::Days,
         "refresh_run" => Shape::Due,
         "vault_rotate" => Shape::Rotations,
@@ -164,6 +169,7 @@ fn check(sample: &File) -> Result<(), String> {
         Some(Shape::Http) => http(function, text),
         Some(Shape::Notices) => messages(text, notice),
         Some(Shape::Deliveries) => messages(text, |body| parse::<DeliveryNotice>(body).map(drop)),
+        Some(Shape::Retries) => messages(text, |body| parse::<RetryNotice>(body).map(drop)),
         Some(Shape::Ticks) => messages(text, tick),
         Some(Shape::Due) => messages(text, |body| parse::<DueNotice>(body).map(drop)),
         Some(Shape::Rotations) => messages(text, |body| parse::<Rotation>(body).map(drop)),

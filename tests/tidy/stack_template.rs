@@ -134,14 +134,19 @@ const FUNCTIONS: &[Function] = &[
         variables: &[
             "TABLE_RECORDS",
             "TABLE_WEBHOOKS",
+            "QUEUE_WEBHOOK_RETRY_URL",
             "SECRET_PLATFORM",
             "SECRET_VAULT",
             // A literal address is refused at once.
             "NET_ALLOW_LOOPBACK",
         ],
         tables: &[
-            ("Records", &["GetItem"]),
-            ("Webhooks", &["GetItem", "Query", "UpdateItem"]),
+            // The merchant and events; a sample.
+            ("Records", &["GetItem", "UpdateItem"]),
+            (
+                "Webhooks",
+                &["GetItem", "Query", "UpdateItem", "DeleteItem"],
+            ),
         ],
         source: Source::Api,
     },
@@ -467,15 +472,47 @@ const FUNCTIONS: &[Function] = &[
         name: "webhook_deliver",
         variables: &[
             "TABLE_RECORDS",
+            "TABLE_OUTBOX",
             "TABLE_WEBHOOKS",
+            "QUEUE_WEBHOOK_RETRY_URL",
             "SECRET_VAULT",
             "NET_ALLOW_LOOPBACK",
         ],
         tables: &[
-            ("Records", &["GetItem"]),
+            // The event; the one that tells of an endpoint that fails.
+            ("Records", &["GetItem", "UpdateItem"]),
+            ("Outbox", &["UpdateItem"]),
             ("Webhooks", &["GetItem", "UpdateItem"]),
         ],
         source: Source::Queue("WebhookDeliver"),
+    },
+    Function {
+        name: "webhook_retry",
+        variables: &[
+            "TABLE_RECORDS",
+            "TABLE_OUTBOX",
+            "TABLE_WEBHOOKS",
+            "QUEUE_WEBHOOK_RETRY_URL",
+            "SECRET_VAULT",
+            "NET_ALLOW_LOOPBACK",
+        ],
+        tables: &[
+            ("Records", &["GetItem", "UpdateItem"]),
+            ("Outbox", &["UpdateItem"]),
+            // The same, and the pages of a recovery.
+            ("Webhooks", &["GetItem", "Query", "UpdateItem"]),
+        ],
+        source: Source::Queue("WebhookRetry"),
+    },
+    Function {
+        name: "webhook_plan",
+        variables: &["TABLE_WEBHOOKS", "QUEUE_WEBHOOK_RETRY_URL"],
+        // The cursor and the rows of a minute.
+        tables: &[(
+            "Webhooks",
+            &["GetItem", "Query", "UpdateItem", "DeleteItem"],
+        )],
+        source: Source::Queue("WebhookPlan"),
     },
 ];
 

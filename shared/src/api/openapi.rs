@@ -8,9 +8,10 @@
 
 mod books;
 mod records;
+mod webhooks;
 
 use super::routes::{ROUTES, Route};
-use super::{BODY_BYTES_MAX, events, integrations, merchants, webhooks};
+use super::{BODY_BYTES_MAX, events, integrations, merchants};
 use crate::error::Code;
 use crate::model::event::{EventType, RecordKind};
 use crate::model::ids::EXTERNAL_ID_BYTES_MAX;
@@ -21,7 +22,6 @@ use crate::oauth::connection::{Happened, Posting, Status};
 use crate::providers::accounts::Role;
 use crate::providers::{Category, PROVIDERS};
 use crate::sync::conflict::Winner;
-use crate::webhooks::deliver::DeliveryState;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
@@ -105,7 +105,7 @@ pub fn document() -> Value {
         ],
         "security": [{ "platform_key": [] }],
         "paths": paths,
-        "webhooks": told(),
+        "webhooks": webhooks::told(),
         "components": {
             "securitySchemes": {
                 "platform_key": {
@@ -255,7 +255,8 @@ fn refused(tag: &str) -> Value {
 }
 
 fn about(route: &Route) -> Operation {
-    if let Some(operation) = records::about(route).or_else(|| books::about(route)) {
+    let others = [records::about, books::about, webhooks::about];
+    if let Some(operation) = others.iter().find_map(|about| about(route)) {
         return operation;
     }
     let connection = |id, summary, body| Operation {
@@ -513,43 +514,6 @@ fn about(route: &Route) -> Operation {
                 ),
             )
         },
-        ("POST", "/api/v1/webhooks/register") => Operation {
-            id: "registerEndpoint",
-            tag: "Webhooks",
-            summary: "Registers an endpoint. Its secret is shown this once.",
-            query: &[],
-            body: Some((
-                "NewEndpoint",
-                json!({
-                    "merchant_id": MERCHANT,
-                    "url": "https://developer.example/hook",
-                    "event_types": [EventType::OrderCreated],
-                }),
-            )),
-            answers: vec![(201, "The endpoint.", Answer::Json("EndpointWithSecret"))],
-            refuses: &[],
-        },
-        ("GET", "/api/v1/webhooks") => reading(
-            "listEndpoints",
-            "Webhooks",
-            "A merchant's endpoints.",
-            &["merchant_id"],
-            "EndpointList",
-        ),
-        ("GET", "/api/v1/webhooks/{endpoint_id}") => reading(
-            "getEndpoint",
-            "Webhooks",
-            "One endpoint.",
-            &["merchant_id"],
-            "Endpoint",
-        ),
-        ("GET", "/api/v1/webhooks/{endpoint_id}/attempts") => reading(
-            "listAttempts",
-            "Webhooks",
-            "The deliveries to an endpoint with their attempts, by event id.",
-            &["merchant_id", "limit", "cursor"],
-            "DeliveryPage",
-        ),
         ("GET", "/connect/{link}") => Operation {
             answers: vec![
                 (
@@ -612,7 +576,7 @@ fn parameters() -> Value {
     let id = reference("Id");
     let text = json!({ "type": "string", "minLength": 1 });
     let longest = integrations::ENTRIES_MAX
-        .min(webhooks::DELIVERIES_MAX)
+        .min(super::webhooks::DELIVERIES_MAX)
         .min(super::records::RECORDS_MAX);
     let mut parameters = json!({
         "path_merchant_id": path("merchant_id", Some("merchant"), id.clone(), MERCHANT),
@@ -640,7 +604,11 @@ fn parameters() -> Value {
             "schema": { "type": "string" },
         },
     });
-    for more in [records::parameters(), books::parameters()] {
+    for more in [
+        records::parameters(),
+        books::parameters(),
+        webhooks::parameters(),
+    ] {
         if let (Value::Object(all), Value::Object(more)) = (&mut parameters, more) {
             all.extend(more);
         }
@@ -733,8 +701,8 @@ fn schemas() -> Value {
         record_schemas(),
     ]
     .into_iter()
-    .chain([connection_schemas(), request_schemas(), endpoint_schemas()])
-    .chain([records::schemas(), books::schemas()])
+    .chain([connection_schemas(), request_schemas()])
+    .chain([records::schemas(), books::schemas(), webhooks::schemas()])
     {
         if let Value::Object(part) = part {
             all.extend(part);
@@ -1168,79 +1136,4 @@ fn request_schemas() -> Value {
             }), &["access_token", "refresh_token", "keys", "tenant_id"]),
         }), &[]),
     })
-}
-
-fn endpoint_schemas() -> Value {
-    let types = json!({ "type": "array", "items": reference("EventType"), "minItems": 1 });
-    let endpoint = json!({
-        "id": { "allOf": [reference("Id")], "x-names": "endpoint" },
-        "merchant_id": merchant_id(),
-        "url": { "type": "string", "format": "uri" },
-        "event_types": types,
-        "created_at": time(),
-    });
-    let mut with_secret = endpoint.clone();
-    with_secret["secret"] = json!({ "type": "string", "pattern": "^whsec_" });
-    json!({
-        "NewEndpoint": object(json!({
-            "merchant_id": merchant_id(),
-            "url": { "type": "string", "format": "uri", "maxLength": 2048 },
-            "event_types": types,
-            "secret": {
-                "type": ["string", "null"], "writeOnly": true,
-                "description": "`whsec_` and base64 of 24 to 64 bytes; made here when it is left out.",
-            },
-        }), &["secret"]),
-        "Endpoint": answer(endpoint, &[]),
-        "EndpointWithSecret": answer(with_secret, &[]),
-        "EndpointList": page("Endpoint"),
-        "Attempt": answer(json!({
-            "at": time(),
-            "status": { "type": ["integer", "null"] },
-            "error": { "type": ["string", "null"] },
-        }), &[]),
-        "Delivery": answer(json!({
-            "endpoint_id": { "allOf": [reference("Id")], "x-names": "endpoint" },
-            "merchant_id": merchant_id(),
-            "event_id": reference("Id"),
-            "type": reference("EventType"),
-            "state": words([DeliveryState::Pending, DeliveryState::Delivered]),
-            "attempts_total": { "type": "integer", "minimum": 0 },
-            "attempts": list("Attempt"),
-            "created_at": time(),
-        }), &[]),
-        "DeliveryPage": page("Delivery"),
-        "WebhookBody": answer(json!({
-            "id": reference("Id"),
-            "type": reference("EventType"),
-            "timestamp": time(),
-            "api_version": { "type": "string" },
-            "merchant_id": merchant_id(),
-            "sequence": answer(json!({
-                "key": { "type": "string" },
-                "n": { "type": "integer", "minimum": 1 },
-                "previous_id": { "type": ["string", "null"] },
-            }), &[]),
-            "data": { "type": "object" },
-        }), &[]),
-    })
-}
-
-/// What is told to endpoints, by type of event.
-fn told() -> Value {
-    let told = EventType::ALL.into_iter().map(|kind| {
-        let post = json!({
-            "operationId": format!("told.{}", kind.as_str()),
-            "tags": ["Webhooks"],
-            "summary": "Signed as Standard Webhooks has it: `webhook-id`, `webhook-timestamp`, `webhook-signature`.",
-            "security": [],
-            "requestBody": {
-                "required": true,
-                "content": { "application/json": { "schema": reference("WebhookBody") } },
-            },
-            "responses": { "2XX": { "description": "It was delivered." } },
-        });
-        (kind.as_str().to_owned(), json!({ "post": post }))
-    });
-    Value::Object(told.collect())
 }

@@ -18,7 +18,7 @@ const fn route(function: &'static str, method: &'static str, path: &'static str)
     }
 }
 
-pub const ROUTES: [Route; 46] = [
+pub const ROUTES: [Route; 56] = [
     route("api_default", "GET", "/health"),
     route("api_default", "GET", "/docs/errors"),
     route("api_default", "GET", "/api/v1/openapi.json"),
@@ -171,10 +171,52 @@ pub const ROUTES: [Route; 46] = [
     route("api_webhooks", "POST", "/api/v1/webhooks/register"),
     route("api_webhooks", "GET", "/api/v1/webhooks"),
     route("api_webhooks", "GET", "/api/v1/webhooks/{endpoint_id}"),
+    route("api_webhooks", "PATCH", "/api/v1/webhooks/{endpoint_id}"),
+    route("api_webhooks", "DELETE", "/api/v1/webhooks/{endpoint_id}"),
+    route(
+        "api_webhooks",
+        "POST",
+        "/api/v1/webhooks/{endpoint_id}/enable",
+    ),
+    route(
+        "api_webhooks",
+        "POST",
+        "/api/v1/webhooks/{endpoint_id}/disable",
+    ),
+    route(
+        "api_webhooks",
+        "POST",
+        "/api/v1/webhooks/{endpoint_id}/rotate-secret",
+    ),
+    route(
+        "api_webhooks",
+        "POST",
+        "/api/v1/webhooks/{endpoint_id}/test",
+    ),
+    route(
+        "api_webhooks",
+        "POST",
+        "/api/v1/webhooks/{endpoint_id}/dry-run",
+    ),
     route(
         "api_webhooks",
         "GET",
         "/api/v1/webhooks/{endpoint_id}/attempts",
+    ),
+    route(
+        "api_webhooks",
+        "POST",
+        "/api/v1/webhooks/{endpoint_id}/resend",
+    ),
+    route(
+        "api_webhooks",
+        "POST",
+        "/api/v1/webhooks/{endpoint_id}/recover",
+    ),
+    route(
+        "api_webhooks",
+        "GET",
+        "/api/v1/webhooks/{endpoint_id}/recover",
     ),
     route("oauth_start", "GET", "/connect/{link}"),
     route("oauth_callback", "GET", "/oauth/cb/{provider}/{tenant}"),
@@ -243,7 +285,10 @@ mod tests {
     fn a_path_takes_the_methods_of_its_routes() {
         for (path, expected) in [
             ("/api/v1/events", &["POST"][..]),
-            ("/api/v1/webhooks/register", &["GET", "POST"]),
+            (
+                "/api/v1/webhooks/register",
+                &["DELETE", "GET", "PATCH", "POST"],
+            ),
             ("/api/v1/webhooks/ep_1/attempts", &["GET"]),
             ("/api/v1/merchants/", &[]),
             ("/api/v1/events/", &[]),

@@ -39,10 +39,14 @@ pub enum EventType {
     ConnectionDisconnected,
     #[serde(rename = "record.changed")]
     RecordChanged,
+    #[serde(rename = "endpoint.failing")]
+    EndpointFailing,
+    #[serde(rename = "endpoint.disabled")]
+    EndpointDisabled,
 }
 
 impl EventType {
-    pub const ALL: [EventType; 12] = [
+    pub const ALL: [EventType; 14] = [
         EventType::OrderCreated,
         EventType::OrderUpdated,
         EventType::OrderCompleted,
@@ -55,6 +59,8 @@ impl EventType {
         EventType::ConnectionReauthRequired,
         EventType::ConnectionDisconnected,
         EventType::RecordChanged,
+        EventType::EndpointFailing,
+        EventType::EndpointDisabled,
     ];
 
     pub const fn as_str(self) -> &'static str {
@@ -71,6 +77,8 @@ impl EventType {
             EventType::ConnectionReauthRequired => "connection.reauth_required",
             EventType::ConnectionDisconnected => "connection.disconnected",
             EventType::RecordChanged => "record.changed",
+            EventType::EndpointFailing => "endpoint.failing",
+            EventType::EndpointDisabled => "endpoint.disabled",
         }
     }
 
@@ -82,6 +90,8 @@ impl EventType {
                 | EventType::ConnectionReauthRequired
                 | EventType::ConnectionDisconnected
                 | EventType::RecordChanged
+                | EventType::EndpointFailing
+                | EventType::EndpointDisabled
         )
     }
 
@@ -124,16 +134,18 @@ pub enum RecordKind {
     Stock,
     User,
     Connection,
+    Endpoint,
 }
 
 impl RecordKind {
-    pub const ALL: [RecordKind; 6] = [
+    pub const ALL: [RecordKind; 7] = [
         RecordKind::Order,
         RecordKind::Refund,
         RecordKind::Payout,
         RecordKind::Stock,
         RecordKind::User,
         RecordKind::Connection,
+        RecordKind::Endpoint,
     ];
 
     pub const fn as_str(self) -> &'static str {
@@ -144,6 +156,7 @@ impl RecordKind {
             RecordKind::Stock => "stock",
             RecordKind::User => "user",
             RecordKind::Connection => "connection",
+            RecordKind::Endpoint => "endpoint",
         }
     }
 }
@@ -248,7 +261,9 @@ impl Payload {
             EventType::ConnectionConnected
             | EventType::ConnectionReauthRequired
             | EventType::ConnectionDisconnected
-            | EventType::RecordChanged => {
+            | EventType::RecordChanged
+            | EventType::EndpointFailing
+            | EventType::EndpointDisabled => {
                 let detail = format!("{} begins here and is not taken", kind.as_str());
                 return Err(vec![FieldError::new("", "unknown_event_type", detail)]);
             }

@@ -108,10 +108,32 @@ pub struct HookNotice {
     pub body: String,
 }
 
+/// "The next page of a recovery is to be looked at."
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecoveryNotice {
+    pub merchant_id: MerchantId,
+    /// The endpoint.
+    pub recover: EndpointId,
+    /// Which recovery of the endpoint it is.
+    pub started_at: DateTime<Utc>,
+    /// Pages that were done before.
+    pub page: u64,
+}
+
+/// What stands in the queue of retries.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum RetryNotice {
+    Recovery(RecoveryNotice),
+    Delivery(DeliveryNotice),
+}
+
 /// "This event is to be delivered to this endpoint."
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeliveryNotice {
     pub merchant_id: MerchantId,
     pub endpoint_id: EndpointId,
     pub event_id: EventId,
+    /// When the event was accepted, by which deliveries are found.
+    pub accepted_at: DateTime<Utc>,
 }

@@ -7,7 +7,7 @@ mod stream;
 pub use http::http;
 pub use queue::{
     deliver, fanout, hooks, pull, pull_plan, push, reconcile, reconcile_plan, refresh,
-    refresh_plan, rotate, sweep,
+    refresh_plan, retry, rotate, sweep, webhook_plan,
 };
 pub use stream::relay;
 

@@ -5,7 +5,7 @@ use super::{begin, context};
 use crate::ctx::Ctx;
 use crate::engine;
 use crate::error::{Disposition, Error, Result};
-use crate::model::notice::{DeliveryNotice, Envelope, HookNotice, Notice};
+use crate::model::notice::{DeliveryNotice, Envelope, HookNotice, Notice, RetryNotice};
 use crate::webhooks;
 use aws_lambda_events::sqs::{BatchItemFailure, SqsBatchResponse, SqsEvent, SqsMessage};
 use futures::future::{BoxFuture, join_all};
@@ -75,6 +75,35 @@ pub async fn deliver() -> Result<(), lambda_runtime::Error> {
                 webhooks::deliver::deliver(ctx, &parse::<DeliveryNotice>(&body)?).await
             };
             join_all(bodies.into_iter().map(one)).await
+        })
+    }
+    run(handle).await
+}
+
+/// `webhook_retry`: the attempts after the first, and what is sent again. It is apart from the first
+/// attempts, so that what fails never stands in the way of what is new.
+pub async fn retry() -> Result<(), lambda_runtime::Error> {
+    fn handle(ctx: &Ctx, bodies: Vec<String>) -> BoxFuture<'_, Vec<Result<()>>> {
+        Box::pin(async move {
+            let one = async |body: String| match parse(&body)? {
+                RetryNotice::Delivery(notice) => webhooks::deliver::deliver(ctx, &notice).await,
+                RetryNotice::Recovery(notice) => webhooks::recover::step(ctx, &notice).await,
+            };
+            join_all(bodies.into_iter().map(one)).await
+        })
+    }
+    run(handle).await
+}
+
+/// `webhook_plan`: hands out the attempts that are due, however many times the schedule has called.
+pub async fn webhook_plan() -> Result<(), lambda_runtime::Error> {
+    fn handle(ctx: &Ctx, bodies: Vec<String>) -> BoxFuture<'_, Vec<Result<()>>> {
+        Box::pin(async move {
+            let planned = webhooks::schedule::plan(ctx).await;
+            if let Ok(due @ 1..) = planned {
+                tracing::info!(due, "handed out");
+            }
+            each(&bodies, &planned)
         })
     }
     run(handle).await

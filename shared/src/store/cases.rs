@@ -3,6 +3,7 @@
 
 use super::{Condition, Group, Item, Key, Store, Write, WriteError, keys, list_all};
 use crate::model::ids::{EventId, MerchantId};
+use chrono::{DateTime, TimeDelta};
 use serde_json::json;
 
 /// Runs every case and panics at the first that fails. `run` names a merchant of its own, so that
@@ -133,9 +134,11 @@ async fn lists(store: &dyn Store, merchant: &MerchantId) {
     let endpoint = crate::model::ids::EndpointId::new(uuid::Uuid::nil());
     let group = keys::deliveries(merchant, &endpoint);
     for n in [3, 1, 5, 2, 4] {
-        let event: EventId = format!("e{n}").parse().expect("an id");
+        // By the time of acceptance, whatever the ids say.
+        let event: EventId = format!("e{}", 9 - n).parse().expect("an id");
+        let accepted_at = DateTime::UNIX_EPOCH + TimeDelta::seconds(n * n * n);
         let write = put(
-            &keys::delivery(merchant, &endpoint, &event),
+            &keys::delivery(merchant, &endpoint, accepted_at, &event),
             Condition::Any,
             n,
         );

@@ -6,8 +6,9 @@
 use super::{Group, Key, Table};
 use crate::model::event::RecordKind;
 use crate::model::ids::{ConnectionId, EndpointId, EventId, MerchantId, RecordId};
+use crate::model::notice::DeliveryNotice;
 use crate::model::summary::SummaryName;
-use chrono::NaiveDate;
+use chrono::{DateTime, NaiveDate, Utc};
 
 /// The only sort key of a document that stands alone.
 const ALONE: &str = "-";
@@ -322,13 +323,83 @@ pub fn deliveries(merchant: &MerchantId, endpoint: &EndpointId) -> Group {
     }
 }
 
-pub fn delivery(merchant: &MerchantId, endpoint: &EndpointId, event: &EventId) -> Key {
-    member(deliveries(merchant, endpoint), event.to_string())
+/// The deliveries of one endpoint stand in the order in which their events were accepted.
+pub fn delivery(
+    merchant: &MerchantId,
+    endpoint: &EndpointId,
+    accepted_at: DateTime<Utc>,
+    event: &EventId,
+) -> Key {
+    let place = delivery_place(accepted_at, event);
+    member(deliveries(merchant, endpoint), place)
 }
 
-/// Where a list of deliveries goes on after `event`.
-pub fn after_delivery(merchant: &MerchantId, endpoint: &EndpointId, event: &EventId) -> String {
-    super::cursor(&deliveries(merchant, endpoint).pk, event.as_str())
+fn delivery_place(accepted_at: DateTime<Utc>, event: &EventId) -> String {
+    format!("{:015}/{event}", accepted_at.timestamp_millis())
+}
+
+/// Where a list of deliveries goes on after that of `event`.
+pub fn after_delivery(
+    merchant: &MerchantId,
+    endpoint: &EndpointId,
+    accepted_at: DateTime<Utc>,
+    event: &EventId,
+) -> String {
+    let place = delivery_place(accepted_at, event);
+    super::cursor(&deliveries(merchant, endpoint).pk, &place)
+}
+
+/// Where a list of deliveries begins whose events were accepted at `from` or later.
+pub fn deliveries_from(
+    merchant: &MerchantId,
+    endpoint: &EndpointId,
+    from: DateTime<Utc>,
+) -> String {
+    let place = format!("{:015}", from.timestamp_millis());
+    super::cursor(&deliveries(merchant, endpoint).pk, &place)
+}
+
+/// How an endpoint answers: apart from it, since it is written often and by many.
+pub fn endpoint_health(merchant: &MerchantId, endpoint: &EndpointId) -> Key {
+    Key {
+        table: Table::Webhooks,
+        pk: format!("{merchant}/health"),
+        sk: endpoint.to_string(),
+    }
+}
+
+/// A walk over the deliveries of an endpoint, which sends them again.
+pub fn recovery(merchant: &MerchantId, endpoint: &EndpointId) -> Key {
+    Key {
+        table: Table::Webhooks,
+        pk: format!("{merchant}/recovery"),
+        sk: endpoint.to_string(),
+    }
+}
+
+/// The deliveries whose next attempt is due in one minute (Unix time in minutes). The schedule serves all
+/// merchants at once; the documents name the merchant.
+pub fn webhook_due(minute: i64) -> Group {
+    Group {
+        table: Table::Webhooks,
+        pk: format!("due/{minute}"),
+    }
+}
+
+pub fn webhook_due_delivery(minute: i64, notice: &DeliveryNotice) -> Key {
+    let DeliveryNotice {
+        merchant_id,
+        endpoint_id,
+        event_id,
+        ..
+    } = notice;
+    let place = format!("{merchant_id}/{endpoint_id}/{event_id}");
+    member(webhook_due(minute), place)
+}
+
+/// The minute up to which that schedule has handed out what is due.
+pub fn webhook_due_cursor() -> Key {
+    alone(Table::Webhooks, "due".to_owned())
 }
 
 /// What happened in a shop on one day (UTC): a row for each order, payment and refund, which points to

@@ -256,10 +256,7 @@ mod tests {
             judge(Answer::default(), 1, BEGAN, BEGAN, 0),
             Verdict::Again(BEGAN + wait(1, 0))
         );
-        assert_eq!(
-            judge(answered(410), 1, BEGAN, BEGAN, 0),
-            Verdict::Aborted
-        );
+        assert_eq!(judge(answered(410), 1, BEGAN, BEGAN, 0), Verdict::Aborted);
         assert!(answered(410).ends_endpoint());
         let told = |control| Answer {
             control: Some(control),

@@ -4,5 +4,6 @@
 pub mod budget;
 pub mod changed;
 pub mod conflict;
+pub mod delivery;
 pub mod push;
 pub mod reconcile;

@@ -1,31 +1,69 @@
-//! Delivery: one signed POST to one endpoint, and a log of the attempt.
+//! Delivery: one signed POST to one endpoint, a log of the attempt, and when the next one is.
+//!
+//! What is due within a minute waits in the queue of retries; what is due later waits in the table, in the
+//! minute of its next attempt, from where a schedule hands it out. A message is no more than a hint that
+//! something may be due: the delivery itself says whether it is, so doubled and late messages do no harm.
 
-use super::endpoint;
+use super::endpoint::{self, Endpoint, OffReason};
+use super::health;
 use crate::ctx::Ctx;
 use crate::error::{Code, Error, Result};
 use crate::model::event::EventType;
-use crate::model::http::{Method, Request};
+use crate::model::http::{Method, Request, Response};
 use crate::model::ids::{EndpointId, EventId, MerchantId};
 use crate::model::notice::{DeliveryNotice, Notice, StoredEvent};
 use crate::net::Limits;
 use crate::oauth::vault;
-use crate::store::{Condition, Write, keys};
-use chrono::{DateTime, SecondsFormat, Utc};
+use crate::queue::Message;
+use crate::store::{Condition, Item, Write, WriteError, keys};
+use crate::sync::delivery::{self as ladder, Admission, Answer, Verdict};
+use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use standardwebhooks::Webhook;
 
 /// The version of the body's shape.
-const API_VERSION: &str = "2026-11-01";
+pub const API_VERSION: &str = "2026-11-01";
 /// Most attempts whose outcome is kept.
 const ATTEMPTS_KEPT_MAX: usize = 20;
+/// Most bytes of the latest reply that are kept, and of those before it.
+const REPLY_BYTES_MAX: usize = 16 << 10;
+const OLD_REPLY_BYTES_MAX: usize = 1 << 10;
+/// How long a delivery can be looked at.
+pub const KEPT: TimeDelta = TimeDelta::days(30);
+/// What is due sooner than this waits in the queue of retries.
+const SOON: TimeDelta = TimeDelta::seconds(60);
+/// How often the outcome of an attempt is written anew when somebody else was faster.
+const RACE_ROUNDS_MAX: usize = 5;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DeliveryState {
     Pending,
     Delivered,
+    /// It was tried for as long as deliveries are.
+    Exhausted,
+    /// It is not tried any more: the receiver did not want it, or the endpoint is off.
+    Stopped,
+}
+
+impl DeliveryState {
+    pub const ALL: [DeliveryState; 4] = [
+        DeliveryState::Pending,
+        DeliveryState::Delivered,
+        DeliveryState::Exhausted,
+        DeliveryState::Stopped,
+    ];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            DeliveryState::Pending => "pending",
+            DeliveryState::Delivered => "delivered",
+            DeliveryState::Exhausted => "exhausted",
+            DeliveryState::Stopped => "stopped",
+        }
+    }
 }
 
 /// One try: what came back, or why nothing did.
@@ -34,6 +72,12 @@ pub struct Attempt {
     pub at: DateTime<Utc>,
     pub status: Option<u16>,
     pub error: Option<String>,
+    /// From the first look-up to the last byte, in milliseconds.
+    #[serde(default)]
+    pub duration_ms: u64,
+    /// The beginning of the reply, as text.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reply: String,
 }
 
 /// One event on its way to one endpoint.
@@ -48,6 +92,18 @@ pub struct Delivery {
     /// All attempts so far; the latest of them stand in `attempts`.
     pub attempts_total: u32,
     pub attempts: Vec<Attempt>,
+    /// When the next attempt is due; nothing once there is none.
+    #[serde(default)]
+    pub next_attempt_at: Option<DateTime<Utc>>,
+    /// How many waits there were: one after each attempt, and one whenever the endpoint rested.
+    #[serde(default)]
+    pub step: u32,
+    /// Whether the schedule brings the next attempt, and not a message that waits by itself.
+    #[serde(default)]
+    pub scheduled: bool,
+    /// The time of the event's acceptance, by which deliveries are in order.
+    pub accepted_at: DateTime<Utc>,
+    /// From when its life counts: since it was made, or sent again.
     pub created_at: DateTime<Utc>,
 }
 
@@ -61,94 +117,282 @@ impl Delivery {
             state: DeliveryState::Pending,
             attempts_total: 0,
             attempts: Vec::new(),
+            next_attempt_at: Some(now),
+            step: 0,
+            scheduled: false,
+            accepted_at: notice.accepted_at,
             created_at: now,
         }
     }
+
+    pub fn notice(&self) -> DeliveryNotice {
+        DeliveryNotice {
+            merchant_id: self.merchant_id.clone(),
+            endpoint_id: self.endpoint_id.clone(),
+            event_id: self.event_id.clone(),
+            accepted_at: self.accepted_at,
+        }
+    }
+
+    /// The delivery after a wait was decided, or its end.
+    fn then(mut self, verdict: Verdict, now: DateTime<Utc>) -> Delivery {
+        self.step += 1;
+        self.scheduled = matches!(verdict, Verdict::Again(at) if at - now > SOON);
+        (self.state, self.next_attempt_at) = match verdict {
+            Verdict::Delivered => (DeliveryState::Delivered, None),
+            Verdict::Again(at) => (DeliveryState::Pending, Some(at)),
+            Verdict::Exhausted => (DeliveryState::Exhausted, None),
+            Verdict::Aborted => (DeliveryState::Stopped, None),
+        };
+        self
+    }
+
+    fn tried(mut self, attempt: Attempt) -> Delivery {
+        for old in &mut self.attempts {
+            cut(&mut old.reply, OLD_REPLY_BYTES_MAX);
+        }
+        self.attempts.push(attempt);
+        self.attempts_total += 1;
+        if self.attempts.len() > ATTEMPTS_KEPT_MAX {
+            self.attempts.remove(0);
+        }
+        self
+    }
+
+    /// The delivery to be tried anew from now on, as when it was made.
+    pub fn again(mut self, now: DateTime<Utc>) -> Delivery {
+        self.state = DeliveryState::Pending;
+        self.next_attempt_at = Some(now);
+        self.step = 0;
+        self.scheduled = false;
+        self.created_at = now;
+        self
+    }
+
+    /// The writes that store it, with the row by which the schedule finds it if it waits for long.
+    pub fn writes(&self, condition: Condition) -> Result<Vec<Write>> {
+        let (merchant, endpoint) = (&self.merchant_id, &self.endpoint_id);
+        let key = keys::delivery(merchant, endpoint, self.accepted_at, &self.event_id);
+        let gone = (self.created_at + KEPT).timestamp();
+        let mut writes = vec![Write::put(key, condition, self)?.expiring(gone)];
+        if let Some(at) = self.next_attempt_at.filter(|_| self.scheduled) {
+            let key = keys::webhook_due_delivery(minute_of(at), &self.notice());
+            writes.push(Write::put(key, Condition::Any, &self.notice())?);
+        }
+        Ok(writes)
+    }
 }
 
-/// The body of a webhook, the same bytes at every attempt.
-pub fn body(event: &StoredEvent) -> Vec<u8> {
+/// The minute (Unix time in minutes) of a moment.
+pub fn minute_of(at: DateTime<Utc>) -> i64 {
+    at.timestamp().div_euclid(60)
+}
+
+/// Shortens `text` to at most `bytes`, between two characters.
+fn cut(text: &mut String, bytes: usize) {
+    let mut end = bytes.min(text.len());
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text.truncate(end);
+}
+
+/// The body of a webhook, the same bytes at every attempt. `thin` leaves out what happened and says
+/// where to read it.
+pub fn body(event: &StoredEvent, thin: bool) -> Vec<u8> {
     let time = |at: DateTime<Utc>| at.to_rfc3339_opts(SecondsFormat::Millis, true);
-    let body = json!({
+    let mut body = json!({
         "id": event.id,
         "type": event.kind,
         "timestamp": time(event.occurred_at),
         "api_version": API_VERSION,
         "merchant_id": event.merchant_id,
         "sequence": event.place,
-        "data": event.data,
+        "related_object": event.record,
     });
+    if !thin {
+        body["data"] = event.data.clone();
+    }
     body.to_string().into_bytes()
 }
 
-/// Makes one attempt. An error means that the message stays in the queue, or that it never can be
-/// delivered.
+/// The signed request that carries `event` to `endpoint`.
+pub async fn request(
+    ctx: &Ctx,
+    endpoint: &Endpoint,
+    event: &StoredEvent,
+    attempt: u32,
+) -> Result<Request> {
+    let now = ctx.now();
+    let body = body(event, endpoint.is_thin());
+    let data_key = vault::unwrap(ctx, endpoint.id.as_str(), &endpoint.key).await?;
+    let mut signatures = Vec::new();
+    for secret in endpoint.secrets(now) {
+        let secret = vault::open(&data_key, endpoint.id.as_str(), secret)?;
+        let signature = Webhook::new(secret.expose_secret())
+            .and_then(|webhook| webhook.sign(event.id.as_str(), now.timestamp(), &body))
+            .map_err(Error::internal)?;
+        signatures.push(signature);
+    }
+    let mut request = Request::new(Method::Post, endpoint.url.clone());
+    for (name, value) in endpoint.headers(&data_key)? {
+        request = request.header(&name, value.expose_secret());
+    }
+    Ok(request
+        .header("webhook-id", event.id.as_str())
+        .header("webhook-timestamp", now.timestamp().to_string())
+        .header("webhook-signature", signatures.join(" "))
+        .header("webhook-attempt", attempt.to_string())
+        .body("application/json", body))
+}
+
+/// What an answer asks of us.
+fn asked<'a>(answer: Option<&'a Response>, now: DateTime<Utc>) -> Answer<'a> {
+    let header = |name| answer.and_then(|answer| answer.header(name));
+    let after = header("retry-after").map(str::trim);
+    // In seconds or as a date (RFC 9110 §10.2.3).
+    let seconds = after.and_then(|text| text.parse::<u32>().ok());
+    let date = after.and_then(|text| DateTime::parse_from_rfc2822(text).ok());
+    Answer {
+        status: answer.map(|answer| answer.status),
+        retry_after: seconds
+            .map(|seconds| TimeDelta::seconds(i64::from(seconds)))
+            .or(date.map(|date| date.to_utc() - now)),
+        control: header("webhook-delivery").map(str::trim),
+    }
+}
+
+/// Makes the attempt that is due, if one is. An error means that the message stays in the queue.
 pub async fn deliver(ctx: &Ctx, notice: &DeliveryNotice) -> Result<()> {
-    let DeliveryNotice {
-        merchant_id,
-        endpoint_id,
-        event_id,
-    } = notice;
-    let key = keys::delivery(merchant_id, endpoint_id, event_id);
+    let key = keys::delivery(
+        &notice.merchant_id,
+        &notice.endpoint_id,
+        notice.accepted_at,
+        &notice.event_id,
+    );
     let Some(item) = ctx.store.get(&key).await? else {
         return Err(Error::not_found(format!(
-            "the delivery of event {event_id}"
+            "the delivery of event {}",
+            notice.event_id
         )));
     };
-    let mut delivery: Delivery = item.read()?;
-    if delivery.state == DeliveryState::Delivered {
+    let delivery: Delivery = item.read()?;
+    let Some(due) = delivery.next_attempt_at else {
+        return Ok(());
+    };
+    if due > ctx.now() {
+        return remind(ctx, &delivery).await;
+    }
+    let endpoint = match endpoint::load(ctx, &notice.merchant_id, &notice.endpoint_id).await {
+        Ok((_, endpoint)) => Some(endpoint).filter(|endpoint| endpoint.off.is_none()),
+        Err(error) if error.code() == Code::NotFound => None,
+        Err(error) => return Err(error),
+    };
+    let now = ctx.now();
+    let Some(endpoint) = endpoint else {
+        return decide(ctx, item, |delivery| delivery.then(Verdict::Aborted, now)).await;
+    };
+    let jitter = ctx.random::<1>()[0];
+    let probes = match health::admit(ctx, &endpoint).await? {
+        Admission::Yes => false,
+        Admission::Probe(_) => true,
+        Admission::No(until) => {
+            return decide(ctx, item, |delivery| {
+                let (step, began) = (delivery.step + 1, delivery.created_at);
+                let verdict = ladder::put_off(step, began, until, now, jitter);
+                delivery.then(verdict, now)
+            })
+            .await;
+        }
+    };
+    let event = ctx
+        .store
+        .get(&keys::event(&notice.merchant_id, &notice.event_id))
+        .await?;
+    let event: StoredEvent = event
+        .ok_or_else(|| Error::not_found(format!("event {}", notice.event_id)))?
+        .read()?;
+    let request = request(ctx, &endpoint, &event, delivery.attempts_total + 1).await?;
+    let (at, begun) = (ctx.now(), ctx.clock.passed());
+    let outcome = ctx.net.send(request, Limits::WEBHOOK).await;
+    let duration = ctx.clock.passed().saturating_sub(begun);
+    let answer = asked(outcome.as_ref().ok(), ctx.now());
+    let error = match &outcome {
+        Ok(answer) if answer.is_success() => None,
+        Ok(answer) => Some(format!("status {} is no success", answer.status)),
+        Err(error) => Some(error.detail().to_owned()),
+    };
+    let mut reply = outcome.as_ref().map_or(String::new(), |answer| {
+        String::from_utf8_lossy(&answer.body).into_owned()
+    });
+    cut(&mut reply, REPLY_BYTES_MAX);
+    let attempt = Attempt {
+        at,
+        status: answer.status,
+        error,
+        duration_ms: u64::try_from(duration.as_millis()).unwrap_or(u64::MAX),
+        reply,
+    };
+    let now = ctx.now();
+    let decided = decide(ctx, item, |delivery| {
+        // What a twin has delivered meanwhile stays delivered.
+        let was = delivery.state == DeliveryState::Delivered;
+        let verdict = match was {
+            true => Verdict::Delivered,
+            false => ladder::judge(answer, delivery.step + 1, delivery.created_at, now, jitter),
+        };
+        delivery.tried(attempt.clone()).then(verdict, now)
+    })
+    .await;
+    health::note(ctx, &endpoint, answer.is_success(), probes).await?;
+    if answer.ends_endpoint() {
+        endpoint::switch_off(ctx, &endpoint, OffReason::Gone).await?;
+    }
+    decided
+}
+
+/// Stores what `change` makes of a delivery, and lets it come again when it is due.
+async fn decide(ctx: &Ctx, mut item: Item, change: impl Fn(Delivery) -> Delivery) -> Result<()> {
+    for _ in 0..RACE_ROUNDS_MAX {
+        let delivery = change(item.read()?);
+        let mut writes = delivery.writes(Condition::Rev(item.rev))?;
+        let written = match writes.len() {
+            1 => ctx.store.write(writes.remove(0)).await,
+            _ => ctx.store.transact(writes).await,
+        };
+        match written {
+            Ok(()) => return remind(ctx, &delivery).await,
+            Err(WriteError::Condition(_) | WriteError::Contended) => {}
+            Err(WriteError::Failed(error)) => return Err(error),
+        }
+        let key = item.key.clone();
+        let Some(newer) = ctx.store.get(&key).await? else {
+            return Ok(());
+        };
+        item = newer;
+    }
+    Err(Error::new(
+        Code::Busy,
+        "several attempts of one delivery at once; it is tried again",
+    ))
+}
+
+/// Sends the message that brings a delivery again, if the table does not.
+async fn remind(ctx: &Ctx, delivery: &Delivery) -> Result<()> {
+    let Some(due) = delivery.next_attempt_at else {
+        return Ok(());
+    };
+    if delivery.scheduled {
         return Ok(());
     }
-    let endpoint = endpoint::load(ctx, merchant_id, endpoint_id).await?;
-    let event = ctx.store.get(&keys::event(merchant_id, event_id)).await?;
-    let event: StoredEvent = event
-        .ok_or_else(|| Error::not_found(format!("event {event_id}")))?
-        .read()?;
-    let body = body(&event);
-    let data_key = vault::unwrap(ctx, endpoint.id.as_str(), &endpoint.key).await?;
-    let secret = vault::open(&data_key, endpoint.id.as_str(), &endpoint.secret)?;
-    let now = ctx.now();
-    let signature = Webhook::new(secret.expose_secret())
-        .and_then(|webhook| webhook.sign(event_id.as_str(), now.timestamp(), &body))
-        .map_err(Error::internal)?;
-    let attempt = delivery.attempts_total + 1;
-    let request = Request::new(Method::Post, endpoint.url)
-        .header("webhook-id", event_id.as_str())
-        .header("webhook-timestamp", now.timestamp().to_string())
-        .header("webhook-signature", signature)
-        .header("webhook-attempt", attempt.to_string())
-        .body("application/json", body);
-    let outcome = ctx.net.send(request, Limits::WEBHOOK).await;
-    let (status, error) = match &outcome {
-        Ok(answer) if answer.is_success() => (Some(answer.status), None),
-        Ok(answer) => (
-            Some(answer.status),
-            Some(format!("status {} is no success", answer.status)),
-        ),
-        Err(error) => (None, Some(error.detail().to_owned())),
+    // Rounded up, so that it is due when it comes.
+    let left = (due - ctx.now()).max(TimeDelta::zero());
+    let seconds = (left.num_milliseconds() + 999) / 1000;
+    let message = Message {
+        body: serde_json::to_string(&delivery.notice()).map_err(Error::internal)?,
+        delay_seconds: u16::try_from(seconds.clamp(0, SOON.num_seconds())).unwrap_or(0),
     };
-    if error.is_none() {
-        delivery.state = DeliveryState::Delivered;
-    }
-    delivery.attempts_total = attempt;
-    delivery.attempts.push(Attempt {
-        at: now,
-        status,
-        error: error.clone(),
-    });
-    if delivery.attempts.len() > ATTEMPTS_KEPT_MAX {
-        delivery.attempts.remove(0);
-    }
-    // A twin of this message may have written its attempt in between; then this log entry is lost,
-    // and nothing else.
-    ctx.store
-        .write(Write::put(key, Condition::Rev(item.rev), &delivery)?)
-        .await?;
-    match error {
-        None => Ok(()),
-        Some(error) => Err(Error::new(
-            Code::UpstreamFailed,
-            format!("attempt {attempt} failed: {error}"),
-        )),
-    }
+    ctx.queue
+        .send_later(ctx.config.webhook_retry_queue()?, vec![message])
+        .await
 }

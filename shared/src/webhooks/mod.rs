@@ -5,3 +5,7 @@
 pub mod deliver;
 pub mod endpoint;
 pub mod fanout;
+mod health;
+pub mod recover;
+pub mod samples;
+pub mod schedule;

@@ -62,7 +62,7 @@ async fn send(ctx: &Ctx, notices: &[DeliveryNotice]) -> Result<()> {
 }
 
 /// Refuses an endpoint that is off: what was sent again would stop at once.
-fn check_on(endpoint: &Endpoint) -> Result<()> {
+pub fn check_on(endpoint: &Endpoint) -> Result<()> {
     match endpoint.off {
         None => Ok(()),
         Some(_) => Err(Error::new(
@@ -85,7 +85,10 @@ pub async fn resend(ctx: &Ctx, endpoint: &Endpoint, event_id: &EventId) -> Resul
     let held = ctx.store.get(&key).await?;
     let now = ctx.now();
     let (condition, delivery) = match held {
-        Some(item) => (Condition::Rev(item.rev), item.read::<Delivery>()?.again(now)),
+        Some(item) => (
+            Condition::Rev(item.rev),
+            item.read::<Delivery>()?.again(now),
+        ),
         None => {
             let notice = Notice {
                 merchant_id: merchant.clone(),
@@ -118,7 +121,10 @@ pub async fn begin(ctx: &Ctx, endpoint: &Endpoint, since: DateTime<Utc>) -> Resu
         return Err(Error::invalid(vec![FieldError::new(
             "/since",
             "invalid_value",
-            format!("since is a moment of the last {} days", SINCE_MAX.num_days()),
+            format!(
+                "since is a moment of the last {} days",
+                SINCE_MAX.num_days()
+            ),
         )]));
     }
     let (merchant, id) = (&endpoint.merchant_id, &endpoint.id);
@@ -222,7 +228,8 @@ pub async fn step(ctx: &Ctx, notice: &RecoveryNotice) -> Result<()> {
             break;
         }
         recovery.looked_at += 1;
-        recovery.after = keys::after_delivery(merchant, id, delivery.accepted_at, &delivery.event_id);
+        recovery.after =
+            keys::after_delivery(merchant, id, delivery.accepted_at, &delivery.event_id);
         match delivery.state {
             DeliveryState::Pending | DeliveryState::Delivered => {}
             DeliveryState::Exhausted | DeliveryState::Stopped => {

@@ -1,0 +1,352 @@
+//! What the document says of `api::webhooks`, and of what is told to endpoints.
+
+use super::{
+    Answer, Code, EVENT, MERCHANT, Operation, Route, TIME, answer, list, merchant_id, nullable,
+    object, page, reference, text, time, words,
+};
+use crate::model::event::{EventType, RecordKind};
+use crate::webhooks::deliver::DeliveryState;
+use crate::webhooks::endpoint::{OVERLAP_DAYS_MAX, OffReason, Payload};
+use crate::webhooks::recover::RecoveryState;
+use serde_json::{Value, json};
+
+/// The operation at `route`, if it is one of these.
+pub(super) fn about(route: &Route) -> Option<Operation> {
+    let operation = |id, summary, query, body, status, told, schema, refuses| Operation {
+        id,
+        tag: "Webhooks",
+        summary,
+        query,
+        body,
+        answers: vec![(status, told, Answer::Json(schema))],
+        refuses,
+    };
+    let reading = |id, summary, query, schema| {
+        operation(
+            id,
+            summary,
+            query,
+            None,
+            200,
+            "What was asked for.",
+            schema,
+            &[],
+        )
+    };
+    let changing = |id, summary, schema: &'static str, mut example: Value| {
+        example["merchant_id"] = json!(MERCHANT);
+        let body = Some((schema, example));
+        let told = "The endpoint as it is now.";
+        operation(id, summary, &[], body, 200, told, "Endpoint", &[Code::Busy])
+    };
+    let sending = |id, summary, body: &'static str, mut example: Value, schema| {
+        example["merchant_id"] = json!(MERCHANT);
+        let body = Some((body, example));
+        let told = "It was handed to the queue.";
+        operation(
+            id,
+            summary,
+            &[],
+            body,
+            202,
+            told,
+            schema,
+            &[Code::Conflict, Code::Busy],
+        )
+    };
+    let path = route.path.strip_prefix("/api/v1/webhooks")?;
+    let path = path.trim_start_matches("/{endpoint_id}");
+    let alone = route.path == "/api/v1/webhooks";
+    Some(match (route.method, path) {
+        ("POST", "/register") => {
+            let example = json!({
+                "merchant_id": MERCHANT,
+                "url": "https://developer.example/hook",
+                "event_types": [EventType::OrderCreated],
+            });
+            let body = Some(("NewEndpoint", example));
+            let summary = "Registers an endpoint. Its secret is shown this once.";
+            let schema = "EndpointWithSecret";
+            operation(
+                "registerEndpoint",
+                summary,
+                &[],
+                body,
+                201,
+                "The endpoint.",
+                schema,
+                &[],
+            )
+        }
+        ("GET", "") if alone => reading(
+            "listEndpoints",
+            "A merchant's endpoints.",
+            &["merchant_id"],
+            "EndpointList",
+        ),
+        ("GET", "") => reading("getEndpoint", "One endpoint.", &["merchant_id"], "Endpoint"),
+        ("PATCH", "") => changing(
+            "updateEndpoint",
+            "Puts what is named in place of what there is. `headers` are replaced as a whole.",
+            "ChangedEndpoint",
+            json!({ "description": "orders to the warehouse" }),
+        ),
+        ("DELETE", "") => operation(
+            "deleteEndpoint",
+            "Removes an endpoint; what is pending for it ends.",
+            &[],
+            Some(("PlainRequest", json!({ "merchant_id": MERCHANT }))),
+            200,
+            "It is gone.",
+            "DeletedEndpoint",
+            &[],
+        ),
+        ("POST", "/enable") => changing(
+            "enableEndpoint",
+            "Lets an endpoint have events again, from now on. What it missed is sent by `recover`.",
+            "PlainRequest",
+            json!({}),
+        ),
+        ("POST", "/disable") => changing(
+            "disableEndpoint",
+            "Sends nothing to an endpoint until it is enabled; what is pending for it ends.",
+            "PlainRequest",
+            json!({}),
+        ),
+        ("POST", "/rotate-secret") => operation(
+            "rotateSecret",
+            "Gives an endpoint a new secret, shown this once. The old one signs beside it for as long as is asked.",
+            &[],
+            Some((
+                "NewSecret",
+                json!({ "merchant_id": MERCHANT, "overlap_days": 1 }),
+            )),
+            200,
+            "The endpoint with its new secret.",
+            "EndpointWithSecret",
+            &[Code::Conflict, Code::Busy],
+        ),
+        ("POST", "/test") => sending(
+            "testEndpoint",
+            "Sends a sample event. What the endpoint answers stands among its attempts.",
+            "TestRequest",
+            json!({ "event_type": EventType::OrderCreated }),
+            "Delivery",
+        ),
+        ("POST", "/dry-run") => operation(
+            "dryRun",
+            "Shows what an endpoint gets of an event, and whether it does. Nothing is sent.",
+            &[],
+            Some((
+                "OfEvent",
+                json!({ "merchant_id": MERCHANT, "event_id": EVENT }),
+            )),
+            200,
+            "The request, signed as of now.",
+            "DryRun",
+            &[],
+        ),
+        ("GET", "/attempts") => reading(
+            "listAttempts",
+            "The deliveries to an endpoint with their attempts, in the order in which their events were accepted. With a filter a page may hold fewer than were asked for, and none, though more follow.",
+            &["merchant_id", "delivery_state", "limit", "cursor"],
+            "DeliveryPage",
+        ),
+        ("POST", "/resend") => sending(
+            "resendEvent",
+            "Sends one event to an endpoint again, or for the first time if it was not meant for it.",
+            "OfEvent",
+            json!({ "event_id": EVENT }),
+            "Delivery",
+        ),
+        ("POST", "/recover") => sending(
+            "recoverEndpoint",
+            "Sends everything again that ended without success, of what was accepted since a moment of the last 14 days.",
+            "RecoverRequest",
+            json!({ "since": TIME }),
+            "Recovery",
+        ),
+        ("GET", "/recover") => reading(
+            "getRecovery",
+            "How far the latest recovery of an endpoint has come.",
+            &["merchant_id"],
+            "Recovery",
+        ),
+        _ => return None,
+    })
+}
+
+/// Parameters of these operations alone.
+pub(super) fn parameters() -> Value {
+    json!({
+        "query_delivery_state": {
+            "name": "delivery_state", "in": "query", "required": false,
+            "schema": words(DeliveryState::ALL),
+            "description": "Only deliveries in this state.",
+        },
+    })
+}
+
+pub(super) fn schemas() -> Value {
+    let number = || json!({ "type": "integer", "minimum": 0 });
+    let url = || json!({ "type": "string", "format": "uri", "maxLength": 2048 });
+    let types = || json!({ "type": "array", "items": reference("EventType"), "minItems": 1 });
+    let payload = || words([Payload::Full, Payload::Thin]);
+    let headers = || {
+        json!({
+            "type": "object", "writeOnly": true, "maxProperties": 20,
+            "additionalProperties": { "type": "string" },
+            "description": "Headers that are sent along. They are kept like secrets and never shown.",
+        })
+    };
+    let secret = || {
+        json!({
+            "type": ["string", "null"], "writeOnly": true,
+            "description": "`whsec_` and base64 of 24 to 64 bytes; made here when it is left out.",
+        })
+    };
+    let off = json!({
+        "reason": words([OffReason::Owner, OffReason::Failing, OffReason::Gone]),
+        "at": time(),
+    });
+    let endpoint = json!({
+        "id": { "allOf": [reference("Id")], "x-names": "endpoint" },
+        "merchant_id": merchant_id(),
+        "url": url(),
+        "event_types": types(),
+        "description": { "type": "string" },
+        "payload": payload(),
+        "header_names": { "type": "array", "items": { "type": "string" } },
+        "older_secrets_until": { "type": "array", "items": time() },
+        "disabled": nullable(answer(off, &[])),
+        "created_at": time(),
+        "updated_at": nullable(time()),
+    });
+    let mut with_secret = endpoint.clone();
+    with_secret["secret"] = json!({ "type": "string", "pattern": "^whsec_" });
+    json!({
+        "NewEndpoint": object(json!({
+            "merchant_id": merchant_id(),
+            "url": url(),
+            "event_types": types(),
+            "description": text(0, 200),
+            "payload": payload(),
+            "headers": headers(),
+            "secret": secret(),
+        }), &["description", "payload", "headers", "secret"]),
+        "ChangedEndpoint": object(json!({
+            "merchant_id": merchant_id(),
+            "url": url(),
+            "event_types": types(),
+            "description": text(0, 200),
+            "payload": payload(),
+            "headers": headers(),
+        }), &["url", "event_types", "description", "payload", "headers"]),
+        "NewSecret": object(json!({
+            "merchant_id": merchant_id(),
+            "secret": secret(),
+            "overlap_days": {
+                "type": "integer", "minimum": 0, "maximum": OVERLAP_DAYS_MAX, "default": 1,
+                "description": "How long the old secret signs beside the new one.",
+            },
+        }), &["secret", "overlap_days"]),
+        "TestRequest": object(json!({
+            "merchant_id": merchant_id(), "event_type": reference("EventType"),
+        }), &[]),
+        "OfEvent": object(json!({
+            "merchant_id": merchant_id(), "event_id": reference("Id"),
+        }), &[]),
+        "RecoverRequest": object(json!({
+            "merchant_id": merchant_id(), "since": time(),
+        }), &[]),
+        "Endpoint": answer(endpoint, &[]),
+        "EndpointWithSecret": answer(with_secret, &[]),
+        "EndpointList": page("Endpoint"),
+        "DeletedEndpoint": answer(json!({
+            "id": reference("Id"), "deleted": { "const": true },
+        }), &[]),
+        "Attempt": answer(json!({
+            "at": time(),
+            "status": { "type": ["integer", "null"] },
+            "error": { "type": ["string", "null"] },
+            "duration_ms": number(),
+            "reply": {
+                "type": "string",
+                "description": "The beginning of the reply: 16 KiB of the latest, 1 KiB of those before it.",
+            },
+        }), &["reply"]),
+        "Delivery": answer(json!({
+            "endpoint_id": { "allOf": [reference("Id")], "x-names": "endpoint" },
+            "merchant_id": merchant_id(),
+            "event_id": reference("Id"),
+            "type": reference("EventType"),
+            "state": words(DeliveryState::ALL),
+            "attempts_total": number(),
+            "attempts": list("Attempt"),
+            "next_attempt_at": nullable(time()),
+            "step": number(),
+            "scheduled": { "type": "boolean" },
+            "accepted_at": time(),
+            "created_at": time(),
+        }), &[]),
+        "DeliveryPage": page("Delivery"),
+        "DryRun": answer(json!({
+            "delivered": { "type": "boolean" },
+            "kept_back_by": {
+                "type": "array",
+                "items": { "enum": ["disabled", "event_type", "before_endpoint"] },
+            },
+            "url": url(),
+            "headers": { "type": "object", "additionalProperties": { "type": "string" } },
+            "body": { "type": "string" },
+        }), &[]),
+        "Recovery": answer(json!({
+            "state": words([RecoveryState::Running, RecoveryState::Done]),
+            "since": time(),
+            "until": time(),
+            "looked_at": number(),
+            "sent_again": number(),
+            "started_at": time(),
+            "updated_at": time(),
+        }), &[]),
+        "WebhookBody": answer(json!({
+            "id": reference("Id"),
+            "type": reference("EventType"),
+            "timestamp": time(),
+            "api_version": { "type": "string" },
+            "merchant_id": merchant_id(),
+            "sequence": answer(json!({
+                "key": { "type": "string" },
+                "n": { "type": "integer", "minimum": 1 },
+                "previous_id": { "type": ["string", "null"] },
+            }), &[]),
+            "related_object": answer(json!({
+                "type": words(RecordKind::ALL),
+                "id": { "type": "string" },
+            }), &[]),
+            "data": {
+                "type": "object",
+                "description": "What happened; absent where the endpoint asked for thin payloads.",
+            },
+        }), &["data"]),
+    })
+}
+
+/// What is told to endpoints, by type of event.
+pub(super) fn told() -> Value {
+    let told = EventType::ALL.into_iter().map(|kind| {
+        let post = json!({
+            "operationId": format!("told.{}", kind.as_str()),
+            "tags": ["Webhooks"],
+            "summary": "Signed as Standard Webhooks has it: `webhook-id`, `webhook-timestamp`, `webhook-signature`.",
+            "security": [],
+            "requestBody": {
+                "required": true,
+                "content": { "application/json": { "schema": reference("WebhookBody") } },
+            },
+            "responses": { "2XX": { "description": "It was delivered." } },
+        });
+        (kind.as_str().to_owned(), json!({ "post": post }))
+    });
+    Value::Object(told.collect())
+}

@@ -1,0 +1,643 @@
+//! Outbound webhooks over weeks: receivers that fail in every way there is, functions that die, queues that
+//! double and reorder, tables that are throttled. Whatever happens, each event reaches each endpoint that
+//! wants it or ends visibly without having done so.
+
+use crate::number;
+use crate::run::{alone, merchant};
+use crate::seeds::on_all_cores;
+use crate::world::{Chances, World, hold, start, turn};
+use async_trait::async_trait;
+use chrono::{DateTime, TimeDelta, Utc};
+use crossdock::ctx::Ctx;
+use crossdock::error::{Code, Error, Result};
+use crossdock::model::event::EventType;
+use crossdock::model::http::{Request, Response};
+use crossdock::model::ids::EndpointId;
+use crossdock::model::notice::{DeliveryNotice, Envelope, Notice, RetryNotice};
+use crossdock::net::{Limits, Net};
+use crossdock::queue::{Message, Queue};
+use crossdock::store::{Store, keys};
+use crossdock::sync::delivery::LIFE;
+use crossdock::webhooks::deliver::{self, Delivery, DeliveryState};
+use crossdock::webhooks::endpoint::{self, OffReason, Payload, Wish};
+use crossdock::webhooks::{fanout, recover, samples, schedule};
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use secrecy::{ExposeSecret, SecretString};
+use standardwebhooks::Webhook;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+const FANOUT: &str = "fanout";
+const DELIVER: &str = "deliver";
+const RETRY: &str = "retry";
+/// Messages of one invocation, as in the template.
+const BATCH: usize = 10;
+/// After how long a message that failed comes again.
+const VISIBILITY: TimeDelta = TimeDelta::seconds(360);
+/// Events of one story, and how long they keep coming.
+const EVENTS: usize = 20;
+const COMING: TimeDelta = TimeDelta::days(2);
+const TASKS_MAX: usize = 4;
+const DAY_MINUTES: i64 = 1440;
+const STORIES: u64 = 150;
+/// How long a busy receiver asks to be left alone.
+const QUIET: TimeDelta = TimeDelta::seconds(100);
+
+/// How a receiver answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    Well,
+    /// One request in so many is answered with one of these.
+    Flaky(usize),
+    /// It takes what comes, and its answer is lost one time in so many.
+    Mute(usize),
+    /// It is down from hour to hour of the story, and well before and after.
+    Down(i64, i64),
+    /// It never answers well.
+    Dead,
+    /// It says so, and means it.
+    Busy,
+    /// It wants no more after so many.
+    Leaves(usize),
+}
+
+struct Receiver {
+    mode: Mode,
+    secret: SecretString,
+    seen: usize,
+    /// How often each event was taken with a success, and how often it came in all.
+    taken: BTreeMap<String, usize>,
+    /// Until when it has asked not to be sent which event.
+    quiet: BTreeMap<String, DateTime<Utc>>,
+}
+
+struct Waiting {
+    lane: &'static str,
+    body: String,
+    visible_at: DateTime<Utc>,
+}
+
+/// The queues and receivers around the production code.
+struct Town {
+    world: World,
+    receivers: Mutex<BTreeMap<String, Receiver>>,
+    waiting: Mutex<Vec<Waiting>>,
+}
+
+#[async_trait]
+impl Queue for Town {
+    async fn send_later(&self, url: &str, messages: Vec<Message>) -> Result<()> {
+        turn().await;
+        let lane = [DELIVER, RETRY].into_iter().find(|lane| *lane == url);
+        let lane = lane.unwrap_or_else(|| panic!("no queue is named {url}"));
+        for message in messages {
+            assert!(message.delay_seconds <= 900, "a queue keeps nothing longer");
+            let mut state = self.world.state();
+            // A queue delivers at least once, in no order; a call that fails may have sent some of them.
+            let chance = state.chances.bus;
+            let copies = 1 + usize::from(state.dice.per_mille(chance));
+            let late = TimeDelta::milliseconds(state.dice.below(2000) as i64);
+            let delay = TimeDelta::seconds(i64::from(message.delay_seconds));
+            let visible_at = state.now + delay + late;
+            let lost = state.dice.per_mille(chance);
+            drop(state);
+            if lost {
+                return Err(Error::internal("simulated: a call to the queue failed"));
+            }
+            for _ in 0..copies {
+                hold(&self.waiting).push(Waiting {
+                    lane,
+                    body: message.body.clone(),
+                    visible_at,
+                });
+            }
+        }
+        turn().await;
+        Ok(())
+    }
+}
+
+/// What a receiver does with a request: nothing that can be read, or an answer.
+enum Reply {
+    Nothing,
+    /// It took it, and nobody hears of it.
+    Unheard,
+    Answer(Response),
+}
+
+impl Town {
+    fn take(&self, request: &Request, now: DateTime<Utc>) -> Reply {
+        let host = request.url.host_str().unwrap().to_owned();
+        let header = |name: &str| {
+            let mut found = request.headers.iter().filter(|(one, _)| one == name);
+            found.next().map(|(_, value)| value.clone()).unwrap()
+        };
+        let id = header("webhook-id");
+        let mut receivers = hold(&self.receivers);
+        let receiver = receivers.get_mut(&host).unwrap();
+        let time: i64 = header("webhook-timestamp").parse().unwrap();
+        // Others may have waited for answers meanwhile.
+        assert!((now.timestamp() - time).abs() <= 120, "signed as of now");
+        let webhook = Webhook::new(receiver.secret.expose_secret()).unwrap();
+        let signature = webhook.sign(&id, time, &request.body).unwrap();
+        assert_eq!(header("webhook-signature"), signature, "{host} believes it");
+        receiver.seen += 1;
+        let answer = |status: u16, headers: &[(&str, &str)]| {
+            let headers = headers.iter();
+            Reply::Answer(Response {
+                status,
+                headers: headers
+                    .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+                    .collect(),
+                body: vec![b'x'; 100],
+            })
+        };
+        let seen = receiver.seen;
+        let broken = || match seen % 5 {
+            0 => Reply::Nothing,
+            1 => answer(500, &[]),
+            2 => answer(302, &[("location", "https://elsewhere.example/")]),
+            3 => answer(404, &[]),
+            _ => answer(400, &[("retry-after", "never")]),
+        };
+        let hours = (now - start()).num_hours();
+        let well = match receiver.mode {
+            Mode::Flaky(of) => !seen.is_multiple_of(of),
+            Mode::Down(from, until) => !(from..until).contains(&hours),
+            Mode::Dead => false,
+            Mode::Busy if seen.is_multiple_of(3) => {
+                receiver.quiet.insert(id, now + QUIET);
+                let seconds = QUIET.num_seconds().to_string();
+                return answer(429, &[("retry-after", seconds.as_str())]);
+            }
+            Mode::Leaves(after) if seen > after => return answer(410, &[]),
+            Mode::Well | Mode::Mute(_) | Mode::Busy | Mode::Leaves(_) => true,
+        };
+        if !well {
+            return broken();
+        }
+        // A function that dies takes what it was asked along.
+        let quiet = receiver
+            .quiet
+            .get(&id)
+            .filter(|_| self.world.state().chances.bus == 0);
+        assert!(
+            quiet.is_none_or(|until| *until <= now),
+            "{host} asked for quiet"
+        );
+        *receiver.taken.entry(id).or_default() += 1;
+        match receiver.mode {
+            Mode::Mute(of) if seen.is_multiple_of(of) => Reply::Unheard,
+            _ => answer(204, &[]),
+        }
+    }
+}
+
+#[async_trait]
+impl Net for Town {
+    async fn send(&self, request: Request, limits: Limits) -> Result<Response> {
+        turn().await;
+        let now = self.world.state().now;
+        let reply = self.take(&request, now);
+        turn().await;
+        match reply {
+            Reply::Answer(answer) => Ok(answer),
+            Reply::Nothing => Err(Error::new(
+                Code::UpstreamFailed,
+                "no connection could be made",
+            )),
+            Reply::Unheard => {
+                self.world.advance(limits.total);
+                Err(Error::new(
+                    Code::UpstreamFailed,
+                    "no answer within 20 seconds",
+                ))
+            }
+        }
+    }
+}
+
+type Outcome = Vec<(String, Result<()>)>;
+
+struct Task {
+    lane: &'static str,
+    bodies: Vec<String>,
+    future: BoxFuture<'static, Outcome>,
+}
+
+struct Story {
+    town: Arc<Town>,
+    ctx: Arc<Ctx>,
+    endpoints: Vec<EndpointId>,
+    notices: Vec<Notice>,
+    tasks: Vec<Task>,
+    planned: i64,
+    deaths: usize,
+}
+
+fn host(number: usize) -> String {
+    format!("{number}.example")
+}
+
+impl Story {
+    fn new(seed: u64, modes: &[Mode]) -> Story {
+        let world = World::new(seed);
+        world.state().traced = false;
+        let town = Arc::new(Town {
+            world: world.clone(),
+            receivers: Mutex::default(),
+            waiting: Mutex::default(),
+        });
+        let ctx = Arc::new(Ctx {
+            net: town.clone(),
+            queue: town.clone(),
+            ..world.ctx_with(&[
+                ("QUEUE_WEBHOOK_DELIVER_URL", DELIVER),
+                ("QUEUE_WEBHOOK_RETRY_URL", RETRY),
+            ])
+        });
+        let mut endpoints = Vec::new();
+        for (number, mode) in modes.iter().enumerate() {
+            let wish = Wish {
+                url: Some(format!("https://{}/hook", host(number)).parse().unwrap()),
+                event_types: Some(EventType::ALL.into_iter().collect()),
+                payload: Some(match number % 2 {
+                    0 => Payload::Full,
+                    _ => Payload::Thin,
+                }),
+                ..Wish::default()
+            };
+            let (made, secret) = alone(endpoint::register(&ctx, &merchant(), wish, None)).unwrap();
+            let receiver = Receiver {
+                mode: *mode,
+                secret,
+                seen: 0,
+                taken: BTreeMap::new(),
+                quiet: BTreeMap::new(),
+            };
+            hold(&town.receivers).insert(host(number), receiver);
+            endpoints.push(made.id);
+        }
+        Story {
+            town,
+            ctx,
+            endpoints,
+            notices: Vec::new(),
+            tasks: Vec::new(),
+            planned: 0,
+            deaths: 0,
+        }
+    }
+
+    fn now(&self) -> DateTime<Utc> {
+        self.town.world.state().now
+    }
+
+    fn below(&self, end: usize) -> usize {
+        self.town.world.state().dice.below(end)
+    }
+
+    /// Something happens in the shop.
+    fn happen(&mut self) {
+        let kind = EventType::ALL[self.below(EventType::ALL.len())];
+        let (_, any) = alone(endpoint::load(&self.ctx, &merchant(), &self.endpoints[0])).unwrap();
+        let notice = alone(samples::store(&self.ctx, &any, kind)).unwrap();
+        let body = serde_json::to_string(&Envelope {
+            detail: notice.clone(),
+        });
+        let waiting = Waiting {
+            lane: FANOUT,
+            body: body.unwrap(),
+            visible_at: self.now(),
+        };
+        hold(&self.town.waiting).push(waiting);
+        self.notices.push(notice);
+    }
+
+    /// A function takes what is visible in one of the queues.
+    fn employ(&mut self) -> bool {
+        let now = self.now();
+        let lanes: Vec<&'static str> = {
+            let waiting = hold(&self.town.waiting);
+            let visible = waiting.iter().filter(|one| one.visible_at <= now);
+            let lanes: BTreeSet<&'static str> = visible.map(|one| one.lane).collect();
+            lanes.into_iter().collect()
+        };
+        if lanes.is_empty() {
+            return false;
+        }
+        let lane = lanes[self.below(lanes.len())];
+        let mut bodies = Vec::new();
+        for _ in 0..BATCH {
+            let mut waiting = hold(&self.town.waiting);
+            let visible: Vec<usize> = (0..waiting.len())
+                .filter(|at| waiting[*at].lane == lane && waiting[*at].visible_at <= now)
+                .collect();
+            if visible.is_empty() {
+                break;
+            }
+            let at = visible[self.town.world.state().dice.below(visible.len())];
+            bodies.push(waiting.swap_remove(at).body);
+        }
+        let (ctx, all) = (self.ctx.clone(), bodies.clone());
+        let future = async move {
+            let one = async |body: String| {
+                let done = match lane {
+                    FANOUT => {
+                        let notice: Envelope = serde_json::from_str(&body).unwrap();
+                        fanout::fan_out(&ctx, &notice.detail).await
+                    }
+                    DELIVER => {
+                        let notice: DeliveryNotice = serde_json::from_str(&body).unwrap();
+                        deliver::deliver(&ctx, &notice).await
+                    }
+                    _ => match serde_json::from_str(&body).unwrap() {
+                        RetryNotice::Delivery(notice) => deliver::deliver(&ctx, &notice).await,
+                        RetryNotice::Recovery(notice) => recover::step(&ctx, &notice).await,
+                    },
+                };
+                (body, done)
+            };
+            futures::future::join_all(all.into_iter().map(one)).await
+        };
+        self.tasks.push(Task {
+            lane,
+            bodies,
+            future: future.boxed(),
+        });
+        true
+    }
+
+    fn back(&self, lane: &'static str, bodies: Vec<String>) {
+        let visible_at = self.now() + VISIBILITY;
+        hold(&self.town.waiting).extend(bodies.into_iter().map(|body| Waiting {
+            lane,
+            body,
+            visible_at,
+        }));
+    }
+
+    /// One step of the story; `false` when nothing is left that moves by itself before `until`.
+    fn turn(&mut self, until: DateTime<Utc>, deaths: u64) -> bool {
+        let minute = deliver::minute_of(self.now());
+        if minute > self.planned {
+            // As often as the schedule would have called, as far as that can make a difference.
+            for _ in 0..=(minute - self.planned).min(DAY_MINUTES) / 10 {
+                // What it could not hand out, it hands out a minute later.
+                let _ = alone(schedule::plan(&self.ctx));
+            }
+            self.planned = minute;
+        }
+        if self.tasks.len() < TASKS_MAX && (self.tasks.is_empty() || self.below(3) == 0) {
+            self.employ();
+        }
+        if self.tasks.is_empty() {
+            return self.pass(until);
+        }
+        let at = self.below(self.tasks.len());
+        if self.town.world.state().dice.per_mille(deaths) {
+            let dead = self.tasks.swap_remove(at);
+            self.deaths += 1;
+            self.back(dead.lane, dead.bodies);
+            return true;
+        }
+        self.town.world.advance(Duration::from_millis(3));
+        let polled = self.tasks[at]
+            .future
+            .as_mut()
+            .poll(&mut Context::from_waker(Waker::noop()));
+        if let Poll::Ready(outcomes) = polled {
+            let done = self.tasks.swap_remove(at);
+            let failed = outcomes.into_iter().filter(|(_, outcome)| outcome.is_err());
+            self.back(done.lane, failed.map(|(body, _)| body).collect());
+        }
+        true
+    }
+
+    /// Lets time pass until something is to be done.
+    fn pass(&mut self, until: DateTime<Utc>) -> bool {
+        let now = self.now();
+        let next = hold(&self.town.waiting)
+            .iter()
+            .map(|one| one.visible_at)
+            .min();
+        let due = self.next_due();
+        let Some(at) = next.into_iter().chain(due).min().filter(|at| *at < until) else {
+            return false;
+        };
+        let by = (at - now).max(TimeDelta::milliseconds(1));
+        self.town.world.advance(by.to_std().unwrap());
+        true
+    }
+
+    /// When the schedule next finds something that waits in the table: once its minute is over, and not
+    /// twice in one minute.
+    fn next_due(&self) -> Option<DateTime<Utc>> {
+        let memory = &self.town.world.memory;
+        let waits = |minute: &i64| {
+            let page = alone(memory.list(&keys::webhook_due(*minute), None, 1)).unwrap();
+            !page.items.is_empty()
+        };
+        let minute = (self.planned - 120..self.planned + DAY_MINUTES + 180).find(waits)?;
+        DateTime::from_timestamp((minute.max(self.planned) + 1) * 60, 0)
+    }
+
+    fn run(&mut self, until: DateTime<Utc>, deaths: u64) {
+        for _ in 0..2_000_000 {
+            if !self.turn(until, deaths) {
+                let left = until - self.now();
+                self.town.world.advance(left.to_std().unwrap_or_default());
+                return;
+            }
+            if self.now() >= until {
+                return;
+            }
+        }
+        panic!("it does not come to an end");
+    }
+
+    fn delivery(&self, endpoint: &EndpointId, notice: &Notice) -> Option<Delivery> {
+        let key = keys::delivery(&merchant(), endpoint, notice.accepted_at, &notice.event_id);
+        let item = alone(self.town.world.memory.get(&key)).unwrap();
+        item.map(|item| item.read().unwrap())
+    }
+
+    fn calm(&self) {
+        self.town.world.state().chances = Chances::default();
+    }
+
+    /// What became of everything, once nothing moves any more.
+    fn check(&self, modes: &[Mode]) -> Result<Counts, String> {
+        let mut counts = Counts::default();
+        for (number, id) in self.endpoints.iter().enumerate() {
+            let receivers = hold(&self.town.receivers);
+            let receiver = &receivers[&host(number)];
+            let (_, endpoint) = alone(endpoint::load(&self.ctx, &merchant(), id)).unwrap();
+            let reason = endpoint.off.as_ref().map(|off| off.reason);
+            let expected = match modes[number] {
+                Mode::Dead => Some(OffReason::Failing),
+                Mode::Leaves(_) => Some(OffReason::Gone),
+                _ => None,
+            };
+            if reason != expected {
+                return Err(format!("{:?} is off for {reason:?}", modes[number]));
+            }
+            for notice in &self.notices {
+                let told = notice.kind.as_str();
+                let Some(delivery) = self.delivery(id, notice) else {
+                    if endpoint
+                        .off
+                        .as_ref()
+                        .is_some_and(|off| off.at >= notice.accepted_at)
+                    {
+                        return Err(format!("{told} {} has no delivery", notice.event_id));
+                    }
+                    if endpoint.off.is_none() {
+                        return Err(format!("{told} {} has no delivery", notice.event_id));
+                    }
+                    continue;
+                };
+                let taken = receiver.taken.get(notice.event_id.as_str()).copied();
+                let good = match delivery.state {
+                    DeliveryState::Delivered => taken.is_some(),
+                    DeliveryState::Pending => false,
+                    // It ends without success only where the receiver never was well for long.
+                    DeliveryState::Exhausted | DeliveryState::Stopped => expected.is_some(),
+                };
+                if !good {
+                    return Err(format!(
+                        "{:?}: {} of {told} was taken {taken:?} times: {delivery:?}",
+                        modes[number],
+                        delivery.state.as_str()
+                    ));
+                }
+                counts.deliveries += 1;
+                counts.taken += usize::from(taken.is_some());
+                // Whoever hides his answer asks for a double.
+                if !matches!(modes[number], Mode::Mute(_)) {
+                    counts.doubled += taken.unwrap_or(0).saturating_sub(1);
+                }
+            }
+            counts.attempts += receiver.seen;
+        }
+        counts.deaths = self.deaths;
+        Ok(counts)
+    }
+}
+
+#[derive(Debug, Default, Clone, Copy)]
+struct Counts {
+    deliveries: usize,
+    taken: usize,
+    doubled: usize,
+    attempts: usize,
+    deaths: usize,
+}
+
+const MODES: [Mode; 8] = [
+    Mode::Well,
+    Mode::Flaky(4),
+    Mode::Mute(5),
+    Mode::Down(3, 40),
+    Mode::Down(20, 110),
+    Mode::Dead,
+    Mode::Busy,
+    Mode::Leaves(12),
+];
+
+fn tell(seed: u64, chances: Chances, deaths: u64) -> Result<Counts, String> {
+    let mut story = Story::new(seed, &MODES);
+    story.town.world.state().chances = chances;
+    let began = story.now();
+    for number in 0..EVENTS {
+        // What stores an event is not what is tried here.
+        story.calm();
+        story.happen();
+        story.town.world.state().chances = chances;
+        let share = i32::try_from(number).unwrap() + 1;
+        let until = began + COMING * share / i32::try_from(EVENTS).unwrap();
+        story.run(until, deaths);
+    }
+    // The end is quiet, but for the receivers.
+    story.run(began + TimeDelta::days(5), deaths);
+    story.calm();
+    for receiver in hold(&story.town.receivers).values_mut() {
+        receiver.quiet.clear();
+    }
+    story.run(began + COMING + LIFE + LIFE, 0);
+    story.check(&MODES)
+}
+
+fn tell_all(what: &str, stories: u64, chances: Chances, deaths: u64) -> Counts {
+    let first = number("CROSSDOCK_SEED", 1);
+    let (mut all, mut wrong) = (Counts::default(), Vec::new());
+    on_all_cores(
+        first..first + stories,
+        |seed| tell(seed, chances, deaths),
+        |told| {
+            match told {
+                Some((_, Ok(one))) => {
+                    all.deliveries += one.deliveries;
+                    all.taken += one.taken;
+                    all.doubled += one.doubled;
+                    all.attempts += one.attempts;
+                    all.deaths += one.deaths;
+                }
+                Some((seed, Err(reason))) => wrong.push(format!("seed {seed}: {reason}")),
+                None => {}
+            }
+            wrong.len() < 3
+        },
+    );
+    assert!(wrong.is_empty(), "{what}:\n{}", wrong.join("\n"));
+    let share = all.doubled as f64 / all.taken as f64 * 100.0;
+    println!(
+        "{what}: {} deliveries, 0 lost, {} doubled ({share:.4} %), {} attempts, {} functions died",
+        all.deliveries, all.doubled, all.attempts, all.deaths
+    );
+    all
+}
+
+#[test]
+fn every_event_arrives_or_ends_visibly() {
+    let stories = number("CROSSDOCK_RUNS", STORIES);
+    let healthy = tell_all("healthy", stories.div_ceil(3), Chances::default(), 0);
+    assert_eq!(healthy.doubled, 0, "nothing doubles by itself");
+    let rough = Chances {
+        store: 10,
+        net: 0,
+        bus: 10,
+    };
+    tell_all("killed, throttled, doubled", stories, rough, 3);
+}
+
+/// A crash at every step of one delivery that fails twice and then arrives.
+#[test]
+fn a_death_at_any_step_loses_nothing() {
+    let modes = [Mode::Flaky(2), Mode::Down(0, 1)];
+    for dies_at in 0.. {
+        let mut story = Story::new(7, &modes);
+        story.happen();
+        let until = story.now() + TimeDelta::days(1);
+        let (mut polls, mut died) = (0, false);
+        while story.turn(until, 0) {
+            polls += 1;
+            if polls == dies_at
+                && let Some(dead) = story.tasks.pop()
+            {
+                died = true;
+                story.back(dead.lane, dead.bodies);
+            }
+        }
+        story
+            .check(&modes)
+            .unwrap_or_else(|wrong| panic!("death at step {dies_at}: {wrong}"));
+        if !died && dies_at > polls {
+            assert!(dies_at > 30, "there is nothing to die at");
+            return;
+        }
+    }
+}
