@@ -4,6 +4,7 @@ use crate::bus::Bus;
 use crate::config::Config;
 use crate::error::{Code, Error, Result};
 use crate::net::{Limits, Net};
+use crate::providers::certificate::Certificates;
 use crate::queue::Queue;
 use crate::secrets::Secrets;
 use crate::store::{Key, Store};
@@ -14,6 +15,7 @@ use rand::RngCore;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
+use url::Url;
 use uuid::Uuid;
 
 /// Time and randomness, so that a simulation can hold both.
@@ -103,6 +105,8 @@ pub struct Ctx {
     pub bus: Arc<dyn Bus>,
     /// What this process holds of the providers' budgets, by the row that all processes share.
     pub budgets: Mutex<HashMap<Key, Held>>,
+    /// The certificates by which providers sign, by where they stand.
+    pub certificates: Mutex<HashMap<Url, Certificates>>,
 }
 
 impl Ctx {

@@ -11,6 +11,7 @@ pub enum Code {
     MalformedJson,
     ValidationFailed,
     Unauthenticated,
+    SignatureRefused,
     NotFound,
     MethodNotAllowed,
     PayloadTooLarge,
@@ -30,10 +31,11 @@ pub enum Code {
 
 impl Code {
     /// Every code, in the order in which the documentation lists them.
-    pub const ALL: [Code; 18] = [
+    pub const ALL: [Code; 19] = [
         Code::MalformedJson,
         Code::ValidationFailed,
         Code::Unauthenticated,
+        Code::SignatureRefused,
         Code::NotFound,
         Code::MethodNotAllowed,
         Code::PayloadTooLarge,
@@ -76,6 +78,12 @@ impl Code {
             Code::MalformedJson => ("malformed_json", 400, false, "The body is not valid JSON"),
             Code::ValidationFailed => ("validation_failed", 422, false, "The request is not valid"),
             Code::Unauthenticated => ("unauthenticated", 401, false, "A valid key is needed"),
+            Code::SignatureRefused => (
+                "signature_refused",
+                401,
+                false,
+                "The signature of this webhook is not good",
+            ),
             Code::NotFound => ("not_found", 404, false, "There is no such thing here"),
             Code::MethodNotAllowed => (
                 "method_not_allowed",

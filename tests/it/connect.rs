@@ -283,7 +283,12 @@ async fn told_once(world: &World, lost: &[String]) {
     .await;
     wait("what is still to be told", async || {
         let mut left = world.outbox().await;
-        for queue in ["QueueRefresh", "QueueWebhookFanout", "QueueWebhookDeliver"] {
+        for queue in [
+            "QueueRefresh",
+            "QueueWebhookFanout",
+            "QueueWebhookDeliver",
+            "QueueWebhookRetry",
+        ] {
             left += world.queued(queue).await;
         }
         let missing = (left > 0).then(|| format!("{left} messages"));

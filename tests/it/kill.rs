@@ -244,6 +244,7 @@ async fn at_rest(world: &World) {
             "QueueSyncQuickbooks",
             "QueueWebhookFanout",
             "QueueWebhookDeliver",
+            "QueueWebhookRetry",
         ] {
             let count = world.queued(name).await;
             total += count;

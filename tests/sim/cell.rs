@@ -300,6 +300,7 @@ impl Cell {
             queue: cell.clone(),
             bus: cell,
             budgets: Default::default(),
+            certificates: Default::default(),
         }
     }
 

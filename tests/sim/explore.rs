@@ -310,6 +310,7 @@ impl Workers {
             queue: shared.clone(),
             bus: shared,
             budgets: Default::default(),
+            certificates: Default::default(),
         };
         let merchant = merchant();
         let access = tokens::access(&ctx, &self.setup, &merchant, &self.id, Need::Newer(1));

@@ -124,6 +124,7 @@ impl Port {
             queue: port.clone(),
             bus: port,
             budgets: Default::default(),
+            certificates: Default::default(),
         }
     }
 }

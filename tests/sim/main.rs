@@ -21,6 +21,7 @@ mod explore;
 mod health;
 mod hooks;
 mod imports;
+mod intake;
 mod ledger;
 mod limits;
 mod links;

@@ -828,6 +828,7 @@ fn hooked(run: &Run) {
         let notice = HookNotice {
             provider: "quickbooks".to_owned(),
             received_at: run.world.state().now,
+            event: None,
             body: String::from_utf8(request.body().clone()).unwrap(),
         };
         alone(hooks::apply(&run.ctx, &notice)).unwrap();

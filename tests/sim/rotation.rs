@@ -82,6 +82,7 @@ impl Process {
             queue: process.clone(),
             bus: process,
             budgets: Default::default(),
+            certificates: Default::default(),
         }
     }
 

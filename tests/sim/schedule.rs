@@ -90,6 +90,7 @@ impl Fleet {
             queue: fleet.clone(),
             bus: fleet,
             budgets: Default::default(),
+            certificates: Default::default(),
         }
     }
 

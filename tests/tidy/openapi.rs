@@ -87,10 +87,8 @@ fn every_operation_says_what_it_takes_and_refuses() {
             fault("its body");
         }
         for (status, response) in responses {
-            // A vendor takes a refusal of its signature with a body for none.
-            let bare = operation["tags"][0] == "Providers" && status == "401";
             let browser = operation["tags"][0] == "Browser";
-            let refusal = status.starts_with(['4', '5']) && !browser && !bare;
+            let refusal = status.starts_with(['4', '5']) && !browser;
             let problem = &response["content"]["application/problem+json"];
             if refusal == problem.is_null() {
                 fault(&format!("{status} is no problem document"));

@@ -197,8 +197,16 @@ const FUNCTIONS: &[Function] = &[
     },
     Function {
         name: "hooks_intake",
-        variables: &["PUBLIC_URL", "SECRET_PROVIDER_PREFIX", "QUEUE_HOOKS_URL"],
-        tables: &[],
+        variables: &[
+            "PUBLIC_URL",
+            "TABLE_LEDGER",
+            "SECRET_PROVIDER_PREFIX",
+            "QUEUE_HOOKS_URL",
+            // A stand-in's certificate.
+            "NET_ALLOW_LOOPBACK",
+        ],
+        // Whether an event came before.
+        tables: &[("Ledger", &["GetItem", "UpdateItem"])],
         source: Source::Api,
     },
     Function {

@@ -207,6 +207,7 @@ fn operation(route: &Route) -> Value {
                 "application/json": { "schema": {} },
                 "application/cloudevents+json": { "schema": {} },
                 "application/cloudevents-batch+json": { "schema": {} },
+                "application/x-www-form-urlencoded": { "schema": {} },
             },
         });
     }
@@ -538,21 +539,29 @@ fn about(route: &Route) -> Operation {
             "postKeys",
             "Takes the form with the keys of a provider without consent page.",
         ),
+        ("GET", "/hooks/{provider}/{tenant}") => Operation {
+            id: "askForWebhooks",
+            tag: PROVIDERS_TAG,
+            summary: "Tells a provider that asks before it sends webhooks (Mailchimp) that they are taken here.",
+            query: &[],
+            body: None,
+            answers: vec![(200, "They are taken here.", Answer::Empty)],
+            refuses: &[Code::SignatureRefused, Code::NotFound, Code::Internal],
+        },
         ("POST", "/hooks/{provider}/{tenant}") => Operation {
             id: "takeWebhook",
             tag: PROVIDERS_TAG,
-            summary: "Takes a webhook of a provider, whose signature over the raw body is the proof.",
+            summary: "Takes a webhook of a provider, whose signature over the raw body is the proof; for Mailchimp it is `secret` in the query.",
             query: &[],
             body: None,
-            answers: vec![
-                (200, "It is in our queue.", Answer::Empty),
-                (
-                    401,
-                    "The signature is not good, or its key is not set up.",
-                    Answer::Empty,
-                ),
+            answers: vec![(200, "It is in our queue, or was before.", Answer::Empty)],
+            refuses: &[
+                Code::SignatureRefused,
+                Code::NotFound,
+                Code::PayloadTooLarge,
+                Code::UpstreamFailed,
+                Code::Internal,
             ],
-            refuses: &[Code::NotFound, Code::PayloadTooLarge, Code::Internal],
         },
         (method, path) => unreachable!("{method} {path} is a route and is not described here"),
     }

@@ -18,7 +18,7 @@ const fn route(function: &'static str, method: &'static str, path: &'static str)
     }
 }
 
-pub const ROUTES: [Route; 56] = [
+pub const ROUTES: [Route; 57] = [
     route("api_default", "GET", "/health"),
     route("api_default", "GET", "/docs/errors"),
     route("api_default", "GET", "/api/v1/openapi.json"),
@@ -222,6 +222,7 @@ pub const ROUTES: [Route; 56] = [
     route("oauth_callback", "GET", "/oauth/cb/{provider}/{tenant}"),
     route("oauth_callback", "POST", "/oauth/cb/{provider}/{tenant}"),
     route("oauth_callback", "GET", "/oauth/proof/{secret}"),
+    route("hooks_intake", "GET", "/hooks/{provider}/{tenant}"),
     route("hooks_intake", "POST", "/hooks/{provider}/{tenant}"),
 ];
 

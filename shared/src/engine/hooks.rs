@@ -3,7 +3,7 @@
 use super::pull;
 use crate::ctx::Ctx;
 use crate::error::{Code, Error, Result};
-use crate::model::notice::HookNotice;
+use crate::model::notice::{HookNotice, HookReceipt, HookState};
 use crate::oauth::connect;
 use crate::oauth::connection::{self, Connection, Status};
 use crate::providers::provider;
@@ -19,7 +19,10 @@ const RACE_ROUNDS_MAX: usize = 4;
 pub async fn apply(ctx: &Ctx, notice: &HookNotice) -> Result<()> {
     let hooks = provider(&notice.provider).and_then(|provider| provider.hooks());
     let hooks = hooks.ok_or_else(|| Error::internal("this provider sends no webhooks"))?;
-    let changes = hooks.read(notice.body.as_bytes()).ok_or_else(|| {
+    let Some(read) = hooks.reader() else {
+        return nothing_to_apply(ctx, notice).await;
+    };
+    let changes = read(notice.body.as_bytes()).ok_or_else(|| {
         Error::internal(format!(
             "{} sent a webhook of another shape",
             notice.provider
@@ -35,6 +38,21 @@ pub async fn apply(ctx: &Ctx, notice: &HookNotice) -> Result<()> {
         pull::wake(ctx, connection).await?;
     }
     Ok(())
+}
+
+/// Records that a webhook came of which nothing is made yet.
+async fn nothing_to_apply(ctx: &Ctx, notice: &HookNotice) -> Result<()> {
+    let provider = &notice.provider;
+    tracing::info!(provider, "a webhook of which nothing is to be applied yet");
+    let Some(event) = &notice.event else {
+        return Ok(());
+    };
+    let receipt = HookReceipt {
+        received_at: notice.received_at,
+        state: HookState::NothingToApply,
+    };
+    let write = Write::put(keys::hook(provider, event), Condition::Any, &receipt)?;
+    Ok(ctx.store.write(write.expiring(receipt.ends())).await?)
 }
 
 /// Returns the connection that `change` is about, if there is one.

@@ -3,7 +3,7 @@
 
 use super::event::{Event, EventType, RecordKind};
 use super::ids::{EndpointId, EventId, MerchantId, RecordId};
-use chrono::{DateTime, NaiveDate, Utc};
+use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -104,6 +104,9 @@ impl Notice {
 pub struct HookNotice {
     pub provider: String,
     pub received_at: DateTime<Utc>,
+    /// A hash of what names its event, where the provider's are taken once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub event: Option<String>,
     /// As it came.
     pub body: String,
 }
@@ -126,6 +129,33 @@ pub struct RecoveryNotice {
 pub enum RetryNotice {
     Recovery(RecoveryNotice),
     Delivery(DeliveryNotice),
+}
+
+/// How long it is known that an event of a provider came. The longest that one is sent again by itself
+/// is three days.
+const RECEIPT_LIFE: TimeDelta = TimeDelta::days(7);
+
+/// "This event of a provider came."
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HookReceipt {
+    pub received_at: DateTime<Utc>,
+    pub state: HookState,
+}
+
+impl HookReceipt {
+    /// When it may be forgotten, in Unix seconds.
+    pub fn ends(&self) -> i64 {
+        (self.received_at + RECEIPT_LIFE).timestamp()
+    }
+}
+
+/// How far an event of a provider has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HookState {
+    Queued,
+    /// Nothing is made of what this provider tells yet.
+    NothingToApply,
 }
 
 /// "This event is to be delivered to this endpoint."

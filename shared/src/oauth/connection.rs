@@ -932,6 +932,7 @@ mod tests {
             queue: world.clone(),
             bus: world.clone(),
             budgets: Default::default(),
+            certificates: Default::default(),
         };
         let mut connection = live(ctx.now());
         let stored = store(&ctx, &mut connection, None, Along::default()).await;

@@ -4,6 +4,7 @@
 
 pub mod accounting;
 pub mod accounts;
+pub mod certificate;
 pub mod changes;
 pub mod hooks;
 pub mod hubspot;
@@ -100,7 +101,8 @@ pub struct Manifest {
     /// What the platform itself needs to be known to the provider.
     pub credentials: &'static [Credential],
     pub consent: Consent,
-    /// Domains on which the provider may place a tenant's API, where that is told at the connect.
+    /// Domains on which the provider may place a tenant's API, where that is told at the connect, or a
+    /// certificate by which it signs.
     pub api_domains: &'static [&'static str],
     /// Another provider of the registry that may use the same application, so that giving a grant
     /// back would take the other's along.
@@ -212,8 +214,9 @@ pub struct Site {
 }
 
 impl Site {
-    /// Judges the address of a tenant's API that came with an answer: it must be the provider's own,
-    /// because tokens are sent there.
+    /// Judges the address of a tenant's API that came with an answer, or of a certificate: it must be the provider's own,
+    /// because tokens are sent there, or
+    /// believed what it says.
     pub fn admits(&self, api: &Url) -> bool {
         if let Some(base) = &self.stand_in {
             return api.origin() == base.origin();

@@ -287,12 +287,10 @@ fn every_credential_has_a_variable_of_its_own() {
         // What is set up can be checked.
         let site = manifest.site(STAND_IN).unwrap();
         let request = provider.credentials_request(&site, &credentials(manifest));
-        assert_eq!(
-            request.is_none(),
-            manifest.credentials.is_empty(),
-            "{}",
-            manifest.name
-        );
+        // A key of webhooks cannot be: the provider signs with it and takes no question about it.
+        let mut members = manifest.credentials.iter().map(|one| one.member);
+        let checked = members.any(|member| !member.starts_with("webhook_"));
+        assert_eq!(request.is_some(), checked, "{}", manifest.name);
     }
 }
 

@@ -90,6 +90,7 @@ async fn context() -> Result<Ctx, Error> {
         bus: Arc::new(EventBridge::new(&sdk)),
         clock: Arc::new(SystemClock::default()),
         budgets: Mutex::default(),
+        certificates: Mutex::default(),
         config,
     })
 }

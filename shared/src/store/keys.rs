@@ -207,6 +207,12 @@ pub fn call(merchant: &MerchantId, connection: &ConnectionId, call: &str) -> Key
     member(calls, call.to_owned())
 }
 
+/// An event of a provider that came as a webhook. Whose it is stands in its body, which is read later, so
+/// the hash of what names it stands here.
+pub fn hook(provider: &str, event_hash: &str) -> Key {
+    alone(Table::Ledger, format!("hook/{provider}/{event_hash}"))
+}
+
 /// What the provider of one connection says has changed there: things of one kind and id, to be pulled.
 pub fn changed(merchant: &MerchantId, connection: &ConnectionId, kind: &str, id: &str) -> Key {
     member(all_changed(merchant, connection), format!("{kind}/{id}"))

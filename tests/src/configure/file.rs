@@ -57,12 +57,16 @@ impl Values {
     }
 
     fn mentions(&self, manifest: &Manifest) -> bool {
-        self.names_an_app(manifest) || self.get(&manifest.environment_variable()).is_some()
-    }
-
-    fn names_an_app(&self, manifest: &Manifest) -> bool {
         let mut credentials = manifest.credentials.iter();
         credentials.any(|one| self.get(one.variable).is_some())
+            || self.get(&manifest.environment_variable()).is_some()
+    }
+
+    /// Whether anything stands in the file that an application cannot do without: a key of webhooks
+    /// alone makes none.
+    fn names_an_app(&self, manifest: &Manifest) -> bool {
+        let mut required = manifest.credentials.iter().filter(|one| one.required);
+        required.any(|one| self.get(one.variable).is_some())
     }
 
     /// The provider before `manifest` in the registry whose application it may share, and does, since
@@ -92,7 +96,8 @@ impl Values {
             borrowed,
         };
         for credential in manifest.credentials {
-            let mut held = holder.credentials.iter();
+            // The application alone is lent: webhooks have an address and a key of their own.
+            let mut held = holder.credentials.iter().filter(|_| credential.required);
             let held = held.find(|one| one.member == credential.member);
             let variable = held.map_or(credential.variable, |held| held.variable);
             match self.get(variable) {

@@ -28,6 +28,8 @@ use crossdock::oauth::redirect_uri;
 use crossdock::providers::PROVIDERS;
 use serde_json::json;
 
+use crate::standins::oauth::SENDGRID_PUBLIC_KEY;
+
 use aws::Aws;
 use process::{Service, State};
 
@@ -134,7 +136,8 @@ impl Stack {
             for credential in manifest.credentials {
                 secret[credential.member] = json!(match credential.member {
                     "client_id" => CLIENT_ID,
-                    "webhook_verifier" | "webhook_key" => WEBHOOK_KEY,
+                    "webhook_key" if manifest.name == "sendgrid" => SENDGRID_PUBLIC_KEY,
+                    member if member.starts_with("webhook_") => WEBHOOK_KEY,
                     _ if credential.required => CLIENT_SECRET,
                     _ => continue,
                 });

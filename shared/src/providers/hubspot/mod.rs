@@ -1,6 +1,9 @@
 //! HubSpot, with the dated OAuth API (the first version ends in February 2027). Facts from
 //! <https://developers.hubspot.com/docs/api/working-with-oauth> and HubSpot's OpenAPI description.
 
+mod webhook;
+
+use super::hooks::Hooks;
 use super::{
     AccessLife, Account, Category, ClientAuth, CodeFlow, Consent, Credential, Credentials, Fault,
     Grant, Hosts, Manifest, Provider, Refresh, Revocation, Site, json_answer,
@@ -84,6 +87,10 @@ pub struct HubSpot;
 impl Provider for HubSpot {
     fn manifest(&self) -> &'static Manifest {
         &MANIFEST
+    }
+
+    fn hooks(&self) -> Option<&'static dyn Hooks> {
+        Some(&webhook::Webhooks)
     }
 
     fn account_requests(&self, site: &Site, _: &Grant) -> Vec<Request> {

@@ -1,6 +1,9 @@
 //! Mailchimp Marketing. Facts from
 //! <https://mailchimp.com/developer/marketing/guides/access-user-data-oauth-2/>.
 
+mod webhook;
+
+use super::hooks::Hooks;
 use super::{
     AccessLife, Account, Category, ClientAuth, CodeFlow, Consent, Credential, Credentials, Fault,
     Grant, Hosts, Manifest, Provider, Refresh, Site, json_answer,
@@ -34,6 +37,12 @@ pub static MANIFEST: Manifest = Manifest {
             variable: "MAILCHIMP_CLIENT_SECRET",
             required: true,
         },
+        // Without it, the provider's webhooks are refused.
+        Credential {
+            member: "webhook_secret",
+            variable: "MAILCHIMP_WEBHOOK_SECRET",
+            required: false,
+        },
     ],
     consent: Consent::Code(CodeFlow {
         // A grant covers the whole account.
@@ -60,6 +69,10 @@ pub struct Mailchimp;
 impl Provider for Mailchimp {
     fn manifest(&self) -> &'static Manifest {
         &MANIFEST
+    }
+
+    fn hooks(&self) -> Option<&'static dyn Hooks> {
+        Some(&webhook::Webhooks)
     }
 
     fn account_requests(&self, site: &Site, _: &Grant) -> Vec<Request> {

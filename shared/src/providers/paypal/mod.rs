@@ -2,6 +2,9 @@
 //! comes from PayPal's onboarding of sellers, with the platform's own token. Facts from
 //! <https://developer.paypal.com/docs/log-in-with-paypal/integrate/>.
 
+mod webhook;
+
+use super::hooks::Hooks;
 use super::{
     AccessLife, Account, Category, ClientAuth, CodeFlow, Consent, Credential, Credentials, Fault,
     Grant, Hosts, Manifest, Provider, Refresh, Site, json_answer,
@@ -37,6 +40,12 @@ pub static MANIFEST: Manifest = Manifest {
             variable: "PAYPAL_CLIENT_SECRET",
             required: true,
         },
+        // Without it, the provider's webhooks are refused.
+        Credential {
+            member: "webhook_id",
+            variable: "PAYPAL_WEBHOOK_ID",
+            required: false,
+        },
     ],
     consent: Consent::Code(CodeFlow {
         scopes: &[
@@ -60,7 +69,7 @@ pub static MANIFEST: Manifest = Manifest {
             grace: None,
         },
     }),
-    api_domains: &[],
+    api_domains: &["paypal.com"],
     shares_app_with: None,
     limits: Limits::NONE,
 };
@@ -70,6 +79,10 @@ pub struct PayPal;
 impl Provider for PayPal {
     fn manifest(&self) -> &'static Manifest {
         &MANIFEST
+    }
+
+    fn hooks(&self) -> Option<&'static dyn Hooks> {
+        Some(&webhook::Webhooks)
     }
 
     fn account_requests(&self, site: &Site, _: &Grant) -> Vec<Request> {

@@ -3,7 +3,7 @@
 //! older shape with `eventNotifications`, and as CloudEvents. Production groups them over some minutes,
 //! and sends them again, in any order.
 
-use crate::providers::hooks::{Hooks, word};
+use crate::providers::hooks::{Delivery, Hooks, Proof, Reader, word};
 use crate::sync::changed::{Change, Operation};
 use chrono::{DateTime, Utc};
 use serde_json::Value;
@@ -15,27 +15,31 @@ impl Hooks for Webhooks {
         "webhook_verifier"
     }
 
-    fn header(&self) -> &'static str {
-        "intuit-signature"
+    fn proof<'a>(&self, delivery: &Delivery<'a>, _: &str) -> Option<Proof<'a>> {
+        Some(delivery.signed("intuit-signature", [delivery.body]))
     }
 
-    fn read(&self, body: &[u8]) -> Option<Vec<Change>> {
-        let body: Value = serde_json::from_slice(body).ok()?;
-        if let Some(notifications) = body.get("eventNotifications") {
-            let mut changes = Vec::new();
-            for notification in notifications.as_array()? {
-                let tenant = word(notification["realmId"].as_str()?)?;
-                for entity in notification["dataChangeEvent"]["entities"].as_array()? {
-                    changes.extend(entity_changes(&tenant, entity)?);
-                }
+    fn reader(&self) -> Option<Reader> {
+        Some(read)
+    }
+}
+
+fn read(body: &[u8]) -> Option<Vec<Change>> {
+    let body: Value = serde_json::from_slice(body).ok()?;
+    if let Some(notifications) = body.get("eventNotifications") {
+        let mut changes = Vec::new();
+        for notification in notifications.as_array()? {
+            let tenant = word(notification["realmId"].as_str()?)?;
+            for entity in notification["dataChangeEvent"]["entities"].as_array()? {
+                changes.extend(entity_changes(&tenant, entity)?);
             }
-            return Some(changes);
         }
-        // One alone, or a batch of them.
-        match &body {
-            Value::Array(events) => events.iter().map(cloud_event).collect(),
-            event => Some(vec![cloud_event(event)?]),
-        }
+        return Some(changes);
+    }
+    // One alone, or a batch of them.
+    match &body {
+        Value::Array(events) => events.iter().map(cloud_event).collect(),
+        event => Some(vec![cloud_event(event)?]),
     }
 }
 
@@ -91,31 +95,38 @@ fn cloud_event(event: &Value) -> Option<Change> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::providers::hooks::is_signed;
-    use secrecy::SecretString;
+    use crate::providers::hooks::{Verdict, verdict};
 
     const BODY: &str = r#"{"eventNotifications":[{"realmId":"1185883450","dataChangeEvent":{"entities":[{"name":"Customer","id":"1","operation":"Create","lastUpdated":"2026-01-01T00:00:00.000Z"}]}}]}"#;
 
     #[test]
     fn a_signature_is_of_the_raw_bytes() {
-        let key = SecretString::from("test-verifier-token");
+        let is_signed = |key: &str, body: &[u8], signature: &str| {
+            let headers = [("intuit-signature", signature)];
+            let now = DateTime::UNIX_EPOCH;
+            verdict(&Webhooks, key, &headers, "", body, now) == Verdict::Good
+        };
+        let key = "test-verifier-token";
         let signature = "NJOnGi+pPgRRnzZr1QXdnWaTI5L8JMNQRl6FydYfEII=";
-        assert!(is_signed(&key, BODY.as_bytes(), signature));
+        assert!(is_signed(key, BODY.as_bytes(), signature));
         let again: Value = serde_json::from_str(BODY).unwrap();
         let again = serde_json::to_string_pretty(&again).unwrap();
-        assert!(!is_signed(&key, again.as_bytes(), signature));
-        let other = SecretString::from("test-verifier-tokens");
-        assert!(!is_signed(&other, BODY.as_bytes(), signature));
+        assert!(!is_signed(key, again.as_bytes(), signature));
+        assert!(!is_signed(
+            "test-verifier-tokens",
+            BODY.as_bytes(),
+            signature
+        ));
         for wrong in ["", "x", "NJOnGi+pPgRRnzZr1QXdnWaTI5L8JMNQRl6FydYfEI="] {
-            assert!(!is_signed(&key, BODY.as_bytes(), wrong), "{wrong}");
+            assert!(!is_signed(key, BODY.as_bytes(), wrong), "{wrong}");
         }
     }
 
     #[test]
     fn both_shapes_say_the_same() {
-        let old = Webhooks.read(BODY.as_bytes()).unwrap();
+        let old = read(BODY.as_bytes()).unwrap();
         let new = br#"[{"specversion":"1.0","id":"e-1","source":"intuit.x","type":"qbo.customer.created.v1","datacontenttype":"application/json","time":"2026-01-01T00:00:00Z","intuitentityid":"1","intuitaccountid":"1185883450","data":{}}]"#;
-        let new = Webhooks.read(new).unwrap();
+        let new = read(new).unwrap();
         let [old, new] = [&old[..], &new[..]].map(|changes| match changes {
             [one] => one.clone(),
             other => panic!("{other:?}"),
@@ -132,7 +143,7 @@ mod tests {
     #[test]
     fn a_merge_is_an_update_and_a_deletion() {
         let body = br#"{"eventNotifications":[{"realmId":"1","dataChangeEvent":{"entities":[{"name":"Customer","id":"5","deletedId":"6","operation":"Merge","lastUpdated":"2026-01-01T07:00:00-0700"}]}}]}"#;
-        let changes = Webhooks.read(body).unwrap();
+        let changes = read(body).unwrap();
         let short = changes
             .iter()
             .map(|change| (change.id.as_str(), change.operation));
@@ -153,7 +164,7 @@ mod tests {
             br#"{"eventNotifications":[{"realmId":"1/2","dataChangeEvent":{"entities":[]}}]}"#,
             br#"{"eventNotifications":[{"realmId":"1","dataChangeEvent":{"entities":[{"name":"Customer"}]}}]}"#,
         ] {
-            assert_eq!(Webhooks.read(body), None, "{}", String::from_utf8_lossy(body));
+            assert_eq!(read(body), None, "{}", String::from_utf8_lossy(body));
         }
     }
 }

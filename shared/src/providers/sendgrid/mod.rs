@@ -1,6 +1,9 @@
 //! Twilio SendGrid. It has no OAuth for others: the merchant pastes an API key. Facts from SendGrid's
 //! OpenAPI descriptions (`tsg_scopes_v3`, `tsg_user_v3`).
 
+mod webhook;
+
+use super::hooks::Hooks;
 use super::{
     Account, Category, Consent, Credential, Credentials, Fault, Grant, Hosts, KeyField, Manifest,
     Provider, Site, json_answer,
@@ -23,11 +26,19 @@ pub static MANIFEST: Manifest = Manifest {
     production: HOSTS,
     // There is none; a request can be sent in sandbox mode.
     sandbox: HOSTS,
-    credentials: &[Credential {
-        member: "api_key",
-        variable: "SENDGRID_API_KEY",
-        required: false,
-    }],
+    credentials: &[
+        Credential {
+            member: "api_key",
+            variable: "SENDGRID_API_KEY",
+            required: false,
+        },
+        // Without it, the provider's webhooks are refused.
+        Credential {
+            member: "webhook_key",
+            variable: "SENDGRID_WEBHOOK_KEY",
+            required: false,
+        },
+    ],
     consent: Consent::Keys(&[KeyField {
         name: "api_key",
         label: "API key",
@@ -53,6 +64,10 @@ fn get(site: &Site, path: &str) -> Request {
 impl Provider for SendGrid {
     fn manifest(&self) -> &'static Manifest {
         &MANIFEST
+    }
+
+    fn hooks(&self) -> Option<&'static dyn Hooks> {
+        Some(&webhook::Webhooks)
     }
 
     fn authorize(&self, request: Request, grant: &Grant) -> Request {

@@ -1,6 +1,9 @@
 //! Square. Facts from <https://developer.squareup.com/docs/oauth-api/overview> and Square's OpenAPI
 //! description. Its loyalty programme is a provider of its own, with the same OAuth.
 
+pub(super) mod webhook;
+
+use super::hooks::Hooks;
 use super::{
     AccessLife, Account, Category, ClientAuth, CodeFlow, Consent, Credential, Credentials, Fault,
     Grant, Hosts, Manifest, Provider, Refresh, Revocation, Site, json_answer,
@@ -72,6 +75,12 @@ pub static MANIFEST: Manifest = Manifest {
         Credential {
             member: "access_token",
             variable: "SQUARE_ACCESS_TOKEN",
+            required: false,
+        },
+        // Without it, the provider's webhooks are refused.
+        Credential {
+            member: "webhook_key",
+            variable: "SQUARE_WEBHOOK_KEY",
             required: false,
         },
     ],
@@ -147,6 +156,10 @@ pub(super) fn token_error(status: u16, answer: &Value) -> Option<&'static str> {
 impl Provider for Square {
     fn manifest(&self) -> &'static Manifest {
         &MANIFEST
+    }
+
+    fn hooks(&self) -> Option<&'static dyn Hooks> {
+        Some(&webhook::Webhooks)
     }
 
     fn account_requests(&self, site: &Site, _: &Grant) -> Vec<Request> {

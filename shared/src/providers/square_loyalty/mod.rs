@@ -1,6 +1,9 @@
 //! Square Loyalty: Square's OAuth with the scopes of its loyalty programme. An application of its own
 //! is best, since Square takes back all grants of a seller for an application at once.
 
+mod webhook;
+
+use super::hooks::Hooks;
 use super::{
     Account, Category, ClientAuth, Credential, Credentials, Fault, Grant, Manifest, Provider,
     Revocation, Site, square,
@@ -26,6 +29,12 @@ pub static MANIFEST: Manifest = Manifest {
             variable: "SQUARE_LOYALTY_CLIENT_SECRET",
             required: true,
         },
+        // Without it, the provider's webhooks are refused.
+        Credential {
+            member: "webhook_key",
+            variable: "SQUARE_LOYALTY_WEBHOOK_KEY",
+            required: false,
+        },
     ],
     consent: square::code_flow(&[
         "MERCHANT_PROFILE_READ",
@@ -45,6 +54,10 @@ pub struct SquareLoyalty;
 impl Provider for SquareLoyalty {
     fn manifest(&self) -> &'static Manifest {
         &MANIFEST
+    }
+
+    fn hooks(&self) -> Option<&'static dyn Hooks> {
+        Some(&webhook::Webhooks)
     }
 
     fn account_requests(&self, site: &Site, _: &Grant) -> Vec<Request> {

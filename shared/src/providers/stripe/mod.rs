@@ -1,5 +1,8 @@
 //! Stripe Connect, standard accounts. Facts from <https://docs.stripe.com/connect/oauth-reference>.
 
+mod webhook;
+
+use super::hooks::Hooks;
 use super::{
     AccessLife, Account, Category, ClientAuth, CodeFlow, Consent, Credential, Credentials, Fault,
     Grant, Hosts, Manifest, Provider, Refresh, Revocation, Site, json_answer,
@@ -35,6 +38,12 @@ pub static MANIFEST: Manifest = Manifest {
             variable: "STRIPE_SECRET_KEY",
             required: true,
         },
+        // Without it, the provider's webhooks are refused.
+        Credential {
+            member: "webhook_secret",
+            variable: "STRIPE_WEBHOOK_SECRET",
+            required: false,
+        },
     ],
     consent: Consent::Code(CodeFlow {
         scopes: &["read_write"],
@@ -66,6 +75,10 @@ fn account(site: &Site) -> Request {
 impl Provider for Stripe {
     fn manifest(&self) -> &'static Manifest {
         &MANIFEST
+    }
+
+    fn hooks(&self) -> Option<&'static dyn Hooks> {
+        Some(&webhook::Webhooks)
     }
 
     fn account_requests(&self, site: &Site, _: &Grant) -> Vec<Request> {

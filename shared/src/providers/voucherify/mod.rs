@@ -1,9 +1,12 @@
 //! Voucherify. Its keys are a project's: the merchant pastes both and says in which cluster the
 //! project lives. Facts from <https://docs.voucherify.io/guides/authentication>.
 
+mod webhook;
+
+use super::hooks::Hooks;
 use super::{
-    Account, Category, Consent, Credentials, Fault, Grant, Hosts, KeyField, Manifest, Provider,
-    Site, json_answer,
+    Account, Category, Consent, Credential, Credentials, Fault, Grant, Hosts, KeyField, Manifest,
+    Provider, Site, json_answer,
 };
 use crate::model::http::{Authorization, Method, Request, Response};
 use crate::sync::budget::Limits;
@@ -24,7 +27,14 @@ pub static MANIFEST: Manifest = Manifest {
     production: HOSTS,
     // A sandbox is a project with keys of its own.
     sandbox: HOSTS,
-    credentials: &[],
+    credentials: &[
+        // Without it, the provider's webhooks are refused.
+        Credential {
+            member: "webhook_secret",
+            variable: "VOUCHERIFY_WEBHOOK_SECRET",
+            required: false,
+        },
+    ],
     consent: Consent::Keys(&[
         KeyField {
             name: "region",
@@ -69,6 +79,10 @@ fn cluster(site: &Site, grant: &Grant) -> Url {
 impl Provider for Voucherify {
     fn manifest(&self) -> &'static Manifest {
         &MANIFEST
+    }
+
+    fn hooks(&self) -> Option<&'static dyn Hooks> {
+        Some(&webhook::Webhooks)
     }
 
     fn authorize(&self, request: Request, grant: &Grant) -> Request {

@@ -9,6 +9,8 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::flow::{consented, issue};
+use super::rules::Message;
+use super::signing::{self, SENDGRID_PUBLIC_KEY, Sending};
 use super::state::{Account, Client, Grant};
 use super::{DEFAULT_CLIENT_ID, Inner};
 use crate::standins::faults::Rule;
@@ -59,6 +61,19 @@ struct NewKey {
     account: Option<String>,
     #[serde(default)]
     scope: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NewWebhook {
+    /// Where to, as it is registered.
+    url: String,
+    body: String,
+    /// What is signed with.
+    #[serde(default)]
+    key: String,
+    /// Where the vendor says that it is, if not where it was asked.
+    base: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -134,6 +149,7 @@ fn answer(inner: &mut Inner, request: &Request<Vec<u8>>, path: &str) -> Result<V
         }
         ("POST", "/grants") => return grant(inner, request),
         ("GET", "/grants") => return Ok(grants(inner)),
+        ("POST", "/webhooks") => return webhook(inner, request),
         ("POST", "/revoke") => {
             let which: Which = read(body)?;
             let count = inner.store.revoke(|grant| which.is(grant));
@@ -169,6 +185,31 @@ fn answer(inner: &mut Inner, request: &Request<Vec<u8>>, path: &str) -> Result<V
         _ => return Err(Refusal::NoSuch("control")),
     }
     Ok(json!({"ok": true}))
+}
+
+/// Sends a webhook as the vendor does, and shows its headers.
+fn webhook(inner: &mut Inner, request: &Request<Vec<u8>>) -> Result<Value, Refusal> {
+    let new: NewWebhook = read(request.body())?;
+    let id = inner.store.next();
+    let base = new.base.unwrap_or_else(|| inner.call(request).base);
+    let sending = Sending {
+        url: &new.url,
+        body: &new.body,
+        key: &new.key,
+        at: inner.now(),
+        base: &base,
+        number: id,
+    };
+    let headers = signing::headers(inner.vendor.name, &sending);
+    let shown: BTreeMap<&str, &String> = headers.iter().map(|(name, text)| (*name, text)).collect();
+    let shown = json!({"headers": shown, "public_key": SENDGRID_PUBLIC_KEY});
+    inner.outgoing.push(Message {
+        id,
+        url: new.url,
+        headers,
+        body: new.body,
+    });
+    Ok(shown)
 }
 
 /// The account of this id, the first one without an id.

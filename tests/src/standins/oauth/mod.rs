@@ -15,6 +15,7 @@ mod paypal;
 pub(super) mod rules;
 mod salesforce;
 mod sendgrid;
+mod signing;
 mod square;
 pub(super) mod state;
 mod stripe;
@@ -36,6 +37,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 pub use rules::Message;
 use rules::{Api, Call, Vendor as Rules};
 use state::{Access, Account, Client, Grant, Store};
+
+pub use signing::SENDGRID_PUBLIC_KEY;
 
 use super::faults::{Faults, Kind, Troubles, retry_after};
 use super::wire::{Reply, params, reply};
@@ -80,6 +83,8 @@ struct Inner {
     offset: TimeDelta,
     seed: u64,
     faults: Faults,
+    /// Webhooks that somebody has ordered.
+    outgoing: Vec<Message>,
     /// Requests by method and path, and by what became of them.
     counts: BTreeMap<(String, String), u64>,
 }
@@ -111,6 +116,7 @@ impl Inner {
             })
             .collect();
         self.faults = Faults::default();
+        self.outgoing.clear();
         self.counts.clear();
         self.offset = TimeDelta::zero();
         if let Some(api) = &mut self.api {
@@ -284,6 +290,7 @@ impl Vendor {
             offset: TimeDelta::zero(),
             seed: options.seed,
             faults: Faults::default(),
+            outgoing: Vec::new(),
             counts: BTreeMap::new(),
         };
         if fresh {
@@ -312,8 +319,15 @@ impl Vendor {
     pub fn due(&self) -> Vec<Message> {
         let mut inner = self.lock();
         let now = inner.now();
-        let api = inner.api.as_mut();
-        api.map(|api| api.due(now)).unwrap_or_default()
+        let mut due = std::mem::take(&mut inner.outgoing);
+        due.extend(
+            inner
+                .api
+                .as_mut()
+                .map(|api| api.due(now))
+                .unwrap_or_default(),
+        );
+        due
     }
 
     /// Tells what came of one of those: status and body of the answer, or that there was none.
@@ -355,9 +369,15 @@ async fn tell(vendor: Vendor) -> io::Result<()> {
         .map_err(io::Error::other)?;
     loop {
         for message in vendor.due() {
-            let mut request = client
-                .post(&message.url)
-                .header(header::CONTENT_TYPE, "application/json");
+            let mut request = client.post(&message.url);
+            let content_type = header::CONTENT_TYPE.as_str();
+            if message
+                .headers
+                .iter()
+                .all(|(name, _)| *name != content_type)
+            {
+                request = request.header(content_type, "application/json");
+            }
             for (name, value) in &message.headers {
                 request = request.header(*name, value);
             }

@@ -10,6 +10,7 @@ use super::rules::{
     Call, ClientAuth, DAY, Declined, HOUR, Issued, Kind, Lifetime, MINUTE, Minting, OAuth, Pkce,
     RedirectAtToken, Refusal, Rotation, Scopes, Vendor, oauth_error,
 };
+use super::signing::PAYPAL_CERTIFICATES;
 use super::state::{Access, Grant, Store, uuid};
 use crate::standins::wire::{Params, Reply, json_reply, param, params, redirect, reply};
 
@@ -177,6 +178,9 @@ fn route(store: &mut Store, call: &Call<'_>) -> Option<Reply> {
             &Method::GET | &Method::POST,
             ["v1", "identity", "openidconnect" | "oauth2", "userinfo"],
         ) => Some(user_info(store, call)),
+        (&Method::GET, ["v1", "notifications", "certs", _]) => {
+            Some(reply(200, "application/x-pem-file", PAYPAL_CERTIFICATES))
+        }
         (&Method::POST, ["v2", "customer", "partner-referrals"]) => Some(refer(store, call)),
         (&Method::GET, ["bizsignup", "partner", "entry"]) => Some(sign_up(store, call)),
         (&Method::POST, ["bizsignup", "partner", "entry", "decision"]) => {
