@@ -232,7 +232,7 @@ impl World {
     pub async fn start(&self, link: &Url) -> (Url, String) {
         let reply = self.open(link, None).await;
         let set = reply.header(SET_COOKIE.as_str());
-        for part in ["HttpOnly", "SameSite=Lax", "Path=/oauth"] {
+        for part in ["HttpOnly", "SameSite=Lax", "Path=/;"] {
             assert!(set.contains(part), "{part} is not in {set}: {reply:?}");
         }
         let cookie = set.split(';').next().expect("a pair").to_owned();

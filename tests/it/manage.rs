@@ -13,6 +13,8 @@ use std::sync::Arc;
 const EVENTS: &str = "/api/v1/events";
 /// Ids that could be, of things that are not there.
 const NO_CONNECTION: &str = "con_01k7zzzzzzzzzzzzzzzzzzzzzz";
+/// The event that the examples of the document name.
+const EVENT: &str = "evt_01kawq2m6vf6t8x9h0e3j5n7pr";
 const NO_ENDPOINT: &str = "ep_01k7zzzzzzzzzzzzzzzzzzzzzz";
 const TOKEN_URL: &str = "oauth2/v1/tokens/bearer";
 
@@ -418,6 +420,7 @@ async fn known(api: &Api<'_>, shop: &Shop, values: &Values) {
     for (id, kind, data) in [
         ("1001-created", "order.created", created),
         ("1001-paid", "payment.processed", paid),
+        (EVENT, "order.created", order("1002", 1, 100, "USD")),
     ] {
         let event = event(shop, id, kind, data);
         api.world.post(EVENTS, &event).await.expect(202);
@@ -480,13 +483,18 @@ async fn strangers(api: &Api<'_>) {
         before,
         "a stranger changed something"
     );
-    // The same requests reach what they name when its owner sends them. A reconciliation and a backfill
-    // are made by a run over the books, and are found in the test of those.
+    // The same requests reach what they name when its owner sends them. A reconciliation, a backfill and
+    // a recovery are made by a run, and are found in the test of those.
     let of_run = |id: &&String| {
         let path = &api.operation(id).path;
-        path.contains("reconciliations/{") || path.contains("/backfill")
+        path.contains("reconciliations/{") || path.contains("/backfill") || *id == "getRecovery"
     };
-    for id in tried.iter().filter(|id| !of_run(id)) {
+    // What removes the endpoint comes last.
+    let (removing, others): (Vec<&String>, Vec<&String>) = tried
+        .iter()
+        .filter(|id| !of_run(id))
+        .partition(|id| *id == "deleteEndpoint");
+    for id in others.into_iter().chain(removing) {
         let reply = api.call(id, &owner).await;
         assert_ne!(reply.status, 404, "{id}: {}", reply.body);
     }
