@@ -4,20 +4,28 @@
 
 use crate::cell::connection as made;
 use crate::run::{
-    alone, confirm, consent, cookies, finish, link, merchant, prove, register, set_up,
+    alone, approved, confirm, consent, cookies, finish, link, merchant, prove, register, set_up,
 };
 use crate::world::{PLATFORM_KEY, PUBLIC_URL, Planned, RETURN_URL, Trouble, World};
+use async_trait::async_trait;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use crossdock::api::{Request, Response, connect_pages, integrations};
 use crossdock::ctx::Ctx;
 use crossdock::engine::refresh::{self, DueNotice};
 use crossdock::error::{Code, Result};
+use crossdock::model::http;
+use crossdock::net::{Limits, Net};
 use crossdock::oauth::connect::{self, LINK_LIFE};
 use crossdock::oauth::connection::{self, Along, Decision, Due, Status};
 use crossdock::oauth::tenant;
-use crossdock::providers::provider;
+use crossdock::providers::{PROVIDERS, provider};
 use crossdock::store::{Condition, Item, Store, Table, Write, keys};
+use local::standins::quickbooks::DEFAULT_REALM;
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 const LIFE: Duration = Duration::from_secs(LINK_LIFE.num_seconds().unsigned_abs());
@@ -429,4 +437,79 @@ fn a_consent_that_ended_is_dropped_and_given_back() {
     let now = renew();
     assert_eq!((now.generation(), alive()), (3, 1));
     assert_eq!((now.consent, now.status), (None, Status::Live));
+}
+
+/// A network that keeps what was sent.
+struct Kept {
+    net: Arc<dyn Net>,
+    sent: Arc<Mutex<Vec<http::Request>>>,
+}
+
+#[async_trait]
+impl Net for Kept {
+    async fn send(&self, request: http::Request, limits: Limits) -> Result<http::Response> {
+        self.sent.lock().unwrap().push(request.clone());
+        self.net.send(request, limits).await
+    }
+}
+
+/// The members of a form or of a JSON object.
+fn members(body: &[u8]) -> BTreeMap<String, String> {
+    let json: Result<BTreeMap<String, String>, _> = serde_json::from_slice(body);
+    json.unwrap_or_else(|_| url::form_urlencoded::parse(body).into_owned().collect())
+}
+
+/// What goes to a consent page has a challenge, and what fetches the tokens has its verifier, at the
+/// providers of this list; elsewhere neither is sent (RFC 7636 §4).
+#[test]
+fn a_challenge_goes_out_where_it_is_taken_and_its_verifier_after_it() {
+    const CHALLENGED: [&str; 3] = ["xero", "salesforce", "hubspot"];
+    let mut asked = Vec::new();
+    for provider in PROVIDERS {
+        let manifest = provider.manifest();
+        let Some(flow) = manifest.code_flow() else {
+            continue;
+        };
+        let name = manifest.name;
+        let world = match name {
+            "quickbooks" => World::new(1),
+            _ => World::with_oauth(1, name),
+        };
+        let sent = Arc::new(Mutex::new(Vec::new()));
+        let mut ctx = world.ctx();
+        ctx.net = Arc::new(Kept {
+            net: ctx.net.clone(),
+            sent: sent.clone(),
+        });
+        alone(register(&world, &ctx));
+        let query = alone(async {
+            let link = link(&world, &ctx).await;
+            let started = connect::start(&ctx, &link).await.unwrap();
+            let connect::Next::Consent(url) = started.next else {
+                panic!("{name} has a consent page");
+            };
+            let callback = connect::Callback {
+                provider: name.to_owned(),
+                tenant: tenant(PUBLIC_URL),
+                cookie: Some(started.cookie),
+                parameters: approved(&world, &url, DEFAULT_REALM).await,
+                posted: false,
+            };
+            finish(&ctx, callback).await.unwrap();
+            url.query_pairs().into_owned().collect::<BTreeMap<_, _>>()
+        });
+        // The first call is the one for tokens.
+        let tokens = members(&sent.lock().unwrap()[0].body);
+        assert_eq!(tokens["grant_type"], "authorization_code", "{name}");
+        let verifier = tokens.get("code_verifier");
+        let challenge = verifier.map(|word| URL_SAFE_NO_PAD.encode(Sha256::digest(word)));
+        assert_eq!(query.get("code_challenge"), challenge.as_ref(), "{name}");
+        let method = query.get("code_challenge_method").map(String::as_str);
+        assert_eq!(method, challenge.as_ref().map(|_| "S256"), "{name}");
+        assert_eq!(challenge.is_some(), flow.pkce, "{name}");
+        if challenge.is_some() {
+            asked.push(name);
+        }
+    }
+    assert_eq!(asked, CHALLENGED);
 }

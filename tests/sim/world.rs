@@ -14,6 +14,7 @@ use crossdock::error::{Code, Error, Result};
 use crossdock::model::http::{Authorization, Request, Response};
 use crossdock::model::notice::{Envelope, Notice};
 use crossdock::net::{Limits, Net};
+use crossdock::providers::provider;
 use crossdock::queue::{self, Queue};
 use crossdock::secrets::Secrets;
 use crossdock::store::memory::Memory;
@@ -987,15 +988,23 @@ impl Secrets for World {
         let secret = match id {
             "platform" => format!("{{\"platform_key\":\"{PLATFORM_KEY}\"}}"),
             "vault" => "{\"current\":\"1\",\"1\":\"root\"}".to_owned(),
-            "provider-quickbooks" | "provider-xero" | "provider-salesforce" => format!(
-                "{{\"environment\":\"http://localhost:1\",\"client_id\":\"{}\",\"client_secret\":\"{}\",\
-                 \"webhook_verifier\":\"{WEBHOOK_VERIFIER}\"}}",
-                quickbooks::DEFAULT_CLIENT_ID,
-                quickbooks::DEFAULT_CLIENT_SECRET
-            ),
             // The platform needs none there.
             "provider-sendgrid" => "{}".to_owned(),
-            other => return Err(failed(&format!("no secret is named {other}"))),
+            other => {
+                let name = other.strip_prefix("provider-").unwrap_or_default();
+                if provider(name).is_none() {
+                    return Err(failed(&format!("no secret is named {other}")));
+                }
+                let (id, secret) = (
+                    quickbooks::DEFAULT_CLIENT_ID,
+                    quickbooks::DEFAULT_CLIENT_SECRET,
+                );
+                let members = json!({
+                    "environment": "http://localhost:1", "client_id": id, "client_secret": secret,
+                    "webhook_verifier": WEBHOOK_VERIFIER,
+                });
+                members.to_string()
+            }
         };
         Ok(SecretString::from(secret))
     }
