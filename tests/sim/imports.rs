@@ -261,7 +261,12 @@ fn two_grants_of_one_account_make_one_connection() {
 
 /// A grant at Salesforce, which ends when a used refresh token comes back.
 fn salesforce() -> (World, Ctx, String) {
-    let world = World::with_oauth(1, "salesforce");
+    brought("salesforce")
+}
+
+/// A world with a provider that gave a refresh token to a merchant.
+fn brought(name: &'static str) -> (World, Ctx, String) {
+    let world = World::with_oauth(1, name);
     let ctx = world.ctx();
     alone(register(&world, &ctx));
     let client = json!({ "client_id": local::standins::quickbooks::DEFAULT_CLIENT_ID });
@@ -528,4 +533,34 @@ fn an_access_token_that_no_header_can_hold_costs_one_more_import() {
     assert_eq!(told.code(), Code::UpstreamFailed, "{}", told.chain());
     let connection = bring().unwrap();
     assert_lives(&ctx, "salesforce", &merchant(), &connection);
+}
+
+/// Whoever is asked too often, or is in trouble, has refused nothing: the same import sent again goes on.
+#[test]
+fn a_provider_that_is_asked_too_often_has_refused_no_token() {
+    for name in [
+        "square",
+        "square_loyalty",
+        "hubspot",
+        "xero",
+        "paypal",
+        "salesforce",
+    ] {
+        for rule in [
+            json!({ "kind": "throttle" }),
+            json!({ "kind": "status_before_effect", "status": 500 }),
+        ] {
+            let (world, ctx, token) = brought(name);
+            fault(&world, rule.clone());
+            let bring = || {
+                let tokens = json!({ "refresh_token": token });
+                alone(import_at(&ctx, name, &merchant(), tokens))
+            };
+            let told = bring().unwrap_err();
+            let said = format!("{name} {rule}: {}", told.chain());
+            assert_eq!(told.code(), Code::UpstreamFailed, "{said}");
+            assert!(told.code().retryable(), "{said}");
+            bring().unwrap_or_else(|error| panic!("{name} {rule}: {}", error.chain()));
+        }
+    }
 }
