@@ -2,11 +2,13 @@
 //! tokens are used by one, and what the provider gave is lost only if nobody ever stored it. And two that
 //! come with one account make one connection.
 
+use crate::cell::{rows, told};
 use crate::run::{alone, merchant, register, register_as};
 use crate::world::{Planned, Trouble, World};
 use chrono::TimeDelta;
 use crossdock::ctx::Ctx;
 use crossdock::error::{Code, Result};
+use crossdock::model::event::EventType;
 use crossdock::model::ids::MerchantId;
 use crossdock::oauth::connection::{self, Along, Connection, Decision, Lease, Status};
 use crossdock::oauth::import::{self, Import};
@@ -14,9 +16,9 @@ use crossdock::oauth::setup::Setup;
 use crossdock::oauth::tokens::{self, Need};
 use crossdock::oauth::{hash, manage};
 use crossdock::providers::{Consent, PROVIDERS, Refresh, provider};
-use crossdock::store::{Store, keys};
+use crossdock::store::{Store, Table, keys};
 use futures::FutureExt;
-use local::standins::quickbooks::DEFAULT_REALM;
+use local::standins::quickbooks::{DEFAULT_CLIENT_ID, DEFAULT_REALM};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -266,13 +268,19 @@ fn salesforce() -> (World, Ctx, String) {
 
 /// A world with a provider that gave a refresh token to a merchant.
 fn brought(name: &'static str) -> (World, Ctx, String) {
+    let (world, ctx, grant) = granted(name);
+    let token = grant["refresh_token"].as_str().unwrap().to_owned();
+    (world, ctx, token)
+}
+
+/// A world with a provider to which a merchant's consent was given elsewhere, and what that gave.
+fn granted(name: &'static str) -> (World, Ctx, Value) {
     let world = World::with_oauth(1, name);
     let ctx = world.ctx();
     alone(register(&world, &ctx));
-    let client = json!({ "client_id": local::standins::quickbooks::DEFAULT_CLIENT_ID });
+    let client = json!({ "client_id": DEFAULT_CLIENT_ID });
     let grant = alone(world.control("POST", "grants", &client.to_string()));
-    let token = grant["refresh_token"].as_str().unwrap().to_owned();
-    (world, ctx, token)
+    (world, ctx, grant)
 }
 
 /// The provider still gives tokens for what the connection holds.
@@ -586,7 +594,7 @@ fn an_account_that_is_named_is_the_one_that_is_connected() {
         let world = World::with_oauth(1, name);
         let ctx = world.ctx();
         alone(register(&world, &ctx));
-        let client = json!({ "client_id": local::standins::quickbooks::DEFAULT_CLIENT_ID });
+        let client = json!({ "client_id": DEFAULT_CLIENT_ID });
         let renews = flow.refresh != Refresh::None;
         let brought = |with_access: bool| {
             let grant = alone(world.control("POST", "grants", &client.to_string()));
@@ -699,5 +707,55 @@ fn what_belongs_to_another_kind_of_provider_is_not_ignored() {
             assert_eq!(pointers(&told), expected, "{name}: {told}");
         }
         assert_eq!(world.state().net_calls, 0, "{name}: nobody was asked");
+    }
+}
+
+/// What the history of a merchant's only connection tells, and how often its developers were told that it
+/// is connected.
+fn told_of(world: &World) -> (Vec<(String, String)>, usize) {
+    let rows = rows(&world.memory, Table::Connections);
+    let entries = rows.iter().filter(|row| row.doc["what"].is_string());
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let entries = entries.map(|row| (text(&row.doc["what"]), text(&row.doc["detail"])));
+    let told = told(&world.memory, EventType::ConnectionConnected);
+    (entries.collect(), told)
+}
+
+/// The history says that tokens were imported, and not that somebody consented; what changes nothing is
+/// told to nobody.
+#[test]
+fn an_import_is_told_once_and_as_what_it_was() {
+    for name in ["salesforce", "stripe", "mailchimp"] {
+        let (world, ctx, grant) = granted(name);
+        let mut tokens = json!({ "access_token": grant["access_token"] });
+        if name == "salesforce" {
+            tokens = json!({ "refresh_token": grant["refresh_token"] });
+        }
+        let bring = || alone(import_at(&ctx, name, &merchant(), tokens.clone())).unwrap();
+        let first = bring();
+        let title = provider(name).unwrap().manifest().title;
+        let detail = format!(
+            "tokens were imported; {} is connected to {title}",
+            first.label()
+        );
+        let once = (vec![("imported".to_owned(), detail)], 1);
+        assert_eq!(told_of(&world), once, "{name}");
+        let stored = rows(&world.memory, Table::Connections);
+        let held = alone(connection::load(&ctx, &merchant(), &first.id)).unwrap();
+        assert_eq!(bring().id, first.id);
+        assert_eq!(told_of(&world), once, "{name}: the same again");
+        let now = alone(connection::load(&ctx, &merchant(), &first.id)).unwrap();
+        assert_eq!(now, held, "{name}");
+        assert_eq!(rows(&world.memory, Table::Connections).len(), stored.len());
+
+        // Other tokens of the same account are another matter.
+        if name != "salesforce" {
+            let client = json!({ "client_id": DEFAULT_CLIENT_ID });
+            let other = alone(world.control("POST", "grants", &client.to_string()));
+            let tokens = json!({ "access_token": other["access_token"] });
+            let again = alone(import_at(&ctx, name, &merchant(), tokens)).unwrap();
+            assert_eq!((again.id, again.tokens.unwrap().generation), (first.id, 2));
+            assert_eq!(told_of(&world).1, 2, "{name}");
+        }
     }
 }

@@ -662,6 +662,36 @@ struct Placed {
     connection_id: ConnectionId,
 }
 
+/// The condition under which the row of an account may be written, and the merchant's connection with it.
+async fn placed(
+    ctx: &Ctx,
+    merchant: &MerchantId,
+    row: &Key,
+) -> Result<(Condition, Option<(u64, Connection)>)> {
+    let Some(item) = ctx.store.get(row).await? else {
+        return Ok((Condition::Absent, None));
+    };
+    let placed: Placed = item.read()?;
+    // A connection that nobody confirmed vanishes after a day, and its account is free again.
+    let known = match load(ctx, merchant, &placed.connection_id).await {
+        Err(error) if error.code() == Code::NotFound => None,
+        loaded => Some(loaded?),
+    };
+    Ok((Condition::Rev(item.rev), known))
+}
+
+/// The connection that a merchant has with an account, if it has one.
+pub(super) async fn held(
+    ctx: &Ctx,
+    manifest: &Manifest,
+    merchant: &MerchantId,
+    account: &str,
+) -> Result<Option<Connection>> {
+    let row = keys::placed(merchant, manifest.name, &hash(account));
+    let (_, known) = placed(ctx, merchant, &row).await?;
+    Ok(known.map(|(_, connection)| connection))
+}
+
 /// `None` when somebody else was faster.
 async fn try_place(
     ctx: &Ctx,
@@ -674,18 +704,7 @@ async fn try_place(
 ) -> Result<Option<(Connection, String)>> {
     claim(ctx, manifest, &account.id, merchant, None).await?;
     let row = keys::placed(merchant, manifest.name, &hash(&account.id));
-    let (read, known) = match ctx.store.get(&row).await? {
-        Some(item) => {
-            let placed: Placed = item.read()?;
-            // A connection that nobody confirmed vanishes after a day, and its account is free again.
-            let known = match load(ctx, merchant, &placed.connection_id).await {
-                Err(error) if error.code() == Code::NotFound => None,
-                loaded => Some(loaded?),
-            };
-            (Condition::Rev(item.rev), known)
-        }
-        None => (Condition::Absent, None),
-    };
+    let (read, known) = placed(ctx, merchant, &row).await?;
     if let Some(wanted) = wanted
         && known.as_ref().is_none_or(|(_, found)| found.id != *wanted)
     {
@@ -698,10 +717,14 @@ async fn try_place(
             ),
         ));
     }
-    let mut along = Along::entry(
-        Happened::ConsentGiven,
-        "consent was given and waits for its confirmation",
-    );
+    let mut along = match browser {
+        Some(_) => Along::entry(
+            Happened::ConsentGiven,
+            "consent was given and waits for its confirmation",
+        ),
+        // Nobody consented, and nobody has to confirm.
+        None => Along::default(),
+    };
     let (rev, before) = match known {
         Some((rev, found)) => (Some(rev), found),
         None => {
@@ -934,7 +957,8 @@ pub async fn prove(ctx: &Ctx, secret: &str, cookies: &BTreeMap<String, String>) 
         ));
     }
     let (merchant, id) = (&proof.merchant_id, &proof.connection_id);
-    let connection = bring_to_life(ctx, merchant, id, &proof.confirmation_hash, None).await?;
+    let connection =
+        bring_to_life(ctx, merchant, id, &proof.confirmation_hash, Source::Consent).await?;
     let mut url = browser.return_url.clone();
     url.query_pairs_mut()
         .append_pair("connection_id", connection.id.as_str())
@@ -945,6 +969,14 @@ pub async fn prove(ctx: &Ctx, secret: &str, cookies: &BTreeMap<String, String>) 
     Ok(url)
 }
 
+/// Where a connection's tokens come from.
+#[derive(Clone, Copy)]
+pub(super) enum Source<'a> {
+    Consent,
+    /// The token that was brought notes what became of it, where it can be used but once.
+    Import(Option<&'a Hold>),
+}
+
 /// Puts the consent that `confirmation_hash` confirms into use, and notes at the token of an import,
 /// where it came of one, what that became. Of two merchants that come with the same account the first one
 /// wins.
@@ -953,7 +985,7 @@ pub(super) async fn bring_to_life(
     merchant: &MerchantId,
     id: &ConnectionId,
     confirmation_hash: &str,
-    import: Option<&Hold>,
+    source: Source<'_>,
 ) -> Result<Connection> {
     let mut rounds = 0;
     loop {
@@ -966,9 +998,9 @@ pub(super) async fn bring_to_life(
             merchant_id: merchant.clone(),
             connection_id: id.clone(),
         };
-        let became = match import {
-            Some(hold) => Some(hold.became(ctx, merchant, id).await?),
-            None => None,
+        let became = match source {
+            Source::Import(Some(hold)) => Some(hold.became(ctx, merchant, id).await?),
+            Source::Import(None) | Source::Consent => None,
         };
         let mut replaced = None;
         let changed = change(ctx, merchant, id, |current| {
@@ -985,7 +1017,7 @@ pub(super) async fn bring_to_life(
             let again = current.tokens.is_some() || current.status != Status::Pending;
             replaced = current.tokens.is_some().then(|| current.clone());
             adopt(ctx, current, manifest, consent);
-            let mut along = connected(current, manifest, again);
+            let mut along = connected(current, manifest, source, again);
             let write = Write::put(key.clone(), claimed, &owner)?;
             along.writes.push(write);
             along.writes.extend(became.clone());
@@ -1020,12 +1052,23 @@ async fn give_back_replaced(ctx: &Ctx, before: &Connection) {
 }
 
 /// What goes along when a connection becomes live.
-fn connected(connection: &Connection, manifest: &Manifest, again: bool) -> Along {
-    let what = if again {
-        Happened::Reconnected
-    } else {
-        Happened::Connected
+fn connected(
+    connection: &Connection,
+    manifest: &Manifest,
+    source: Source<'_>,
+    again: bool,
+) -> Along {
+    let (what, before) = match (source, &manifest.consent) {
+        (Source::Import(_), providers::Consent::Code(_)) => {
+            (Happened::Imported, "tokens were imported; ")
+        }
+        (Source::Import(_), providers::Consent::Keys(_)) => {
+            (Happened::Imported, "keys were imported; ")
+        }
+        (Source::Consent, _) if again => (Happened::Reconnected, ""),
+        (Source::Consent, _) => (Happened::Connected, ""),
     };
-    let detail = format!("{} is connected to {}", connection.label(), manifest.title);
-    Along::entry(what, detail).event(EventType::ConnectionConnected)
+    let (label, title) = (connection.label(), manifest.title);
+    Along::entry(what, format!("{before}{label} is connected to {title}"))
+        .event(EventType::ConnectionConnected)
 }

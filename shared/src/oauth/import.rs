@@ -3,8 +3,8 @@
 //! What a refresh token gave, and what became of it, is kept by [`super::brought`].
 
 use super::brought::{self, Hold, Taken};
-use super::connect::{self, KEY_BYTES_MAX, one_word};
-use super::connection::{Connection, list};
+use super::connect::{self, KEY_BYTES_MAX, Source, one_word};
+use super::connection::{Connection, Status, list};
 use super::hash;
 use super::setup::{Given, Rejected, Setup, account};
 use super::tokens;
@@ -205,12 +205,18 @@ async fn connect_with(
         .await
         .map_err(|rejected| rejected.into_error(setup.manifest()))?;
     named.check(&account.id)?;
+    if hold.is_none()
+        && let Some(connection) = in_use(ctx, setup, merchant, &account.id, &given.grant).await?
+    {
+        return Ok(connection);
+    }
+    let source = Source::Import(hold);
     for _ in 0..ROUNDS_MAX {
         let (account, given) = (account.clone(), given.clone());
         let (connection, confirmation) =
             connect::place(ctx, setup, merchant, None, account, given, None).await?;
         let id = &connection.id;
-        match connect::bring_to_life(ctx, merchant, id, &hash(&confirmation), hold).await {
+        match connect::bring_to_life(ctx, merchant, id, &hash(&confirmation), source).await {
             // Somebody came with the same account in between.
             Err(error) if error.code() == Code::ValidationFailed => {
                 connect::step_aside(ctx).await;
@@ -220,6 +226,33 @@ async fn connect_with(
     }
     let detail = "this account is being connected by others at this moment; send it again";
     Err(Error::new(Code::Busy, detail))
+}
+
+/// The connection that uses what was brought already, so that nothing is to be done.
+async fn in_use(
+    ctx: &Ctx,
+    setup: &Setup,
+    merchant: &MerchantId,
+    account: &str,
+    brought: &Grant,
+) -> Result<Option<Connection>> {
+    let held = connect::held(ctx, setup.manifest(), merchant, account).await?;
+    let at_work = |one: &Connection| matches!(one.status, Status::Live | Status::Paused);
+    let Some(connection) = held.filter(at_work) else {
+        return Ok(None);
+    };
+    let used = tokens::grant(ctx, &connection).await?;
+    Ok((secrets(&used) == secrets(brought)).then_some(connection))
+}
+
+/// All that is secret of a grant.
+fn secrets(grant: &Grant) -> Vec<&str> {
+    let keys = grant.keys.values();
+    let all = [&grant.access]
+        .into_iter()
+        .chain(&grant.refresh)
+        .chain(keys);
+    all.map(ExposeSecret::expose_secret).collect()
 }
 
 fn missing(path: &str, detail: &str) -> Error {
