@@ -513,3 +513,84 @@ fn a_challenge_goes_out_where_it_is_taken_and_its_verifier_after_it() {
     }
     assert_eq!(asked, CHALLENGED);
 }
+
+/// What a response lets the browser drop.
+fn dropped(response: &Response) -> Vec<&str> {
+    let headers = response.headers.iter();
+    let cookies = headers.filter(|(name, value)| {
+        *name == "set-cookie" && value.contains("; Max-Age=0;") && value.contains("=; Path=/;")
+    });
+    cookies
+        .map(|(_, value)| value.split('=').next().unwrap())
+        .collect()
+}
+
+/// The stop of a browser on its way back to the shop.
+fn proof(url: &url::Url, cookies: &BTreeMap<String, String>) -> Request {
+    Request {
+        method: "GET".to_owned(),
+        path: url.path().to_owned(),
+        cookies: cookies.clone(),
+        ..Request::default()
+    }
+}
+
+/// A start that has come to its end, good or bad, takes up no room among the browser's cookies; one that
+/// can still be finished does.
+#[test]
+fn a_start_that_is_over_gives_its_cookie_back() {
+    let (world, ctx) = fresh();
+    alone(async {
+        let mut refused = consent(&world, &ctx, &link(&world, &ctx).await).await;
+        refused.parameters.remove("code");
+        let neither = connect_pages::callback(&ctx, &brought(&refused))
+            .await
+            .unwrap();
+        assert_eq!((neither.status, dropped(&neither).len()), (403, 0));
+        refused
+            .parameters
+            .insert("error".to_owned(), "access_denied".to_owned());
+        let page = connect_pages::callback(&ctx, &brought(&refused))
+            .await
+            .unwrap();
+        let held = cookies(&refused);
+        assert_eq!(page.status, 403);
+        assert_eq!(dropped(&page), held.keys().collect::<Vec<_>>());
+
+        let callback = consent(&world, &ctx, &link(&world, &ctx).await).await;
+        let held = cookies(&callback);
+        let back = connect_pages::callback(&ctx, &brought(&callback))
+            .await
+            .unwrap();
+        assert_eq!((back.status, dropped(&back).len()), (303, 0));
+        // A page that is loaded again takes nothing away from the one before.
+        let again = connect_pages::callback(&ctx, &brought(&callback))
+            .await
+            .unwrap();
+        assert_eq!((again.status, dropped(&again).len()), (410, 0));
+
+        let back: url::Url = header(&back, "location").parse().unwrap();
+        let query: BTreeMap<String, String> = back.query_pairs().into_owned().collect();
+        let id = query["connection_id"].parse().unwrap();
+        let url = confirm(&ctx, &id, &query["confirmation"]).await.unwrap();
+        let stranger = proof(&url, &BTreeMap::new());
+        let page = connect_pages::callback(&ctx, &stranger).await.unwrap();
+        assert_eq!((page.status, dropped(&page).len()), (403, 0));
+        // An answer that was lost leaves the cookie where it is.
+        for _ in 0..2 {
+            let back = connect_pages::callback(&ctx, &proof(&url, &held))
+                .await
+                .unwrap();
+            assert_eq!(back.status, 303);
+            assert_eq!(dropped(&back), held.keys().collect::<Vec<_>>());
+        }
+        let page = connect_pages::callback(&ctx, &stranger).await.unwrap();
+        assert_eq!(page.status, 410);
+        assert!(page.body.contains("was used already"), "{}", page.body);
+        assert!(
+            !page.body.contains("nothing was connected"),
+            "{}",
+            page.body
+        );
+    });
+}

@@ -124,7 +124,8 @@ pub async fn prove(
     cookies: &BTreeMap<String, String>,
 ) -> crossdock::error::Result<Url> {
     let secret = url.path().rsplit('/').next().unwrap();
-    connect::prove(ctx, secret, cookies).await
+    let proved = connect::prove(ctx, secret, cookies).await;
+    proved.map(|proved| proved.url)
 }
 
 /// Registers the merchant with us, and us with the provider.
@@ -214,7 +215,7 @@ pub async fn finish(
     ctx: &Ctx,
     callback: connect::Callback,
 ) -> crossdock::error::Result<(ConnectionId, String)> {
-    let back = connect::finish(ctx, callback).await?;
+    let back = connect::finish(ctx, callback).await.outcome?;
     let query: BTreeMap<String, String> = back.query_pairs().into_owned().collect();
     let id: ConnectionId = query["connection_id"].parse().unwrap();
     Ok((id, query["confirmation"].clone()))

@@ -310,15 +310,34 @@ impl Callback {
     }
 }
 
-/// Finishes a consent and returns where the browser goes: the backend's return address, with the
-/// confirmation that makes the connection live.
-pub async fn finish(ctx: &Ctx, callback: Callback) -> Result<Url> {
+/// What came of a consent.
+pub struct Finished {
+    /// Where the browser goes: the backend's return address, with the confirmation that makes the
+    /// connection live.
+    pub outcome: Result<Url>,
+    /// Whether the start that it belongs to failed for good, so that its cookie is of no more use.
+    pub is_over: bool,
+}
+
+/// Finishes a consent.
+pub async fn finish(ctx: &Ctx, callback: Callback) -> Finished {
+    let mut used_up = false;
+    let outcome = try_finish(ctx, callback, &mut used_up).await;
+    // Whoever comes second finds the start used up too, and is not the one whose cookie goes: the first
+    // may still need it.
+    let is_over = used_up && outcome.is_err();
+    Finished { outcome, is_over }
+}
+
+/// Notes in `used_up` that this call has used up the start.
+async fn try_finish(ctx: &Ctx, callback: Callback, used_up: &mut bool) -> Result<Url> {
     let provider = known(&callback.provider)?;
     let manifest = provider.manifest();
     let (state_key, state) = started(ctx, manifest, &callback).await?;
     ctx.config.enabled(manifest.category)?;
     if let Some(error) = callback.get("error") {
         consume(ctx, vec![state_key]).await?;
+        *used_up = true;
         let said: String = error
             .chars()
             .filter(|c| c.is_ascii_graphic())
@@ -349,6 +368,7 @@ pub async fn finish(ctx: &Ctx, callback: Callback) -> Result<Url> {
             }
             // From here on the link is used up, whatever comes: a code can be exchanged once.
             consume(ctx, once).await?;
+            *used_up = true;
             exchanged(ctx, &setup, flow, &callback, code)
                 .await
                 .map_err(|error| advised(error, "go back to the shop and start again"))?
@@ -366,6 +386,7 @@ pub async fn finish(ctx: &Ctx, callback: Callback) -> Result<Url> {
                 advised(error, again)
             })?;
             consume(ctx, once).await?;
+            *used_up = true;
             (account, given)
         }
     };
@@ -939,9 +960,17 @@ pub async fn confirm(
     })
 }
 
+/// What a proof led to.
+pub struct Proved {
+    /// Where the browser goes: the backend's return address.
+    pub url: Url,
+    /// The cookie of the start, which is of no more use.
+    pub cookie_name: String,
+}
+
 /// The backend's user comes with its browser. If that is the one that gave the consent, the connection
-/// is live, and the browser goes back to the shop. It may come again.
-pub async fn prove(ctx: &Ctx, secret: &str, cookies: &BTreeMap<String, String>) -> Result<Url> {
+/// is live, and the browser goes back to the shop. It may come again, as long as it has the cookie.
+pub async fn prove(ctx: &Ctx, secret: &str, cookies: &BTreeMap<String, String>) -> Result<Proved> {
     let item = ctx.store.get(&keys::connect_proof(&hash(secret))).await?;
     let proof: Proof = item.ok_or_else(expired)?.read()?;
     if proof.expires_at <= ctx.now() {
@@ -949,16 +978,28 @@ pub async fn prove(ctx: &Ctx, secret: &str, cookies: &BTreeMap<String, String>) 
     }
     let browser = &proof.browser;
     let cookie = cookies.get(&browser.cookie_name).map_or("", String::as_str);
+    let (merchant, id, confirmed) = (
+        &proof.merchant_id,
+        &proof.connection_id,
+        &proof.confirmation_hash,
+    );
     if !is_same(&hash(cookie), &browser.cookie_hash) {
+        let (_, connection) = load(ctx, merchant, id).await?;
+        let used = connection.confirmed.as_deref();
+        if cookie.is_empty() && used.is_some_and(|used| is_same(used, confirmed)) {
+            return Err(Error::new(
+                Code::LinkExpired,
+                "this address was used already, and its connection was made; go back to the shop, which \
+                 shows how it is now",
+            ));
+        }
         return Err(Error::new(
             Code::SessionMismatch,
             "the consent was given in another browser, so nothing was connected; go back to the \
              shop and start again in this one",
         ));
     }
-    let (merchant, id) = (&proof.merchant_id, &proof.connection_id);
-    let connection =
-        bring_to_life(ctx, merchant, id, &proof.confirmation_hash, Source::Consent).await?;
+    let connection = bring_to_life(ctx, merchant, id, confirmed, Source::Consent).await?;
     let mut url = browser.return_url.clone();
     url.query_pairs_mut()
         .append_pair("connection_id", connection.id.as_str())
@@ -966,7 +1007,10 @@ pub async fn prove(ctx: &Ctx, secret: &str, cookies: &BTreeMap<String, String>) 
         .append_pair("provider", &connection.provider)
         .append_pair("category", connection.category.as_str())
         .append_pair("status", connection.status.as_str());
-    Ok(url)
+    Ok(Proved {
+        url,
+        cookie_name: proof.browser.cookie_name,
+    })
 }
 
 /// Where a connection's tokens come from.
