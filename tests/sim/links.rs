@@ -18,7 +18,7 @@ use crossdock::model::http;
 use crossdock::net::{Limits, Net};
 use crossdock::oauth::connect::{self, LINK_LIFE};
 use crossdock::oauth::connection::{self, Along, Decision, Due, Status};
-use crossdock::oauth::tenant;
+use crossdock::oauth::{manage, tenant};
 use crossdock::providers::{PROVIDERS, provider};
 use crossdock::store::{Condition, Item, Store, Table, Write, keys};
 use local::standins::quickbooks::DEFAULT_REALM;
@@ -592,5 +592,26 @@ fn a_start_that_is_over_gives_its_cookie_back() {
             "{}",
             page.body
         );
+    });
+}
+
+/// No address to go on to means that the connection is live, so it is not said of one that was given up.
+#[test]
+fn a_confirmation_says_nothing_good_of_what_was_disconnected() {
+    let (world, ctx) = fresh();
+    alone(async {
+        let callback = consent(&world, &ctx, &link(&world, &ctx).await).await;
+        let cookies = cookies(&callback);
+        let (id, confirmation) = finish(&ctx, callback).await.unwrap();
+        let url = confirm(&ctx, &id, &confirmation).await.unwrap();
+        prove(&ctx, &url, &cookies).await.unwrap();
+        let again = connect::confirm(&ctx, &merchant(), &id, &confirmation).await;
+        assert!(again.unwrap().continue_url.is_none());
+        manage::disconnect(&ctx, &merchant(), &id, true)
+            .await
+            .unwrap();
+        let refused = confirm(&ctx, &id, &confirmation).await.unwrap_err();
+        assert_eq!(refused.code(), Code::Conflict, "{refused}");
+        assert!(refused.detail().contains("ask for a new link"), "{refused}");
     });
 }

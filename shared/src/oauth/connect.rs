@@ -929,6 +929,13 @@ pub async fn confirm(
     let given = hash(confirmation);
     let known = connection.confirmed.as_deref();
     if known.is_some_and(|confirmed| is_same(confirmed, &given)) {
+        if connection.status == Status::Disconnected {
+            return Err(Error::new(
+                Code::Conflict,
+                "this connection was disconnected after it was confirmed; ask for a new link to connect \
+                 it again",
+            ));
+        }
         return Ok(Confirmed {
             connection,
             continue_url: None,
