@@ -10,7 +10,7 @@ use crate::world::{PLATFORM_KEY, PUBLIC_URL, Planned, RETURN_URL, Trouble, World
 use async_trait::async_trait;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use crossdock::api::{Request, Response, connect_pages, integrations};
+use crossdock::api::{Request, Response, connect_pages, integrations, openapi};
 use crossdock::ctx::Ctx;
 use crossdock::engine::refresh::{self, DueNotice};
 use crossdock::error::{Code, Result};
@@ -245,6 +245,8 @@ fn links_and_pages_are_for_one_pair_of_eyes() {
     };
     let page = alone(connect_pages::callback(&ctx, &callback)).unwrap();
     assert_eq!(page.status, 422);
+    assert_documented("post", "/oauth/cb/{provider}/{tenant}", &page);
+    assert!(page.body.contains("<h1>Nothing was connected</h1>"));
     assert_eq!(header(&page, "referrer-policy"), "no-referrer");
     for words in [
         "API key is missing or is not one",
@@ -381,6 +383,7 @@ fn a_table_in_trouble_expires_no_link_and_shows_a_page() {
                 status => {
                     bad += 1;
                     assert!([500, 503, 409].contains(&status), "{case}");
+                    assert_documented("get", "/oauth/cb/{provider}/{tenant}", &page);
                     assert_eq!(header(&page, "content-type"), "text/html; charset=utf-8");
                     assert!(page.body.contains("start again"), "{case}");
                     assert!(!page.body.contains("expired"), "{case}");
@@ -614,4 +617,90 @@ fn a_confirmation_says_nothing_good_of_what_was_disconnected() {
         assert_eq!(refused.code(), Code::Conflict, "{refused}");
         assert!(refused.detail().contains("ask for a new link"), "{refused}");
     });
+}
+
+/// The document says that this answer can come.
+#[track_caller]
+fn assert_documented(method: &str, path: &str, response: &Response) {
+    let document = openapi::document();
+    let responses = &document["paths"][path][method]["responses"];
+    let status = response.status.to_string();
+    assert!(responses[&status].is_object(), "{method} {path}: {status}");
+}
+
+/// The person before a page did nothing wrong with a request, and is told what to do.
+#[test]
+fn a_page_speaks_to_a_person_and_the_document_knows_it() {
+    let assert_told = |page: &Response, title: &str, words: &str| {
+        assert!(
+            page.body.contains(&format!("<h1>{title}</h1>")),
+            "{}",
+            page.body
+        );
+        assert!(page.body.contains(words), "{}", page.body);
+        assert!(!page.body.contains("request"), "{}", page.body);
+    };
+    let waiting = |ctx: &Ctx, world: &World| {
+        alone(async {
+            let callback = consent(world, ctx, &link(world, ctx).await).await;
+            let cookies = cookies(&callback);
+            let (id, confirmation) = finish(ctx, callback).await.unwrap();
+            let url = confirm(ctx, &id, &confirmation).await.unwrap();
+            (id, proof(&url, &cookies))
+        })
+    };
+    let proven = |ctx: &Ctx, request: &Request| {
+        let page = alone(connect_pages::callback(ctx, request)).unwrap();
+        assert_documented("get", "/oauth/proof/{secret}", &page);
+        page
+    };
+    let words = "go back to the shop, which shows how it is now";
+    let (world, ctx) = fresh();
+    let (id, request) = waiting(&ctx, &world);
+    let checked = Request {
+        method: "POST".to_owned(),
+        path: format!("/api/v1/integrations/accounting/{id}/check"),
+        bearer: Some(PLATFORM_KEY.into()),
+        body: json!({ "merchant_id": merchant() })
+            .to_string()
+            .into_bytes(),
+        ..Request::default()
+    };
+    let check = |ctx: &Ctx| {
+        let refused = alone(integrations::handle(ctx, &checked)).unwrap_err();
+        assert_eq!(refused.code(), Code::Conflict, "{refused}");
+        let path = "/api/v1/integrations/{category}/{connection_id}/check";
+        let response = Response::json(refused.code().status(), &json!({})).unwrap();
+        assert_documented("post", path, &response);
+    };
+    check(&ctx);
+    alone(manage::disconnect(&ctx, &merchant(), &id, true)).unwrap();
+    check(&ctx);
+    let page = proven(&ctx, &request);
+    assert_eq!(page.status, 422);
+    assert_told(&page, "Nothing was connected", words);
+
+    // The consent of one is overtaken by another.
+    let (world, ctx) = fresh();
+    let (_, first) = waiting(&ctx, &world);
+    let (_, second) = waiting(&ctx, &world);
+    let page = proven(&ctx, &first);
+    assert_eq!(page.status, 422);
+    assert_told(&page, "Nothing was connected", words);
+    assert_eq!(proven(&ctx, &second).status, 303);
+
+    let posted = |body: Vec<u8>| Request {
+        method: "POST".to_owned(),
+        path: format!("/oauth/cb/sendgrid/{}", tenant(PUBLIC_URL)),
+        body,
+        ..Request::default()
+    };
+    let long = alone(connect_pages::callback(&ctx, &posted(vec![b'a'; 9000]))).unwrap();
+    assert_eq!(long.status, 413);
+    assert_told(
+        &long,
+        "What was entered is too long",
+        "enter the keys alone",
+    );
+    assert_documented("post", "/oauth/cb/{provider}/{tenant}", &long);
 }

@@ -177,6 +177,12 @@ fn page(error: Error) -> Result<Response> {
         }
         _ => error.detail(),
     };
-    let page = portal::message(code.title(), words);
+    // A program is told of its request; the person before a page has made none.
+    let title = match code {
+        Code::ValidationFailed | Code::Conflict => "Nothing was connected",
+        Code::PayloadTooLarge => "What was entered is too long",
+        _ => code.title(),
+    };
+    let page = portal::message(title, words);
     Ok(Response::private_html(code.status(), page))
 }

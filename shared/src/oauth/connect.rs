@@ -1006,7 +1006,18 @@ pub async fn prove(ctx: &Ctx, secret: &str, cookies: &BTreeMap<String, String>) 
              shop and start again in this one",
         ));
     }
-    let connection = bring_to_life(ctx, merchant, id, confirmed, Source::Consent).await?;
+    let lived = bring_to_life(ctx, merchant, id, confirmed, Source::Consent).await;
+    let connection = lived.map_err(|error| match error.code() {
+        // The person at this browser has no confirmation to look at.
+        Code::ValidationFailed => Error::new(
+            Code::ValidationFailed,
+            "it was disconnected, or connected anew, since this consent was given, so this consent is no \
+             longer needed; go back to the shop, which shows how it is now, and start again there if it \
+             is not connected",
+        )
+        .because(error),
+        _ => error,
+    })?;
     let mut url = browser.return_url.clone();
     url.query_pairs_mut()
         .append_pair("connection_id", connection.id.as_str())
