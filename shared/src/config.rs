@@ -96,23 +96,23 @@ pub const VARIABLES: &[Variable] = &[
     },
     Variable {
         name: "ENABLE_ACCOUNTING_SYNC",
-        meaning: "false switches accounting off",
+        meaning: "false switches accounting off; true, or nothing, leaves it on",
     },
     Variable {
         name: "ENABLE_CRM_SYNC",
-        meaning: "false switches CRM off",
+        meaning: "false switches CRM off; true, or nothing, leaves it on",
     },
     Variable {
         name: "ENABLE_EMAIL_MARKETING",
-        meaning: "false switches e-mail marketing off",
+        meaning: "false switches e-mail marketing off; true, or nothing, leaves it on",
     },
     Variable {
         name: "ENABLE_ADDITIONAL_PAYMENTS",
-        meaning: "false switches the additional payment providers off",
+        meaning: "false switches the additional payment providers off; true, or nothing, leaves it on",
     },
     Variable {
         name: "ENABLE_LOYALTY_INTEGRATION",
-        meaning: "false switches loyalty off",
+        meaning: "false switches loyalty off; true, or nothing, leaves it on",
     },
     Variable {
         name: "NET_ALLOW_LOOPBACK",
@@ -129,15 +129,34 @@ pub struct Config {
 
 impl Config {
     /// Reads the environment of this process.
+    ///
+    /// # Errors
+    /// When a switch says neither of its words: a category that somebody meant to switch off must not be
+    /// on.
     #[expect(
         clippy::disallowed_methods,
         reason = "this is the one place that reads variables"
     )]
-    pub fn from_environment() -> Config {
+    pub fn from_environment() -> Result<Config> {
         let read = |variable: &Variable| Some((variable.name, std::env::var(variable.name).ok()?));
-        Config {
+        let config = Config {
             values: VARIABLES.iter().filter_map(read).collect(),
+        };
+        config.check()?;
+        Ok(config)
+    }
+
+    fn check(&self) -> Result<()> {
+        for category in Category::ALL {
+            let switch = category.switch();
+            let value = self.values.get(switch).map_or("true", String::as_str);
+            if !matches!(value, "true" | "false") {
+                return Err(Error::internal(format!(
+                    "environment variable {switch} is {value:?}; it says true or false, or is not set"
+                )));
+            }
         }
+        Ok(())
     }
 
     /// A configuration made by hand, for tests: names must be those of [`VARIABLES`].
@@ -325,6 +344,14 @@ mod tests {
             let switch = category.switch();
             assert!(VARIABLES.iter().any(|variable| variable.name == switch));
             assert!(Config::of(&[]).enabled(category).is_ok());
+            assert!(Config::of(&[]).check().is_ok());
+            for word in ["true", "false"] {
+                assert!(Config::of(&[(switch, word)]).check().is_ok());
+            }
+            for word in ["0", "no", "off", "", "False", " false"] {
+                let refused = Config::of(&[(switch, word)]).check().unwrap_err();
+                assert!(refused.chain().contains(switch), "{}", refused.chain());
+            }
             assert!(Config::of(&[(switch, "true")]).enabled(category).is_ok());
             let off = Config::of(&[(switch, "false")]);
             assert!(off.enabled(category).is_err());

@@ -9,6 +9,7 @@
 use crate::browser::{Callback, Visit, page_fault};
 use crate::providers::{PROVIDERS, Provider};
 use crate::world::{Reply, Shop, World, query};
+use crossdock::providers::provider;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
@@ -651,9 +652,11 @@ async fn injected_code(stage: &mut Stage, victim: &Shop, thief: &Shop) {
         injected = injected.with("realmId", &stolen.get("realmId"));
     }
     // The challenge of another start does not fit; elsewhere the account gives it away.
-    let answer = match stage.provider.name {
-        "salesforce" => (424, START_AGAIN),
-        _ => (409, "disconnect it there first"),
+    let manifest = provider(stage.provider.name).map(|provider| provider.manifest());
+    let flow = manifest.and_then(|manifest| manifest.code_flow());
+    let answer = match flow.is_some_and(|flow| flow.pkce) {
+        true => (424, START_AGAIN),
+        false => (409, "disconnect it there first"),
     };
     stage.begin().await;
     let cookie = Some(own.cookie.as_str());

@@ -1,11 +1,14 @@
 //! The accounts of a company: shown, chosen, refused, and used for what is sold from then on.
 
+use crate::cell;
 use crate::run::{Books, Job, Run, alone, merchant};
 use crate::shop::{GIFT_CARDS, MERCHANT, PAYOUTS, Shop, TIPS};
-use crate::world::PLATFORM_KEY;
+use crate::world::{PLATFORM_KEY, World};
 use crossdock::api::{self, integrations};
 use crossdock::engine::again::{self, Wanted};
 use crossdock::error::Error;
+use crossdock::oauth::connection::{self, Along, Settings};
+use crossdock::oauth::manage;
 use crossdock::store::{Store, keys};
 use crossdock::sync::push::{Link, LinkState, RowKind, RowRef};
 use futures::FutureExt;
@@ -390,5 +393,37 @@ fn guests_are_booked_on_the_customer_that_is_named() {
         let after = now(&run);
         sell(&mut run, "C", &after, 0);
         assert_eq!(names(&run), ["Till", "Web shop"], "{books:?}");
+    }
+}
+
+/// Where nothing is booked, there is nobody to book on.
+#[test]
+fn customers_are_named_only_where_orders_are_booked() {
+    let world = World::new(SEED);
+    let ctx = world.ctx();
+    let connected = |name: &str| {
+        alone(async {
+            let mut one = cell::connection(&ctx, name, 1).await;
+            let stored = connection::store(&ctx, &mut one, None, Along::default()).await;
+            assert!(stored.unwrap());
+            one
+        })
+    };
+    for name in ["hubspot", "quickbooks"] {
+        let one = connected(name);
+        let set = |settings: Value| {
+            let settings: Settings = serde_json::from_value(settings).unwrap();
+            let done = alone(manage::set(&ctx, &one.merchant_id, &one.id, settings));
+            done.map(|one| one.settings)
+                .map_err(|error| error.fields()[0].pointer.clone())
+        };
+        for member in ["guest_customer", "daily_customer"] {
+            let asked = set(json!({ member: "Web shop" }));
+            match name {
+                "hubspot" => assert_eq!(asked, Err(format!("#/settings/{member}"))),
+                _ => assert!(asked.is_ok(), "{asked:?}"),
+            }
+        }
+        set(json!({ "label": "Ours", "guest_customer": null })).unwrap();
     }
 }

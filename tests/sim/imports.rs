@@ -2,21 +2,23 @@
 //! tokens are used by one, and what the provider gave is lost only if nobody ever stored it. And two that
 //! come with one account make one connection.
 
+use crate::cell::{rows, told};
 use crate::run::{alone, merchant, register, register_as};
 use crate::world::{Planned, Trouble, World};
 use chrono::TimeDelta;
 use crossdock::ctx::Ctx;
 use crossdock::error::{Code, Result};
+use crossdock::model::event::EventType;
 use crossdock::model::ids::MerchantId;
 use crossdock::oauth::connection::{self, Along, Connection, Decision, Lease, Status};
 use crossdock::oauth::import::{self, Import};
 use crossdock::oauth::setup::Setup;
 use crossdock::oauth::tokens::{self, Need};
 use crossdock::oauth::{hash, manage};
-use crossdock::providers::provider;
-use crossdock::store::{Store, keys};
+use crossdock::providers::{Consent, PROVIDERS, Refresh, provider};
+use crossdock::store::{Store, Table, keys};
 use futures::FutureExt;
-use local::standins::quickbooks::DEFAULT_REALM;
+use local::standins::quickbooks::{DEFAULT_CLIENT_ID, DEFAULT_REALM};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -261,13 +263,24 @@ fn two_grants_of_one_account_make_one_connection() {
 
 /// A grant at Salesforce, which ends when a used refresh token comes back.
 fn salesforce() -> (World, Ctx, String) {
-    let world = World::with_oauth(1, "salesforce");
-    let ctx = world.ctx();
-    alone(register(&world, &ctx));
-    let client = json!({ "client_id": local::standins::quickbooks::DEFAULT_CLIENT_ID });
-    let grant = alone(world.control("POST", "grants", &client.to_string()));
+    brought("salesforce")
+}
+
+/// A world with a provider that gave a refresh token to a merchant.
+fn brought(name: &'static str) -> (World, Ctx, String) {
+    let (world, ctx, grant) = granted(name);
     let token = grant["refresh_token"].as_str().unwrap().to_owned();
     (world, ctx, token)
+}
+
+/// A world with a provider to which a merchant's consent was given elsewhere, and what that gave.
+fn granted(name: &'static str) -> (World, Ctx, Value) {
+    let world = World::with_oauth(1, name);
+    let ctx = world.ctx();
+    alone(register(&world, &ctx));
+    let client = json!({ "client_id": DEFAULT_CLIENT_ID });
+    let grant = alone(world.control("POST", "grants", &client.to_string()));
+    (world, ctx, grant)
 }
 
 /// The provider still gives tokens for what the connection holds.
@@ -528,4 +541,221 @@ fn an_access_token_that_no_header_can_hold_costs_one_more_import() {
     assert_eq!(told.code(), Code::UpstreamFailed, "{}", told.chain());
     let connection = bring().unwrap();
     assert_lives(&ctx, "salesforce", &merchant(), &connection);
+}
+
+/// Whoever is asked too often, or is in trouble, has refused nothing: the same import sent again goes on.
+#[test]
+fn a_provider_that_is_asked_too_often_has_refused_no_token() {
+    for name in [
+        "square",
+        "square_loyalty",
+        "hubspot",
+        "xero",
+        "paypal",
+        "salesforce",
+    ] {
+        for rule in [
+            json!({ "kind": "throttle" }),
+            json!({ "kind": "status_before_effect", "status": 500 }),
+        ] {
+            let (world, ctx, token) = brought(name);
+            fault(&world, rule.clone());
+            let bring = || {
+                let tokens = json!({ "refresh_token": token });
+                alone(import_at(&ctx, name, &merchant(), tokens))
+            };
+            let told = bring().unwrap_err();
+            let said = format!("{name} {rule}: {}", told.chain());
+            assert_eq!(told.code(), Code::UpstreamFailed, "{said}");
+            assert!(told.code().retryable(), "{said}");
+            bring().unwrap_or_else(|error| panic!("{name} {rule}: {}", error.chain()));
+        }
+    }
+}
+
+fn pointers(error: &crossdock::error::Error) -> Vec<&str> {
+    let fields = error.fields().iter();
+    fields.map(|field| field.pointer.as_str()).collect()
+}
+
+/// Whoever names an account means that one, and not the one whose tokens came along.
+#[test]
+fn an_account_that_is_named_is_the_one_that_is_connected() {
+    // QuickBooks' tokens do not tell it, so there one is named always.
+    let others = PROVIDERS
+        .iter()
+        .map(|provider| provider.manifest())
+        .filter(|manifest| manifest.name != "quickbooks");
+    for manifest in others {
+        let Some(flow) = manifest.code_flow() else {
+            continue;
+        };
+        let name = manifest.name;
+        let world = World::with_oauth(1, name);
+        let ctx = world.ctx();
+        alone(register(&world, &ctx));
+        let client = json!({ "client_id": DEFAULT_CLIENT_ID });
+        let renews = flow.refresh != Refresh::None;
+        let brought = |with_access: bool| {
+            let grant = alone(world.control("POST", "grants", &client.to_string()));
+            let mut tokens = json!({});
+            if renews {
+                tokens["refresh_token"] = grant["refresh_token"].clone();
+            }
+            if with_access || !renews {
+                tokens["access_token"] = grant["access_token"].clone();
+            }
+            tokens
+        };
+        let bring = |tokens: &Value, named: Option<&str>| {
+            let mut tokens = tokens.clone();
+            if let Some(named) = named {
+                tokens["tenant_id"] = json!(named);
+            }
+            alone(import_at(&ctx, name, &merchant(), tokens))
+        };
+        let refused = |tokens: &Value| {
+            let told = bring(tokens, Some("999")).unwrap_err();
+            match name {
+                // They ask for the account that was named.
+                "xero" => assert_eq!(told.code(), Code::UpstreamRefused, "{name}: {told}"),
+                _ => assert_eq!(pointers(&told), ["#/tokens/tenant_id"], "{name}: {told}"),
+            }
+            let all = alone(connection::list(&ctx, &merchant())).unwrap();
+            let live = all.iter().filter(|(_, one)| one.status == Status::Live);
+            live.count()
+        };
+        let calls = || {
+            let requests = alone(world.control("GET", "requests", ""));
+            let paths = requests["paths"].as_object().unwrap().iter();
+            paths.filter(|(path, _)| path.contains("token")).count()
+        };
+        let whole = brought(true);
+        assert_eq!(refused(&whole), 0, "{name}");
+        // An access token of Salesforce's tells where its account is only together with a renewed one.
+        if renews && name != "salesforce" {
+            assert_eq!(calls(), 0, "{name}: the refresh token was not used");
+        }
+        let tokens = brought(false);
+        assert_eq!(refused(&tokens), 0, "{name}");
+        // What the provider gave is not lost with a wrong name, also where the next one names none.
+        let connected = bring(&tokens, None).unwrap_or_else(|told| panic!("{name}: {told}"));
+        let same = bring(&tokens, Some(&connected.tenant_id)).unwrap();
+        assert_eq!(same.id, connected.id, "{name}");
+        // Nor is the same import told of a connection to another account than it names.
+        let told = bring(&tokens, Some("999")).unwrap_err();
+        assert_eq!(pointers(&told), ["#/tokens/tenant_id"], "{name}: {told}");
+        if renews {
+            assert_lives(&ctx, name, &merchant(), &connected);
+        }
+    }
+}
+
+#[test]
+fn an_import_that_is_done_is_not_done_for_another_company() {
+    let world = World::new(1);
+    let ctx = world.ctx();
+    alone(register(&world, &ctx));
+    let grant = alone(world.control("POST", "grants", "{}"));
+    let bring = |realm: &str| {
+        let tokens = json!({ "refresh_token": grant["refresh_token"], "tenant_id": realm });
+        alone(import_at(&ctx, "quickbooks", &merchant(), tokens))
+    };
+    let done = bring(DEFAULT_REALM).unwrap();
+    let told = bring("123").unwrap_err();
+    assert_eq!(pointers(&told), ["#/tokens/tenant_id"], "{told}");
+    assert_eq!(bring(DEFAULT_REALM).unwrap().id, done.id);
+}
+
+/// Keys at a provider of tokens, tokens at one of keys, and keys that nobody knows are refused before
+/// anybody is asked.
+#[test]
+fn what_belongs_to_another_kind_of_provider_is_not_ignored() {
+    for provider in PROVIDERS {
+        let manifest = provider.manifest();
+        let name = manifest.name;
+        let world = match name {
+            "quickbooks" => World::new(1),
+            _ => World::with_oauth(1, name),
+        };
+        let ctx = world.ctx();
+        let cases = match &manifest.consent {
+            Consent::Code(_) => vec![(
+                json!({ "refresh_token": "a", "access_token": "a", "tenant_id": "1", "keys": { "api_key": "a" } }),
+                vec!["#/tokens/keys"],
+            )],
+            Consent::Keys(fields) => {
+                let keys = fields.iter().map(|field| {
+                    let value = field.choices.first().copied().unwrap_or("a");
+                    (field.name.to_owned(), json!(value))
+                });
+                let keys: serde_json::Map<String, Value> = keys.collect();
+                let mut more = keys.clone();
+                more.insert("bo/gus".to_owned(), json!("a"));
+                vec![
+                    (json!({ "keys": more }), vec!["#/tokens/keys/bo~1gus"]),
+                    (
+                        json!({ "keys": keys, "refresh_token": "a", "access_token": "a" }),
+                        vec!["#/tokens/access_token", "#/tokens/refresh_token"],
+                    ),
+                ]
+            }
+        };
+        for (tokens, expected) in cases {
+            let told = alone(import_at(&ctx, name, &merchant(), tokens)).unwrap_err();
+            assert_eq!(told.code(), Code::ValidationFailed, "{name}: {told}");
+            assert_eq!(pointers(&told), expected, "{name}: {told}");
+        }
+        assert_eq!(world.state().net_calls, 0, "{name}: nobody was asked");
+    }
+}
+
+/// What the history of a merchant's only connection tells, and how often its developers were told that it
+/// is connected.
+fn told_of(world: &World) -> (Vec<(String, String)>, usize) {
+    let rows = rows(&world.memory, Table::Connections);
+    let entries = rows.iter().filter(|row| row.doc["what"].is_string());
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let entries = entries.map(|row| (text(&row.doc["what"]), text(&row.doc["detail"])));
+    let told = told(&world.memory, EventType::ConnectionConnected);
+    (entries.collect(), told)
+}
+
+/// The history says that tokens were imported, and not that somebody consented; what changes nothing is
+/// told to nobody.
+#[test]
+fn an_import_is_told_once_and_as_what_it_was() {
+    for name in ["salesforce", "stripe", "mailchimp"] {
+        let (world, ctx, grant) = granted(name);
+        let mut tokens = json!({ "access_token": grant["access_token"] });
+        if name == "salesforce" {
+            tokens = json!({ "refresh_token": grant["refresh_token"] });
+        }
+        let bring = || alone(import_at(&ctx, name, &merchant(), tokens.clone())).unwrap();
+        let first = bring();
+        let title = provider(name).unwrap().manifest().title;
+        let detail = format!(
+            "tokens were imported; {} is connected to {title}",
+            first.label()
+        );
+        let once = (vec![("imported".to_owned(), detail)], 1);
+        assert_eq!(told_of(&world), once, "{name}");
+        let stored = rows(&world.memory, Table::Connections);
+        let held = alone(connection::load(&ctx, &merchant(), &first.id)).unwrap();
+        assert_eq!(bring().id, first.id);
+        assert_eq!(told_of(&world), once, "{name}: the same again");
+        let now = alone(connection::load(&ctx, &merchant(), &first.id)).unwrap();
+        assert_eq!(now, held, "{name}");
+        assert_eq!(rows(&world.memory, Table::Connections).len(), stored.len());
+
+        // Other tokens of the same account are another matter.
+        if name != "salesforce" {
+            let client = json!({ "client_id": DEFAULT_CLIENT_ID });
+            let other = alone(world.control("POST", "grants", &client.to_string()));
+            let tokens = json!({ "access_token": other["access_token"] });
+            let again = alone(import_at(&ctx, name, &merchant(), tokens)).unwrap();
+            assert_eq!((again.id, again.tokens.unwrap().generation), (first.id, 2));
+            assert_eq!(told_of(&world).1, 2, "{name}");
+        }
+    }
 }

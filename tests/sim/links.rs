@@ -4,20 +4,28 @@
 
 use crate::cell::connection as made;
 use crate::run::{
-    alone, confirm, consent, cookies, finish, link, merchant, prove, register, set_up,
+    alone, approved, confirm, consent, cookies, finish, link, merchant, prove, register, set_up,
 };
 use crate::world::{PLATFORM_KEY, PUBLIC_URL, Planned, RETURN_URL, Trouble, World};
-use crossdock::api::{Request, Response, connect_pages, integrations};
+use async_trait::async_trait;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use crossdock::api::{Request, Response, connect_pages, integrations, openapi};
 use crossdock::ctx::Ctx;
 use crossdock::engine::refresh::{self, DueNotice};
 use crossdock::error::{Code, Result};
+use crossdock::model::http;
+use crossdock::net::{Limits, Net};
 use crossdock::oauth::connect::{self, LINK_LIFE};
 use crossdock::oauth::connection::{self, Along, Decision, Due, Status};
-use crossdock::oauth::tenant;
-use crossdock::providers::provider;
+use crossdock::oauth::{manage, tenant};
+use crossdock::providers::{PROVIDERS, provider};
 use crossdock::store::{Condition, Item, Store, Table, Write, keys};
+use local::standins::quickbooks::DEFAULT_REALM;
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 const LIFE: Duration = Duration::from_secs(LINK_LIFE.num_seconds().unsigned_abs());
@@ -237,6 +245,8 @@ fn links_and_pages_are_for_one_pair_of_eyes() {
     };
     let page = alone(connect_pages::callback(&ctx, &callback)).unwrap();
     assert_eq!(page.status, 422);
+    assert_documented("post", "/oauth/cb/{provider}/{tenant}", &page);
+    assert!(page.body.contains("<h1>Nothing was connected</h1>"));
     assert_eq!(header(&page, "referrer-policy"), "no-referrer");
     for words in [
         "API key is missing or is not one",
@@ -373,6 +383,7 @@ fn a_table_in_trouble_expires_no_link_and_shows_a_page() {
                 status => {
                     bad += 1;
                     assert!([500, 503, 409].contains(&status), "{case}");
+                    assert_documented("get", "/oauth/cb/{provider}/{tenant}", &page);
                     assert_eq!(header(&page, "content-type"), "text/html; charset=utf-8");
                     assert!(page.body.contains("start again"), "{case}");
                     assert!(!page.body.contains("expired"), "{case}");
@@ -429,4 +440,267 @@ fn a_consent_that_ended_is_dropped_and_given_back() {
     let now = renew();
     assert_eq!((now.generation(), alive()), (3, 1));
     assert_eq!((now.consent, now.status), (None, Status::Live));
+}
+
+/// A network that keeps what was sent.
+struct Kept {
+    net: Arc<dyn Net>,
+    sent: Arc<Mutex<Vec<http::Request>>>,
+}
+
+#[async_trait]
+impl Net for Kept {
+    async fn send(&self, request: http::Request, limits: Limits) -> Result<http::Response> {
+        self.sent.lock().unwrap().push(request.clone());
+        self.net.send(request, limits).await
+    }
+}
+
+/// The members of a form or of a JSON object.
+fn members(body: &[u8]) -> BTreeMap<String, String> {
+    let json: Result<BTreeMap<String, String>, _> = serde_json::from_slice(body);
+    json.unwrap_or_else(|_| url::form_urlencoded::parse(body).into_owned().collect())
+}
+
+/// What goes to a consent page has a challenge, and what fetches the tokens has its verifier, at the
+/// providers of this list; elsewhere neither is sent (RFC 7636 §4).
+#[test]
+fn a_challenge_goes_out_where_it_is_taken_and_its_verifier_after_it() {
+    const CHALLENGED: [&str; 3] = ["xero", "salesforce", "hubspot"];
+    let mut asked = Vec::new();
+    for provider in PROVIDERS {
+        let manifest = provider.manifest();
+        let Some(flow) = manifest.code_flow() else {
+            continue;
+        };
+        let name = manifest.name;
+        let world = match name {
+            "quickbooks" => World::new(1),
+            _ => World::with_oauth(1, name),
+        };
+        let sent = Arc::new(Mutex::new(Vec::new()));
+        let mut ctx = world.ctx();
+        ctx.net = Arc::new(Kept {
+            net: ctx.net.clone(),
+            sent: sent.clone(),
+        });
+        alone(register(&world, &ctx));
+        let query = alone(async {
+            let link = link(&world, &ctx).await;
+            let started = connect::start(&ctx, &link).await.unwrap();
+            let connect::Next::Consent(url) = started.next else {
+                panic!("{name} has a consent page");
+            };
+            let callback = connect::Callback {
+                provider: name.to_owned(),
+                tenant: tenant(PUBLIC_URL),
+                cookie: Some(started.cookie),
+                parameters: approved(&world, &url, DEFAULT_REALM).await,
+                posted: false,
+            };
+            finish(&ctx, callback).await.unwrap();
+            url.query_pairs().into_owned().collect::<BTreeMap<_, _>>()
+        });
+        // The first call is the one for tokens.
+        let tokens = members(&sent.lock().unwrap()[0].body);
+        assert_eq!(tokens["grant_type"], "authorization_code", "{name}");
+        let verifier = tokens.get("code_verifier");
+        let challenge = verifier.map(|word| URL_SAFE_NO_PAD.encode(Sha256::digest(word)));
+        assert_eq!(query.get("code_challenge"), challenge.as_ref(), "{name}");
+        let method = query.get("code_challenge_method").map(String::as_str);
+        assert_eq!(method, challenge.as_ref().map(|_| "S256"), "{name}");
+        assert_eq!(challenge.is_some(), flow.pkce, "{name}");
+        if challenge.is_some() {
+            asked.push(name);
+        }
+    }
+    assert_eq!(asked, CHALLENGED);
+}
+
+/// What a response lets the browser drop.
+fn dropped(response: &Response) -> Vec<&str> {
+    let headers = response.headers.iter();
+    let cookies = headers.filter(|(name, value)| {
+        *name == "set-cookie" && value.contains("; Max-Age=0;") && value.contains("=; Path=/;")
+    });
+    cookies
+        .map(|(_, value)| value.split('=').next().unwrap())
+        .collect()
+}
+
+/// The stop of a browser on its way back to the shop.
+fn proof(url: &url::Url, cookies: &BTreeMap<String, String>) -> Request {
+    Request {
+        method: "GET".to_owned(),
+        path: url.path().to_owned(),
+        cookies: cookies.clone(),
+        ..Request::default()
+    }
+}
+
+/// A start that has come to its end, good or bad, takes up no room among the browser's cookies; one that
+/// can still be finished does.
+#[test]
+fn a_start_that_is_over_gives_its_cookie_back() {
+    let (world, ctx) = fresh();
+    alone(async {
+        let mut refused = consent(&world, &ctx, &link(&world, &ctx).await).await;
+        refused.parameters.remove("code");
+        let neither = connect_pages::callback(&ctx, &brought(&refused))
+            .await
+            .unwrap();
+        assert_eq!((neither.status, dropped(&neither).len()), (403, 0));
+        refused
+            .parameters
+            .insert("error".to_owned(), "access_denied".to_owned());
+        let page = connect_pages::callback(&ctx, &brought(&refused))
+            .await
+            .unwrap();
+        let held = cookies(&refused);
+        assert_eq!(page.status, 403);
+        assert_eq!(dropped(&page), held.keys().collect::<Vec<_>>());
+
+        let callback = consent(&world, &ctx, &link(&world, &ctx).await).await;
+        let held = cookies(&callback);
+        let back = connect_pages::callback(&ctx, &brought(&callback))
+            .await
+            .unwrap();
+        assert_eq!((back.status, dropped(&back).len()), (303, 0));
+        // A page that is loaded again takes nothing away from the one before.
+        let again = connect_pages::callback(&ctx, &brought(&callback))
+            .await
+            .unwrap();
+        assert_eq!((again.status, dropped(&again).len()), (410, 0));
+
+        let back: url::Url = header(&back, "location").parse().unwrap();
+        let query: BTreeMap<String, String> = back.query_pairs().into_owned().collect();
+        let id = query["connection_id"].parse().unwrap();
+        let url = confirm(&ctx, &id, &query["confirmation"]).await.unwrap();
+        let stranger = proof(&url, &BTreeMap::new());
+        let page = connect_pages::callback(&ctx, &stranger).await.unwrap();
+        assert_eq!((page.status, dropped(&page).len()), (403, 0));
+        // An answer that was lost leaves the cookie where it is.
+        for _ in 0..2 {
+            let back = connect_pages::callback(&ctx, &proof(&url, &held))
+                .await
+                .unwrap();
+            assert_eq!(back.status, 303);
+            assert_eq!(dropped(&back), held.keys().collect::<Vec<_>>());
+        }
+        let page = connect_pages::callback(&ctx, &stranger).await.unwrap();
+        assert_eq!(page.status, 410);
+        assert!(page.body.contains("was used already"), "{}", page.body);
+        assert!(
+            !page.body.contains("nothing was connected"),
+            "{}",
+            page.body
+        );
+    });
+}
+
+/// No address to go on to means that the connection is live, so it is not said of one that was given up.
+#[test]
+fn a_confirmation_says_nothing_good_of_what_was_disconnected() {
+    let (world, ctx) = fresh();
+    alone(async {
+        let callback = consent(&world, &ctx, &link(&world, &ctx).await).await;
+        let cookies = cookies(&callback);
+        let (id, confirmation) = finish(&ctx, callback).await.unwrap();
+        let url = confirm(&ctx, &id, &confirmation).await.unwrap();
+        prove(&ctx, &url, &cookies).await.unwrap();
+        let again = connect::confirm(&ctx, &merchant(), &id, &confirmation).await;
+        assert!(again.unwrap().continue_url.is_none());
+        manage::disconnect(&ctx, &merchant(), &id, true)
+            .await
+            .unwrap();
+        let refused = confirm(&ctx, &id, &confirmation).await.unwrap_err();
+        assert_eq!(refused.code(), Code::Conflict, "{refused}");
+        assert!(refused.detail().contains("ask for a new link"), "{refused}");
+    });
+}
+
+/// The document says that this answer can come.
+#[track_caller]
+fn assert_documented(method: &str, path: &str, response: &Response) {
+    let document = openapi::document();
+    let responses = &document["paths"][path][method]["responses"];
+    let status = response.status.to_string();
+    assert!(responses[&status].is_object(), "{method} {path}: {status}");
+}
+
+/// The person before a page did nothing wrong with a request, and is told what to do.
+#[test]
+fn a_page_speaks_to_a_person_and_the_document_knows_it() {
+    let assert_told = |page: &Response, title: &str, words: &str| {
+        assert!(
+            page.body.contains(&format!("<h1>{title}</h1>")),
+            "{}",
+            page.body
+        );
+        assert!(page.body.contains(words), "{}", page.body);
+        assert!(!page.body.contains("request"), "{}", page.body);
+    };
+    let waiting = |ctx: &Ctx, world: &World| {
+        alone(async {
+            let callback = consent(world, ctx, &link(world, ctx).await).await;
+            let cookies = cookies(&callback);
+            let (id, confirmation) = finish(ctx, callback).await.unwrap();
+            let url = confirm(ctx, &id, &confirmation).await.unwrap();
+            (id, proof(&url, &cookies))
+        })
+    };
+    let proven = |ctx: &Ctx, request: &Request| {
+        let page = alone(connect_pages::callback(ctx, request)).unwrap();
+        assert_documented("get", "/oauth/proof/{secret}", &page);
+        page
+    };
+    let words = "go back to the shop, which shows how it is now";
+    let (world, ctx) = fresh();
+    let (id, request) = waiting(&ctx, &world);
+    let checked = Request {
+        method: "POST".to_owned(),
+        path: format!("/api/v1/integrations/accounting/{id}/check"),
+        bearer: Some(PLATFORM_KEY.into()),
+        body: json!({ "merchant_id": merchant() })
+            .to_string()
+            .into_bytes(),
+        ..Request::default()
+    };
+    let check = |ctx: &Ctx| {
+        let refused = alone(integrations::handle(ctx, &checked)).unwrap_err();
+        assert_eq!(refused.code(), Code::Conflict, "{refused}");
+        let path = "/api/v1/integrations/{category}/{connection_id}/check";
+        let response = Response::json(refused.code().status(), &json!({})).unwrap();
+        assert_documented("post", path, &response);
+    };
+    check(&ctx);
+    alone(manage::disconnect(&ctx, &merchant(), &id, true)).unwrap();
+    check(&ctx);
+    let page = proven(&ctx, &request);
+    assert_eq!(page.status, 422);
+    assert_told(&page, "Nothing was connected", words);
+
+    // The consent of one is overtaken by another.
+    let (world, ctx) = fresh();
+    let (_, first) = waiting(&ctx, &world);
+    let (_, second) = waiting(&ctx, &world);
+    let page = proven(&ctx, &first);
+    assert_eq!(page.status, 422);
+    assert_told(&page, "Nothing was connected", words);
+    assert_eq!(proven(&ctx, &second).status, 303);
+
+    let posted = |body: Vec<u8>| Request {
+        method: "POST".to_owned(),
+        path: format!("/oauth/cb/sendgrid/{}", tenant(PUBLIC_URL)),
+        body,
+        ..Request::default()
+    };
+    let long = alone(connect_pages::callback(&ctx, &posted(vec![b'a'; 9000]))).unwrap();
+    assert_eq!(long.status, 413);
+    assert_told(
+        &long,
+        "What was entered is too long",
+        "enter the keys alone",
+    );
+    assert_documented("post", "/oauth/cb/{provider}/{tenant}", &long);
 }

@@ -124,7 +124,8 @@ pub async fn prove(
     cookies: &BTreeMap<String, String>,
 ) -> crossdock::error::Result<Url> {
     let secret = url.path().rsplit('/').next().unwrap();
-    connect::prove(ctx, secret, cookies).await
+    let proved = connect::prove(ctx, secret, cookies).await;
+    proved.map(|proved| proved.url)
 }
 
 /// Registers the merchant with us, and us with the provider.
@@ -183,6 +184,17 @@ async fn consent_to(world: &World, ctx: &Ctx, link: &str, realm: &str) -> connec
     let connect::Next::Consent(consent) = started.next else {
         panic!("it has a consent page");
     };
+    connect::Callback {
+        provider: world.vendor.name().to_owned(),
+        tenant: tenant(PUBLIC_URL),
+        cookie: Some(started.cookie),
+        parameters: approved(world, &consent, realm).await,
+        posted: false,
+    }
+}
+
+/// What the provider sends a person back with who approves on the page at `consent`.
+pub async fn approved(world: &World, consent: &Url, realm: &str) -> BTreeMap<String, String> {
     let mut form = url::form_urlencoded::Serializer::new(String::new());
     form.extend_pairs(consent.query_pairs());
     form.append_pair("realm_id", realm);
@@ -195,13 +207,7 @@ async fn consent_to(world: &World, ctx: &Ctx, link: &str, realm: &str) -> connec
     let answer = world.vendor.handle(decision).await.unwrap();
     let location = answer.headers()["location"].to_str().unwrap();
     let target: Url = location.parse().unwrap();
-    connect::Callback {
-        provider: world.vendor.name().to_owned(),
-        tenant: tenant(PUBLIC_URL),
-        cookie: Some(started.cookie),
-        parameters: target.query_pairs().into_owned().collect(),
-        posted: false,
-    }
+    target.query_pairs().into_owned().collect()
 }
 
 /// The pending connection and its confirmation.
@@ -209,7 +215,7 @@ pub async fn finish(
     ctx: &Ctx,
     callback: connect::Callback,
 ) -> crossdock::error::Result<(ConnectionId, String)> {
-    let back = connect::finish(ctx, callback).await?;
+    let back = connect::finish(ctx, callback).await.outcome?;
     let query: BTreeMap<String, String> = back.query_pairs().into_owned().collect();
     let id: ConnectionId = query["connection_id"].parse().unwrap();
     Ok((id, query["confirmation"].clone()))

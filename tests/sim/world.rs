@@ -14,6 +14,7 @@ use crossdock::error::{Code, Error, Result};
 use crossdock::model::http::{Authorization, Request, Response};
 use crossdock::model::notice::{Envelope, Notice};
 use crossdock::net::{Limits, Net};
+use crossdock::providers::provider;
 use crossdock::queue::{self, Queue};
 use crossdock::secrets::Secrets;
 use crossdock::store::memory::Memory;
@@ -988,12 +989,6 @@ impl Secrets for World {
         let secret = match id {
             "platform" => format!("{{\"platform_key\":\"{PLATFORM_KEY}\"}}"),
             "vault" => "{\"current\":\"1\",\"1\":\"root\"}".to_owned(),
-            "provider-quickbooks" | "provider-xero" | "provider-salesforce" => format!(
-                "{{\"environment\":\"http://localhost:1\",\"client_id\":\"{}\",\"client_secret\":\"{}\",\
-                 \"webhook_verifier\":\"{WEBHOOK_VERIFIER}\"}}",
-                quickbooks::DEFAULT_CLIENT_ID,
-                quickbooks::DEFAULT_CLIENT_SECRET
-            ),
             // The platform needs none there; each of these has two keys, of which one is being replaced.
             "provider-sendgrid" => {
                 format!(
@@ -1001,22 +996,22 @@ impl Secrets for World {
                     oauth::SENDGRID_PUBLIC_KEY
                 )
             }
-            "provider-stripe"
-            | "provider-paypal"
-            | "provider-square"
-            | "provider-square_loyalty"
-            | "provider-hubspot"
-            | "provider-mailchimp"
-            | "provider-voucherify" => json!({
-                "environment": "http://localhost:1",
-                "client_id": oauth::DEFAULT_CLIENT_ID,
-                "client_secret": oauth::DEFAULT_CLIENT_SECRET,
-                "webhook_id": format!("another,{WEBHOOK_VERIFIER}"),
-                "webhook_key": format!("another,{WEBHOOK_VERIFIER}"),
-                "webhook_secret": format!("another,{WEBHOOK_VERIFIER}"),
-            })
-            .to_string(),
-            other => return Err(failed(&format!("no secret is named {other}"))),
+            other => {
+                let name = other.strip_prefix("provider-").unwrap_or_default();
+                if provider(name).is_none() {
+                    return Err(failed(&format!("no secret is named {other}")));
+                }
+                json!({
+                    "environment": "http://localhost:1",
+                    "client_id": quickbooks::DEFAULT_CLIENT_ID,
+                    "client_secret": quickbooks::DEFAULT_CLIENT_SECRET,
+                    "webhook_verifier": WEBHOOK_VERIFIER,
+                    "webhook_id": format!("another,{WEBHOOK_VERIFIER}"),
+                    "webhook_key": format!("another,{WEBHOOK_VERIFIER}"),
+                    "webhook_secret": format!("another,{WEBHOOK_VERIFIER}"),
+                })
+                .to_string()
+            }
         };
         Ok(SecretString::from(secret))
     }

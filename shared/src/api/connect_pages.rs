@@ -106,11 +106,22 @@ pub fn callback<'a>(ctx: &'a Ctx, request: &'a Request) -> BoxFuture<'a, Result<
             parameters,
             posted,
         };
-        match connect::finish(ctx, callback).await {
-            Ok(url) => Ok(redirect(url.as_str())),
-            Err(error) => page(error),
+        let finished = connect::finish(ctx, callback).await;
+        let response = match finished.outcome {
+            Ok(url) => redirect(url.as_str()),
+            Err(error) => page(error)?,
+        };
+        match finished.is_over {
+            true => forget(ctx, response, &cookie_name),
+            false => Ok(response),
         }
     })
+}
+
+/// Lets the browser drop the cookie of a start that has ended, so that it makes room for others.
+fn forget(ctx: &Ctx, response: Response, cookie_name: &str) -> Result<Response> {
+    let cookie = set_cookie(ctx.config.public_url()?, cookie_name, "", 0);
+    Ok(response.header("set-cookie", cookie))
 }
 
 /// `/oauth/proof/…`: the backend sends its user here, to see whether this is the browser that gave the
@@ -123,7 +134,7 @@ async fn prove(ctx: &Ctx, request: &Request, segments: &[&str]) -> Result<Respon
         return Err(request.unknown());
     }
     match connect::prove(ctx, secret, &request.cookies).await {
-        Ok(url) => Ok(redirect(url.as_str())),
+        Ok(proved) => forget(ctx, redirect(proved.url.as_str()), &proved.cookie_name),
         Err(error) => page(error),
     }
 }
@@ -166,6 +177,12 @@ fn page(error: Error) -> Result<Response> {
         }
         _ => error.detail(),
     };
-    let page = portal::message(code.title(), words);
+    // A program is told of its request; the person before a page has made none.
+    let title = match code {
+        Code::ValidationFailed | Code::Conflict => "Nothing was connected",
+        Code::PayloadTooLarge => "What was entered is too long",
+        _ => code.title(),
+    };
+    let page = portal::message(title, words);
     Ok(Response::private_html(code.status(), page))
 }

@@ -148,6 +148,12 @@ fn operation(route: &Route) -> Value {
     if !public {
         codes.extend([Code::Unauthenticated, Code::Internal]);
     }
+    match is.id {
+        // Of a consent that something else has overtaken, and of a form.
+        "proveBrowser" => codes.push(Code::ValidationFailed),
+        "postKeys" => codes.extend([Code::ValidationFailed, Code::PayloadTooLarge]),
+        _ => {}
+    }
     if is.body.is_some() {
         let body = [
             Code::MalformedJson,
@@ -314,6 +320,7 @@ fn about(route: &Route) -> Operation {
             Code::FeatureDisabled,
             Code::UpstreamFailed,
             Code::UpstreamRefused,
+            Code::Busy,
             Code::Internal,
         ],
     };
@@ -464,7 +471,7 @@ fn about(route: &Route) -> Operation {
             "Makes a link that repairs this connection; it keeps its id.",
         ),
         ("POST", "/api/v1/integrations/{category}/{connection_id}/check") => Operation {
-            refuses: &[Code::Busy, Code::FeatureDisabled],
+            refuses: &[Code::Conflict, Code::Busy, Code::FeatureDisabled],
             ..connection(
                 "check",
                 "Asks the provider whether the access still works, and shows the connection as it is then. One that has to be connected again is tried too, and lives again if its tokens are taken.",
@@ -1140,7 +1147,7 @@ fn request_schemas() -> Value {
                 },
                 "tenant_id": {
                     "type": ["string", "null"],
-                    "description": "The account, for a provider that does not tell it.",
+                    "description": "The account, needed for a provider that does not tell it. Where it is named, what was brought has to be of it.",
                 },
             }), &["access_token", "refresh_token", "keys", "tenant_id"]),
         }), &[]),

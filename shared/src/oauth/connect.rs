@@ -310,15 +310,34 @@ impl Callback {
     }
 }
 
-/// Finishes a consent and returns where the browser goes: the backend's return address, with the
-/// confirmation that makes the connection live.
-pub async fn finish(ctx: &Ctx, callback: Callback) -> Result<Url> {
+/// What came of a consent.
+pub struct Finished {
+    /// Where the browser goes: the backend's return address, with the confirmation that makes the
+    /// connection live.
+    pub outcome: Result<Url>,
+    /// Whether the start that it belongs to failed for good, so that its cookie is of no more use.
+    pub is_over: bool,
+}
+
+/// Finishes a consent.
+pub async fn finish(ctx: &Ctx, callback: Callback) -> Finished {
+    let mut used_up = false;
+    let outcome = try_finish(ctx, callback, &mut used_up).await;
+    // Whoever comes second finds the start used up too, and is not the one whose cookie goes: the first
+    // may still need it.
+    let is_over = used_up && outcome.is_err();
+    Finished { outcome, is_over }
+}
+
+/// Notes in `used_up` that this call has used up the start.
+async fn try_finish(ctx: &Ctx, callback: Callback, used_up: &mut bool) -> Result<Url> {
     let provider = known(&callback.provider)?;
     let manifest = provider.manifest();
     let (state_key, state) = started(ctx, manifest, &callback).await?;
     ctx.config.enabled(manifest.category)?;
     if let Some(error) = callback.get("error") {
         consume(ctx, vec![state_key]).await?;
+        *used_up = true;
         let said: String = error
             .chars()
             .filter(|c| c.is_ascii_graphic())
@@ -349,6 +368,7 @@ pub async fn finish(ctx: &Ctx, callback: Callback) -> Result<Url> {
             }
             // From here on the link is used up, whatever comes: a code can be exchanged once.
             consume(ctx, once).await?;
+            *used_up = true;
             exchanged(ctx, &setup, flow, &callback, code)
                 .await
                 .map_err(|error| advised(error, "go back to the shop and start again"))?
@@ -366,6 +386,7 @@ pub async fn finish(ctx: &Ctx, callback: Callback) -> Result<Url> {
                 advised(error, again)
             })?;
             consume(ctx, once).await?;
+            *used_up = true;
             (account, given)
         }
     };
@@ -662,6 +683,36 @@ struct Placed {
     connection_id: ConnectionId,
 }
 
+/// The condition under which the row of an account may be written, and the merchant's connection with it.
+async fn placed(
+    ctx: &Ctx,
+    merchant: &MerchantId,
+    row: &Key,
+) -> Result<(Condition, Option<(u64, Connection)>)> {
+    let Some(item) = ctx.store.get(row).await? else {
+        return Ok((Condition::Absent, None));
+    };
+    let placed: Placed = item.read()?;
+    // A connection that nobody confirmed vanishes after a day, and its account is free again.
+    let known = match load(ctx, merchant, &placed.connection_id).await {
+        Err(error) if error.code() == Code::NotFound => None,
+        loaded => Some(loaded?),
+    };
+    Ok((Condition::Rev(item.rev), known))
+}
+
+/// The connection that a merchant has with an account, if it has one.
+pub(super) async fn held(
+    ctx: &Ctx,
+    manifest: &Manifest,
+    merchant: &MerchantId,
+    account: &str,
+) -> Result<Option<Connection>> {
+    let row = keys::placed(merchant, manifest.name, &hash(account));
+    let (_, known) = placed(ctx, merchant, &row).await?;
+    Ok(known.map(|(_, connection)| connection))
+}
+
 /// `None` when somebody else was faster.
 async fn try_place(
     ctx: &Ctx,
@@ -674,18 +725,7 @@ async fn try_place(
 ) -> Result<Option<(Connection, String)>> {
     claim(ctx, manifest, &account.id, merchant, None).await?;
     let row = keys::placed(merchant, manifest.name, &hash(&account.id));
-    let (read, known) = match ctx.store.get(&row).await? {
-        Some(item) => {
-            let placed: Placed = item.read()?;
-            // A connection that nobody confirmed vanishes after a day, and its account is free again.
-            let known = match load(ctx, merchant, &placed.connection_id).await {
-                Err(error) if error.code() == Code::NotFound => None,
-                loaded => Some(loaded?),
-            };
-            (Condition::Rev(item.rev), known)
-        }
-        None => (Condition::Absent, None),
-    };
+    let (read, known) = placed(ctx, merchant, &row).await?;
     if let Some(wanted) = wanted
         && known.as_ref().is_none_or(|(_, found)| found.id != *wanted)
     {
@@ -698,10 +738,14 @@ async fn try_place(
             ),
         ));
     }
-    let mut along = Along::entry(
-        Happened::ConsentGiven,
-        "consent was given and waits for its confirmation",
-    );
+    let mut along = match browser {
+        Some(_) => Along::entry(
+            Happened::ConsentGiven,
+            "consent was given and waits for its confirmation",
+        ),
+        // Nobody consented, and nobody has to confirm.
+        None => Along::default(),
+    };
     let (rev, before) = match known {
         Some((rev, found)) => (Some(rev), found),
         None => {
@@ -885,6 +929,13 @@ pub async fn confirm(
     let given = hash(confirmation);
     let known = connection.confirmed.as_deref();
     if known.is_some_and(|confirmed| is_same(confirmed, &given)) {
+        if connection.status == Status::Disconnected {
+            return Err(Error::new(
+                Code::Conflict,
+                "this connection was disconnected after it was confirmed; ask for a new link to connect \
+                 it again",
+            ));
+        }
         return Ok(Confirmed {
             connection,
             continue_url: None,
@@ -916,9 +967,17 @@ pub async fn confirm(
     })
 }
 
+/// What a proof led to.
+pub struct Proved {
+    /// Where the browser goes: the backend's return address.
+    pub url: Url,
+    /// The cookie of the start, which is of no more use.
+    pub cookie_name: String,
+}
+
 /// The backend's user comes with its browser. If that is the one that gave the consent, the connection
-/// is live, and the browser goes back to the shop. It may come again.
-pub async fn prove(ctx: &Ctx, secret: &str, cookies: &BTreeMap<String, String>) -> Result<Url> {
+/// is live, and the browser goes back to the shop. It may come again, as long as it has the cookie.
+pub async fn prove(ctx: &Ctx, secret: &str, cookies: &BTreeMap<String, String>) -> Result<Proved> {
     let item = ctx.store.get(&keys::connect_proof(&hash(secret))).await?;
     let proof: Proof = item.ok_or_else(expired)?.read()?;
     if proof.expires_at <= ctx.now() {
@@ -926,15 +985,39 @@ pub async fn prove(ctx: &Ctx, secret: &str, cookies: &BTreeMap<String, String>) 
     }
     let browser = &proof.browser;
     let cookie = cookies.get(&browser.cookie_name).map_or("", String::as_str);
+    let (merchant, id, confirmed) = (
+        &proof.merchant_id,
+        &proof.connection_id,
+        &proof.confirmation_hash,
+    );
     if !is_same(&hash(cookie), &browser.cookie_hash) {
+        let (_, connection) = load(ctx, merchant, id).await?;
+        let used = connection.confirmed.as_deref();
+        if cookie.is_empty() && used.is_some_and(|used| is_same(used, confirmed)) {
+            return Err(Error::new(
+                Code::LinkExpired,
+                "this address was used already, and its connection was made; go back to the shop, which \
+                 shows how it is now",
+            ));
+        }
         return Err(Error::new(
             Code::SessionMismatch,
             "the consent was given in another browser, so nothing was connected; go back to the \
              shop and start again in this one",
         ));
     }
-    let (merchant, id) = (&proof.merchant_id, &proof.connection_id);
-    let connection = bring_to_life(ctx, merchant, id, &proof.confirmation_hash, None).await?;
+    let lived = bring_to_life(ctx, merchant, id, confirmed, Source::Consent).await;
+    let connection = lived.map_err(|error| match error.code() {
+        // The person at this browser has no confirmation to look at.
+        Code::ValidationFailed => Error::new(
+            Code::ValidationFailed,
+            "it was disconnected, or connected anew, since this consent was given, so this consent is no \
+             longer needed; go back to the shop, which shows how it is now, and start again there if it \
+             is not connected",
+        )
+        .because(error),
+        _ => error,
+    })?;
     let mut url = browser.return_url.clone();
     url.query_pairs_mut()
         .append_pair("connection_id", connection.id.as_str())
@@ -942,7 +1025,18 @@ pub async fn prove(ctx: &Ctx, secret: &str, cookies: &BTreeMap<String, String>) 
         .append_pair("provider", &connection.provider)
         .append_pair("category", connection.category.as_str())
         .append_pair("status", connection.status.as_str());
-    Ok(url)
+    Ok(Proved {
+        url,
+        cookie_name: proof.browser.cookie_name,
+    })
+}
+
+/// Where a connection's tokens come from.
+#[derive(Clone, Copy)]
+pub(super) enum Source<'a> {
+    Consent,
+    /// The token that was brought notes what became of it, where it can be used but once.
+    Import(Option<&'a Hold>),
 }
 
 /// Puts the consent that `confirmation_hash` confirms into use, and notes at the token of an import,
@@ -953,7 +1047,7 @@ pub(super) async fn bring_to_life(
     merchant: &MerchantId,
     id: &ConnectionId,
     confirmation_hash: &str,
-    import: Option<&Hold>,
+    source: Source<'_>,
 ) -> Result<Connection> {
     let mut rounds = 0;
     loop {
@@ -966,9 +1060,9 @@ pub(super) async fn bring_to_life(
             merchant_id: merchant.clone(),
             connection_id: id.clone(),
         };
-        let became = match import {
-            Some(hold) => Some(hold.became(ctx, merchant, id).await?),
-            None => None,
+        let became = match source {
+            Source::Import(Some(hold)) => Some(hold.became(ctx, merchant, id).await?),
+            Source::Import(None) | Source::Consent => None,
         };
         let mut replaced = None;
         let changed = change(ctx, merchant, id, |current| {
@@ -985,7 +1079,7 @@ pub(super) async fn bring_to_life(
             let again = current.tokens.is_some() || current.status != Status::Pending;
             replaced = current.tokens.is_some().then(|| current.clone());
             adopt(ctx, current, manifest, consent);
-            let mut along = connected(current, manifest, again);
+            let mut along = connected(current, manifest, source, again);
             let write = Write::put(key.clone(), claimed, &owner)?;
             along.writes.push(write);
             along.writes.extend(became.clone());
@@ -1020,12 +1114,23 @@ async fn give_back_replaced(ctx: &Ctx, before: &Connection) {
 }
 
 /// What goes along when a connection becomes live.
-fn connected(connection: &Connection, manifest: &Manifest, again: bool) -> Along {
-    let what = if again {
-        Happened::Reconnected
-    } else {
-        Happened::Connected
+fn connected(
+    connection: &Connection,
+    manifest: &Manifest,
+    source: Source<'_>,
+    again: bool,
+) -> Along {
+    let (what, before) = match (source, &manifest.consent) {
+        (Source::Import(_), providers::Consent::Code(_)) => {
+            (Happened::Imported, "tokens were imported; ")
+        }
+        (Source::Import(_), providers::Consent::Keys(_)) => {
+            (Happened::Imported, "keys were imported; ")
+        }
+        (Source::Consent, _) if again => (Happened::Reconnected, ""),
+        (Source::Consent, _) => (Happened::Connected, ""),
     };
-    let detail = format!("{} is connected to {}", connection.label(), manifest.title);
-    Along::entry(what, detail).event(EventType::ConnectionConnected)
+    let (label, title) = (connection.label(), manifest.title);
+    Along::entry(what, format!("{before}{label} is connected to {title}"))
+        .event(EventType::ConnectionConnected)
 }

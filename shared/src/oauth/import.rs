@@ -3,15 +3,15 @@
 //! What a refresh token gave, and what became of it, is kept by [`super::brought`].
 
 use super::brought::{self, Hold, Taken};
-use super::connect::{self, KEY_BYTES_MAX, one_word};
-use super::connection::{Connection, list};
+use super::connect::{self, KEY_BYTES_MAX, Source, one_word};
+use super::connection::{Connection, Status, list};
 use super::hash;
 use super::setup::{Given, Rejected, Setup, account};
 use super::tokens;
 use crate::ctx::Ctx;
 use crate::error::{Code, Error, FieldError, Result};
 use crate::model::ids::MerchantId;
-use crate::providers::{self, CodeFlow, Fault, Grant, Provider, Refresh, TENANT};
+use crate::providers::{self, CodeFlow, Fault, Grant, Manifest, Provider, Refresh, TENANT};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -32,12 +32,54 @@ pub struct Import {
     /// Keys, by the names of the provider's fields.
     #[serde(default)]
     pub keys: BTreeMap<String, SecretString>,
-    /// The account, for a provider that does not tell it: QuickBooks' `realmId`.
+    /// The account, for a provider that does not tell it: QuickBooks' `realmId`. Elsewhere it may be left
+    /// out; where it is named, what was brought has to be that account's.
     #[serde(default)]
     pub tenant_id: Option<String>,
 }
 
 impl Import {
+    /// Refuses what belongs to providers of another kind, or to none: whoever sends it means something by
+    /// it, and would not hear that it was ignored.
+    fn check_kind(&self, manifest: &Manifest) -> Result<()> {
+        let title = manifest.title;
+        let mut faults = Vec::new();
+        match &manifest.consent {
+            providers::Consent::Code(_) => {
+                if !self.keys.is_empty() {
+                    let detail = format!("{title} is connected by tokens; leave the keys out");
+                    faults.push(FieldError::new("/tokens/keys", "not_offered", detail));
+                }
+            }
+            providers::Consent::Keys(fields) => {
+                let tokens = [
+                    ("access_token", &self.access_token),
+                    ("refresh_token", &self.refresh_token),
+                ];
+                let sent = tokens.iter().filter(|(_, token)| token.is_some());
+                faults.extend(sent.map(|(name, _)| {
+                    let detail = format!("{title} is connected by keys; leave this out");
+                    FieldError::new(&format!("/tokens/{name}"), "not_offered", detail)
+                }));
+                let known: Vec<&str> = fields.iter().map(|field| field.name).collect();
+                let unknown = self
+                    .keys
+                    .keys()
+                    .filter(|key| !known.contains(&key.as_str()));
+                faults.extend(unknown.map(|key| {
+                    let place = key.replace('~', "~0").replace('/', "~1");
+                    let known = known.join(", ");
+                    let detail = format!("{title} has no such key; it takes {known}");
+                    FieldError::new(&format!("/tokens/keys/{place}"), "unknown_field", detail)
+                }));
+            }
+        }
+        match faults.is_empty() {
+            true => Ok(()),
+            false => Err(Error::invalid(faults)),
+        }
+    }
+
     /// Refuses what no provider can have given out, before any of it is used.
     fn check(&self) -> Result<()> {
         let text = |token: &Option<SecretString>| {
@@ -78,11 +120,16 @@ pub async fn import(
     let manifest = provider.manifest();
     ctx.config.enabled(manifest.category)?;
     let setup = Setup::of(ctx, provider).await?;
+    import.check_kind(manifest)?;
     import.check()?;
+    let named = Named {
+        manifest,
+        account: import.tenant_id.clone(),
+    };
     let flow = match &manifest.consent {
         providers::Consent::Keys(fields) => {
             let given = Given::keys(fields, &import.keys)?;
-            return connect_with(ctx, &setup, merchant, given, None).await;
+            return connect_with(ctx, &setup, merchant, &named, given, None).await;
         }
         providers::Consent::Code(flow) => flow,
     };
@@ -102,15 +149,19 @@ pub async fn import(
                 access_expires_at: None,
                 scopes: None,
             };
-            return connect_with(ctx, &setup, merchant, given, None).await;
+            return connect_with(ctx, &setup, merchant, &named, given, None).await;
         }
     };
     let mut hold = match brought::take(ctx, manifest, merchant, &token).await? {
         Taken::Held(hold) => hold,
-        Taken::Became(connection) => return Ok(*connection),
+        Taken::Became(connection) => {
+            named.check(&connection.tenant_id)?;
+            return Ok(*connection);
+        }
     };
-    let outcome = match renewed(ctx, &setup, flow, merchant, grant, &mut hold).await {
-        Ok(given) => connect_with(ctx, &setup, merchant, given, Some(&hold)).await,
+    let given = renewed(ctx, &setup, flow, merchant, &named, grant, &mut hold).await;
+    let outcome = match given {
+        Ok(given) => connect_with(ctx, &setup, merchant, &named, given, Some(&hold)).await,
         Err(error) => Err(error),
     };
     if outcome.is_err() {
@@ -119,23 +170,53 @@ pub async fn import(
     outcome
 }
 
+/// The account that an import names, if it names one.
+struct Named {
+    manifest: &'static Manifest,
+    account: Option<String>,
+}
+
+impl Named {
+    /// Refuses tokens or keys of another account than the one that was named.
+    fn check(&self, account: &str) -> Result<()> {
+        if self.account.as_deref().is_none_or(|named| named == account) {
+            return Ok(());
+        }
+        let detail = format!(
+            "what was brought is of the {} account {account}, and not of the one that is named; name \
+             that one, or bring what belongs to the other",
+            self.manifest.title
+        );
+        let fault = FieldError::new("/tokens/tenant_id", "invalid_value", detail);
+        Err(Error::invalid(vec![fault]))
+    }
+}
+
 /// Makes a live connection of what was given, under `hold` where it was given for a refresh token.
 async fn connect_with(
     ctx: &Ctx,
     setup: &Setup,
     merchant: &MerchantId,
+    named: &Named,
     given: Given,
     hold: Option<&Hold>,
 ) -> Result<Connection> {
     let account = account(ctx, setup, &given.grant)
         .await
         .map_err(|rejected| rejected.into_error(setup.manifest()))?;
+    named.check(&account.id)?;
+    if hold.is_none()
+        && let Some(connection) = in_use(ctx, setup, merchant, &account.id, &given.grant).await?
+    {
+        return Ok(connection);
+    }
+    let source = Source::Import(hold);
     for _ in 0..ROUNDS_MAX {
         let (account, given) = (account.clone(), given.clone());
         let (connection, confirmation) =
             connect::place(ctx, setup, merchant, None, account, given, None).await?;
         let id = &connection.id;
-        match connect::bring_to_life(ctx, merchant, id, &hash(&confirmation), hold).await {
+        match connect::bring_to_life(ctx, merchant, id, &hash(&confirmation), source).await {
             // Somebody came with the same account in between.
             Err(error) if error.code() == Code::ValidationFailed => {
                 connect::step_aside(ctx).await;
@@ -145,6 +226,33 @@ async fn connect_with(
     }
     let detail = "this account is being connected by others at this moment; send it again";
     Err(Error::new(Code::Busy, detail))
+}
+
+/// The connection that uses what was brought already, so that nothing is to be done.
+async fn in_use(
+    ctx: &Ctx,
+    setup: &Setup,
+    merchant: &MerchantId,
+    account: &str,
+    brought: &Grant,
+) -> Result<Option<Connection>> {
+    let held = connect::held(ctx, setup.manifest(), merchant, account).await?;
+    let at_work = |one: &Connection| matches!(one.status, Status::Live | Status::Paused);
+    let Some(connection) = held.filter(at_work) else {
+        return Ok(None);
+    };
+    let used = tokens::grant(ctx, &connection).await?;
+    Ok((secrets(&used) == secrets(brought)).then_some(connection))
+}
+
+/// All that is secret of a grant.
+fn secrets(grant: &Grant) -> Vec<&str> {
+    let keys = grant.keys.values();
+    let all = [&grant.access]
+        .into_iter()
+        .chain(&grant.refresh)
+        .chain(keys);
+    all.map(ExposeSecret::expose_secret).collect()
 }
 
 fn missing(path: &str, detail: &str) -> Error {
@@ -188,10 +296,13 @@ async fn renewed(
     setup: &Setup,
     flow: &CodeFlow,
     merchant: &MerchantId,
+    named: &Named,
     mut grant: Grant,
     hold: &mut Hold,
 ) -> Result<Given> {
     if let Some(mut given) = hold.given()? {
+        // This import names the account, or leaves it out, for itself.
+        given.grant.facts.remove(TENANT);
         given.grant.facts.extend(grant.facts);
         // One that no header can hold ended when it was given.
         let over = given
@@ -206,13 +317,19 @@ async fn renewed(
         }
         // It has ended meanwhile, and its own refresh token is as good as the first was.
         grant = given.grant;
-    } else if hold.first
-        && !grant.access.expose_secret().is_empty()
+    } else if hold.first && !grant.access.expose_secret().is_empty() {
         // Whose account it is, an access token can tell before the refresh token is used; where it
         // cannot, the renewed one does.
-        && let Ok(account) = account(ctx, setup, &grant).await
-    {
-        connect::claim(ctx, setup.manifest(), &account.id, merchant, None).await?;
+        match account(ctx, setup, &grant).await {
+            Ok(account) => {
+                named.check(&account.id)?;
+                connect::claim(ctx, setup.manifest(), &account.id, merchant, None).await?;
+            }
+            Err(rejected) if rejected.reaches_none() => {
+                return Err(rejected.into_error(setup.manifest()));
+            }
+            Err(_) => {}
+        }
     }
     // Whatever can be refused is refused before the refresh token is used; whether it is for an account
     // that is connected already shows only afterwards.

@@ -169,6 +169,7 @@ pub async fn set(
         }
         check_orders_as(current, &settings)?;
         check_posting(current, &settings)?;
+        check_customers(current, &settings)?;
         if current.settings == settings {
             return Ok(Decision::Leave(()));
         }
@@ -251,6 +252,22 @@ fn check_posting(current: &Connection, settings: &Settings) -> Result<()> {
             "{} holds no orders; leave this out",
             current.provider
         )),
+    }
+}
+
+/// Refuses customers to book on where nothing is booked.
+fn check_customers(current: &Connection, settings: &Settings) -> Result<()> {
+    let named = [
+        ("/settings/guest_customer", &settings.guest_customer),
+        ("/settings/daily_customer", &settings.daily_customer),
+    ];
+    let named = named.iter().find(|(_, name)| name.is_some());
+    match named {
+        Some((place, _)) if accounting(&current.provider).is_none() => {
+            let detail = format!("{} holds no orders; leave this out", current.provider);
+            Err(invalid(place, "not_offered", &detail))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -412,11 +412,13 @@ impl Rejected {
     /// Whether no later call will be answered otherwise: the tokens are dead, or the account is gone
     /// from them.
     pub fn is_final(&self) -> bool {
-        match self {
-            Rejected::Theirs(Fault::Unauthorized) => true,
-            Rejected::Theirs(Fault::Refused { code, .. }) => code == crate::providers::NO_ACCOUNT,
-            Rejected::Ours(_) | Rejected::Theirs(_) => false,
-        }
+        matches!(self, Rejected::Theirs(Fault::Unauthorized)) || self.reaches_none()
+    }
+
+    /// Whether the tokens are good, but reach no account, or not the one that was named.
+    pub fn reaches_none(&self) -> bool {
+        matches!(self, Rejected::Theirs(Fault::Refused { code, .. })
+            if code == crate::providers::NO_ACCOUNT)
     }
 
     pub fn into_error(self, manifest: &Manifest) -> Error {

@@ -77,7 +77,7 @@ async fn context() -> Result<Ctx, Error> {
         .with_env_var("AWS_LAMBDA_LOG_LEVEL")
         .from_env_lossy();
     log(level, std::io::stdout).init();
-    let config = Config::from_environment();
+    let config = Config::from_environment()?;
     let sdk = aws_config::defaults(aws_config::BehaviorVersion::latest())
         .timeout_config(time_outs())
         .load()

@@ -147,7 +147,6 @@ pub(super) fn token_error(status: u16, answer: &Value) -> Option<&'static str> {
     match status {
         400 | 401 | 404 if of_grant => Some("invalid_grant"),
         401 => Some("invalid_client"),
-        429 => None,
         400..=499 => Some("invalid_request"),
         _ => None,
     }

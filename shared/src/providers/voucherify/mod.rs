@@ -109,7 +109,9 @@ impl Provider for Voucherify {
             return Err(super::incomplete(MANIFEST.title));
         };
         json_answer(MANIFEST.title, answer)?;
-        // A project's keys come in one pair, and its public half names it.
+        // Nothing that a pair of keys opens names its project: only the management API does, which has
+        // keys of its own. So a pair stands for the project, although a project may have several
+        // (<https://docs.voucherify.io/docs/authentication>), and two of one project are two accounts.
         let id = grant.key("app_id").expose_secret().to_owned();
         Ok(Account {
             name: None,

@@ -336,11 +336,15 @@ fn exchange<'a>(
         (_, Some(redirect)) if redirect == code.redirect_uri => {}
         _ => return Err(Refusal::Redirect),
     }
-    if let Some(challenge) = &code.challenge {
-        let verifier = sent(form, "code_verifier").ok_or(Refusal::VerifierMissing)?;
-        if *challenge != URL_SAFE_NO_PAD.encode(Sha256::digest(verifier)) {
-            return Err(Refusal::VerifierWrong);
-        }
+    match (&code.challenge, sent(form, "code_verifier")) {
+        (None, None) => {}
+        (Some(_), None) => return Err(Refusal::VerifierMissing),
+        (Some(challenge), Some(verifier))
+            if *challenge == URL_SAFE_NO_PAD.encode(Sha256::digest(verifier)) => {}
+        // Whoever sends a verifier has asked with a challenge, so somebody took that away on its way
+        // (RFC 9700 §2.1.1).
+        (None, Some(_)) if oauth.pkce == Pkce::Ignored => {}
+        (_, Some(_)) => return Err(Refusal::VerifierWrong),
     }
     let account = store.account(&code.account).cloned();
     let account = account.ok_or(Refusal::CodeUnknown(value))?;

@@ -272,6 +272,14 @@ async fn challenges() {
             let expected = right || rule == MeansNothing;
             assert_eq!(status == 200, expected, "{vendor} {verifier}");
         }
+
+        // A challenge that was taken away on its way to the vendor (RFC 9700 §2.1.1).
+        if rule != MustBeSent {
+            let back = app.back(&none).await;
+            let code = field(&back, "code").unwrap();
+            let (status, _) = app.exchange(code, &[("code_verifier", VERIFIER)]).await;
+            assert_eq!(status == 200, rule == MeansNothing, "{vendor}: downgraded");
+        }
     }
 }
 
@@ -322,12 +330,15 @@ async fn where_the_secret_may_stand() {
     ] {
         let app = App::at(vendor).await;
         let code = app.code().await;
-        let body = form(&[
+        let mut fields = vec![
             ("grant_type", "authorization_code"),
-            ("code", &code),
+            ("code", code.as_str()),
             ("redirect_uri", REDIRECT),
-            ("code_verifier", VERIFIER),
-        ]);
+        ];
+        if app.challenged() {
+            fields.push(("code_verifier", VERIFIER));
+        }
+        let body = form(&fields);
         let headers = [("authorization", header)];
         let answer = send(&app.vendor, Method::POST, app.ways.token, &headers, &body).await;
         assert_eq!(answer.status() == 200, taken, "{vendor}");
