@@ -661,7 +661,11 @@ async fn methods(world: &World) {
         (Method::GET, EVENTS, "POST"),
         (Method::PUT, EVENTS, "POST"),
         (Method::DELETE, "/api/v1/merchants/x", "GET"),
-        (Method::PATCH, "/api/v1/webhooks/register", "GET, POST"),
+        (
+            Method::PUT,
+            "/api/v1/webhooks/register",
+            "DELETE, GET, PATCH, POST",
+        ),
         (Method::POST, "/docs/errors", "GET"),
         (Method::POST, "/connect/x", "GET"),
     ] {
