@@ -611,6 +611,7 @@ async fn inputs(api: &Api<'_>) {
                 "cursor" => &["cursor=", "cursor=a%20b", "cursor=a%0Ab"],
                 "state" => &["state=", "state=Synced", "state=failed"],
                 "type" => &["type=", "type=stock", "type=order/"],
+                "delivery_state" => &["delivery_state=", "delivery_state=failed"],
                 // Any text may be the code of an error.
                 "code" => &[],
                 other => panic!("{id}: nobody here knows what {other} is"),
