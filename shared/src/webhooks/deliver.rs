@@ -134,8 +134,12 @@ impl Delivery {
         }
     }
 
-    /// The delivery after a wait was decided, or its end.
+    /// The delivery after a wait was decided, or its end. What a twin has delivered meanwhile stays
+    /// delivered.
     fn then(mut self, verdict: Verdict, now: DateTime<Utc>) -> Delivery {
+        if self.state == DeliveryState::Delivered {
+            return self;
+        }
         self.step += 1;
         self.scheduled = matches!(verdict, Verdict::Again(at) if at - now > SOON);
         (self.state, self.next_attempt_at) = match verdict {
@@ -335,12 +339,8 @@ pub async fn deliver(ctx: &Ctx, notice: &DeliveryNotice) -> Result<()> {
     };
     let now = ctx.now();
     let decided = decide(ctx, item, |delivery| {
-        // What a twin has delivered meanwhile stays delivered.
-        let was = delivery.state == DeliveryState::Delivered;
-        let verdict = match was {
-            true => Verdict::Delivered,
-            false => ladder::judge(answer, delivery.step + 1, delivery.created_at, now, jitter),
-        };
+        let (step, began) = (delivery.step + 1, delivery.created_at);
+        let verdict = ladder::judge(answer, step, began, now, jitter);
         delivery.tried(attempt.clone()).then(verdict, now)
     })
     .await;
@@ -395,4 +395,47 @@ async fn remind(ctx: &Ctx, delivery: &Delivery) -> Result<()> {
     ctx.queue
         .send_later(ctx.config.webhook_retry_queue()?, vec![message])
         .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::event::RecordKind;
+    use crate::model::notice::RecordRef;
+
+    #[test]
+    fn what_is_delivered_stays_delivered_until_it_is_sent_again() {
+        let now = DateTime::UNIX_EPOCH;
+        let notice = Notice {
+            merchant_id: "m_1".parse().unwrap(),
+            event_id: "e_1".parse().unwrap(),
+            kind: EventType::OrderCreated,
+            record: RecordRef {
+                kind: RecordKind::Order,
+                id: "1001".to_owned(),
+            },
+            order_id: None,
+            accepted_at: now,
+            after: None,
+            resync: None,
+            backfill: None,
+            summing: None,
+        };
+        let new = Delivery::new(EndpointId::new(uuid::Uuid::nil()), &notice, now);
+        let delivered = new.then(Verdict::Delivered, now);
+        for late in [
+            Verdict::Again(now + LATER),
+            Verdict::Exhausted,
+            Verdict::Aborted,
+        ] {
+            assert_eq!(delivered.clone().then(late, now), delivered);
+        }
+        let again = delivered.again(now).then(Verdict::Again(now + LATER), now);
+        assert_eq!(
+            (again.state, again.scheduled),
+            (DeliveryState::Pending, true)
+        );
+    }
+
+    const LATER: TimeDelta = TimeDelta::hours(1);
 }
