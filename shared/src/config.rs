@@ -12,6 +12,9 @@ pub struct Variable {
     pub meaning: &'static str,
 }
 
+/// Switches webhooks to developers off.
+const WEBHOOKS_SWITCH: &str = "ENABLE_WEBHOOKS";
+
 /// All variables with their meaning.
 pub const VARIABLES: &[Variable] = &[
     Variable {
@@ -115,6 +118,10 @@ pub const VARIABLES: &[Variable] = &[
         meaning: "false switches loyalty off; true, or nothing, leaves it on",
     },
     Variable {
+        name: WEBHOOKS_SWITCH,
+        meaning: "false switches webhooks to developers off; true, or nothing, leaves them on",
+    },
+    Variable {
         name: "NET_ALLOW_LOOPBACK",
         meaning: "true lets outbound calls reach loopback; only the local stack sets it",
     },
@@ -147,8 +154,8 @@ impl Config {
     }
 
     fn check(&self) -> Result<()> {
-        for category in Category::ALL {
-            let switch = category.switch();
+        let switches = Category::ALL.map(Category::switch);
+        for switch in switches.into_iter().chain([WEBHOOKS_SWITCH]) {
             let value = self.values.get(switch).map_or("true", String::as_str);
             if !matches!(value, "true" | "false") {
                 return Err(Error::internal(format!(
@@ -246,15 +253,22 @@ impl Config {
 
     /// Fails for a category that is switched off. What is not set is on.
     pub fn enabled(&self, category: Category) -> Result<()> {
-        let switch = category.switch();
+        self.switched_on(category.switch(), category.as_str())
+    }
+
+    /// Fails where webhooks to developers are switched off.
+    pub fn webhooks_enabled(&self) -> Result<()> {
+        self.switched_on(WEBHOOKS_SWITCH, "webhooks")
+    }
+
+    fn switched_on(&self, switch: &str, what: &str) -> Result<()> {
         if self.values.get(switch).is_none_or(|value| value != "false") {
             return Ok(());
         }
         Err(Error::new(
             Code::FeatureDisabled,
             format!(
-                "{} is switched off on this platform; its operator switches it on with {switch}",
-                category.as_str()
+                "{what} is switched off on this platform; its operator switches it on with {switch}"
             ),
         ))
     }

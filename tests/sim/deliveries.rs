@@ -7,20 +7,23 @@ use crate::run::{alone, merchant};
 use crate::seeds::on_all_cores;
 use crate::world::{Chances, World, hold, start, turn};
 use async_trait::async_trait;
+use aws_lc_rs::signature::{ED25519, UnparsedPublicKey};
+use base64::Engine;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use chrono::{DateTime, TimeDelta, Utc};
 use crossdock::ctx::Ctx;
 use crossdock::error::{Code, Error, Result};
 use crossdock::model::event::EventType;
 use crossdock::model::http::{Request, Response};
-use crossdock::model::ids::EndpointId;
-use crossdock::model::notice::{DeliveryNotice, Envelope, Notice, RetryNotice};
+use crossdock::model::ids::{EndpointId, EventId};
+use crossdock::model::notice::{DeliveryNotice, Envelope, Notice, Place, RetryNotice, StoredEvent};
 use crossdock::net::{Limits, Net};
 use crossdock::queue::{Message, Queue};
-use crossdock::store::{Store, keys};
+use crossdock::store::{Condition, Store, Write, keys};
 use crossdock::sync::delivery::LIFE;
 use crossdock::webhooks::deliver::{self, Delivery, DeliveryState};
-use crossdock::webhooks::endpoint::{self, OffReason, Payload, Wish};
-use crossdock::webhooks::{fanout, recover, samples, schedule};
+use crossdock::webhooks::endpoint::{self, OffReason, Ordering, Payload, Wish};
+use crossdock::webhooks::{fanout, feed, recover, samples, schedule};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use secrecy::{ExposeSecret, SecretString};
@@ -67,9 +70,12 @@ enum Mode {
 struct Receiver {
     mode: Mode,
     secret: SecretString,
+    public_key: Vec<u8>,
     seen: usize,
     /// How often each event was taken with a success, and how often it came in all.
     taken: BTreeMap<String, usize>,
+    /// The places of what was taken, by key, in the order in which it came for the first time.
+    order: BTreeMap<String, Vec<u64>>,
     /// Until when it has asked not to be sent which event.
     quiet: BTreeMap<String, DateTime<Utc>>,
 }
@@ -143,7 +149,14 @@ impl Town {
         assert!((now.timestamp() - time).abs() <= 120, "signed as of now");
         let webhook = Webhook::new(receiver.secret.expose_secret()).unwrap();
         let signature = webhook.sign(&id, time, &request.body).unwrap();
-        assert_eq!(header("webhook-signature"), signature, "{host} believes it");
+        let signatures = header("webhook-signature");
+        let (ours, public) = signatures.split_once(' ').unwrap();
+        assert_eq!(ours, signature, "{host} believes it");
+        let key = UnparsedPublicKey::new(&ED25519, &receiver.public_key);
+        let public = STANDARD.decode(public.strip_prefix("v1a,").unwrap());
+        let signed = [format!("{id}.{time}.").as_bytes(), &request.body].concat();
+        let verified = key.verify(&signed, &public.unwrap());
+        assert!(verified.is_ok(), "{host} believes it by the public key");
         receiver.seen += 1;
         let answer = |status: u16, headers: &[(&str, &str)]| {
             let headers = headers.iter();
@@ -188,7 +201,14 @@ impl Town {
             quiet.is_none_or(|until| *until <= now),
             "{host} asked for quiet"
         );
-        *receiver.taken.entry(id).or_default() += 1;
+        let times = receiver.taken.entry(id).or_default();
+        *times += 1;
+        if *times == 1 {
+            let body: serde_json::Value = serde_json::from_slice(&request.body).unwrap();
+            let key = body["sequence"]["key"].as_str().unwrap().to_owned();
+            let n = body["sequence"]["n"].as_u64().unwrap();
+            receiver.order.entry(key).or_default().push(n);
+        }
         match receiver.mode {
             Mode::Mute(of) if seen.is_multiple_of(of) => Reply::Unheard,
             _ => answer(204, &[]),
@@ -232,6 +252,8 @@ struct Story {
     town: Arc<Town>,
     ctx: Arc<Ctx>,
     endpoints: Vec<EndpointId>,
+    /// The latest event of each key, with its place.
+    latest: BTreeMap<String, (u64, EventId)>,
     notices: Vec<Notice>,
     tasks: Vec<Task>,
     planned: i64,
@@ -268,14 +290,24 @@ impl Story {
                     0 => Payload::Full,
                     _ => Payload::Thin,
                 }),
+                ordering: Some(match (seed as usize + number) % 2 {
+                    0 => Ordering::ByKey,
+                    _ => Ordering::None,
+                }),
                 ..Wish::default()
             };
             let (made, secret) = alone(endpoint::register(&ctx, &merchant(), wish, None)).unwrap();
             let receiver = Receiver {
                 mode: *mode,
                 secret,
+                public_key: {
+                    let keys = made.public_keys(ctx.now());
+                    let x = keys["keys"][0]["x"].as_str().unwrap();
+                    URL_SAFE_NO_PAD.decode(x).unwrap()
+                },
                 seen: 0,
                 taken: BTreeMap::new(),
+                order: BTreeMap::new(),
                 quiet: BTreeMap::new(),
             };
             hold(&town.receivers).insert(host(number), receiver);
@@ -285,6 +317,7 @@ impl Story {
             town,
             ctx,
             endpoints,
+            latest: BTreeMap::new(),
             notices: Vec::new(),
             tasks: Vec::new(),
             planned: 0,
@@ -305,6 +338,7 @@ impl Story {
         let kind = EventType::ALL[self.below(EventType::ALL.len())];
         let (_, any) = alone(endpoint::load(&self.ctx, &merchant(), &self.endpoints[0])).unwrap();
         let notice = alone(samples::store(&self.ctx, &any, kind)).unwrap();
+        self.chain(&notice.event_id);
         let body = serde_json::to_string(&Envelope {
             detail: notice.clone(),
         });
@@ -315,6 +349,25 @@ impl Story {
         };
         hold(&self.town.waiting).push(waiting);
         self.notices.push(notice);
+    }
+
+    /// Makes a sample the next event of one of three records.
+    fn chain(&mut self, id: &EventId) {
+        let memory = &self.town.world.memory;
+        let key = keys::event(&merchant(), id);
+        let item = alone(memory.get(&key)).unwrap().unwrap();
+        let mut event: StoredEvent = item.read().unwrap();
+        let name = format!("order/{}", self.below(3));
+        let before = self.latest.get(&name).cloned();
+        let n = before.as_ref().map_or(1, |(n, _)| n + 1);
+        event.place = Place {
+            key: name.clone(),
+            n,
+            previous_id: before.map(|(_, id)| id),
+        };
+        let write = Write::put(key, Condition::Rev(item.rev), &event).unwrap();
+        alone(memory.write(write)).unwrap();
+        self.latest.insert(name, (n, id.clone()));
     }
 
     /// A function takes what is visible in one of the queues.
@@ -521,6 +574,13 @@ impl Story {
                     counts.doubled += taken.unwrap_or(0).saturating_sub(1);
                 }
             }
+            let in_order = |places: &Vec<u64>| places.is_sorted();
+            if endpoint.ordering == Ordering::ByKey && !receiver.order.values().all(in_order) {
+                return Err(format!(
+                    "{:?} asked for order and had {:?}",
+                    modes[number], receiver.order
+                ));
+            }
             counts.attempts += receiver.seen;
         }
         counts.deaths = self.deaths;
@@ -640,4 +700,129 @@ fn a_death_at_any_step_loses_nothing() {
             return;
         }
     }
+}
+
+/// Whoever reads the feed instead of being called: how far he is, and what he has.
+#[derive(Default)]
+struct Reader {
+    cursor: Option<String>,
+    read: Vec<String>,
+}
+
+impl Reader {
+    /// Asks once; a call that fails is made again some time.
+    fn read(&mut self, story: &Story, endpoint: &EndpointId, limit: usize) {
+        let loaded = alone(endpoint::load(&story.ctx, &merchant(), endpoint));
+        let Ok((_, endpoint)) = loaded else { return };
+        let page = alone(feed::read(
+            &story.ctx,
+            &endpoint,
+            self.cursor.as_deref(),
+            limit,
+        ));
+        let Ok(page) = page else { return };
+        let ids = page
+            .events
+            .iter()
+            .map(|event| event["id"].as_str().unwrap());
+        self.read.extend(ids.map(str::to_owned));
+        self.cursor = Some(page.next);
+    }
+}
+
+/// Two endpoints, one that is down all the time and one that fails now and then, are read as well. Fan-out
+/// brings some events hours late, functions die, and calls of the reader fail in the middle.
+fn read(seed: u64, chances: Chances, deaths: u64) -> Result<Counts, String> {
+    let modes = [Mode::Down(0, 1000), Mode::Flaky(3)];
+    let mut story = Story::new(seed, &modes);
+    let mut readers = [Reader::default(), Reader::default()];
+    let began = story.now();
+    for number in 0..EVENTS {
+        story.calm();
+        story.happen();
+        if story.below(4) == 0 {
+            let late = TimeDelta::minutes(story.below(180) as i64);
+            let mut waiting = hold(&story.town.waiting);
+            let last = waiting.iter_mut().rfind(|one| one.lane == FANOUT);
+            last.unwrap().visible_at += late;
+        }
+        story.town.world.state().chances = chances;
+        // Some come together, so that a reader meets what is only just being made.
+        let share = i32::try_from(number / 4).unwrap() + 1;
+        let until = began + COMING * share / i32::try_from(EVENTS / 4).unwrap();
+        for _ in 0..story.below(60) {
+            if !story.turn(until, deaths) {
+                break;
+            }
+            let limit = 1 + story.below(4);
+            let which = story.below(6);
+            if let Some(reader) = readers.get_mut(which) {
+                reader.read(&story, &story.endpoints[which].clone(), limit);
+            }
+        }
+        if number % 4 == 3 {
+            story.run(until, deaths);
+        }
+    }
+    story.run(began + TimeDelta::days(3), deaths);
+    story.calm();
+    let mut counts = Counts::default();
+    for (number, reader) in readers.iter_mut().enumerate() {
+        let endpoint = story.endpoints[number].clone();
+        let mut quiet = 0;
+        while quiet < 2 {
+            let had = reader.read.len();
+            reader.read(&story, &endpoint, 3);
+            quiet = if reader.read.len() == had {
+                quiet + 1
+            } else {
+                0
+            };
+        }
+        let all: BTreeSet<&str> = story
+            .notices
+            .iter()
+            .map(|one| one.event_id.as_str())
+            .collect();
+        let once: BTreeSet<&str> = reader.read.iter().map(String::as_str).collect();
+        if once != all || once.len() != reader.read.len() {
+            let (read, all) = (&reader.read, all.len());
+            return Err(format!(
+                "endpoint {number} read {} of {all}: {read:?}",
+                once.len()
+            ));
+        }
+        for notice in &story.notices {
+            let delivery = story.delivery(&endpoint, notice).unwrap();
+            if delivery.state != DeliveryState::Delivered {
+                return Err(format!("was read and is not taken: {delivery:?}"));
+            }
+            counts.taken += usize::from(delivery.taken);
+            counts.deliveries += 1;
+        }
+    }
+    Ok(counts)
+}
+
+#[test]
+fn the_feed_hands_out_everything_once_and_takes_it() {
+    let stories = number("CROSSDOCK_RUNS", STORIES);
+    let rough = Chances {
+        store: 10,
+        net: 0,
+        bus: 10,
+    };
+    let (mut all, mut taken) = (0, 0);
+    for seed in 1..=stories {
+        let (chances, deaths) = match seed % 3 {
+            0 => (Chances::default(), 0),
+            _ => (rough, 3),
+        };
+        let counts =
+            read(seed, chances, deaths).unwrap_or_else(|wrong| panic!("seed {seed}: {wrong}"));
+        all += counts.deliveries;
+        taken += counts.taken;
+    }
+    assert!(taken * 2 > all, "most of it is taken by reading");
+    println!("feed: {all} deliveries, each read once; {taken} of them were not called out");
 }

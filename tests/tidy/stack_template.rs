@@ -139,6 +139,7 @@ const FUNCTIONS: &[Function] = &[
             "SECRET_VAULT",
             // A literal address is refused at once.
             "NET_ALLOW_LOOPBACK",
+            "ENABLE_WEBHOOKS",
         ],
         tables: &[
             // The merchant and events; a sample.
@@ -472,8 +473,17 @@ const FUNCTIONS: &[Function] = &[
     },
     Function {
         name: "webhook_fanout",
-        variables: &["TABLE_WEBHOOKS", "QUEUE_WEBHOOK_DELIVER_URL"],
-        tables: &[("Webhooks", &["Query", "UpdateItem"])],
+        variables: &[
+            "TABLE_RECORDS",
+            "TABLE_WEBHOOKS",
+            "QUEUE_WEBHOOK_DELIVER_URL",
+            "ENABLE_WEBHOOKS",
+        ],
+        tables: &[
+            // The event, where a filter or an order asks for it.
+            ("Records", &["GetItem"]),
+            ("Webhooks", &["GetItem", "Query", "UpdateItem"]),
+        ],
         source: Source::Queue("WebhookFanout"),
     },
     Function {
@@ -485,6 +495,7 @@ const FUNCTIONS: &[Function] = &[
             "QUEUE_WEBHOOK_RETRY_URL",
             "SECRET_VAULT",
             "NET_ALLOW_LOOPBACK",
+            "ENABLE_WEBHOOKS",
         ],
         tables: &[
             // The event; the one that tells of an endpoint that fails.
@@ -503,6 +514,7 @@ const FUNCTIONS: &[Function] = &[
             "QUEUE_WEBHOOK_RETRY_URL",
             "SECRET_VAULT",
             "NET_ALLOW_LOOPBACK",
+            "ENABLE_WEBHOOKS",
         ],
         tables: &[
             ("Records", &["GetItem", "UpdateItem"]),

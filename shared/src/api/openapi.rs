@@ -128,7 +128,8 @@ pub fn query(route: &Route) -> Option<&'static [&'static str]> {
 
 fn operation(route: &Route) -> Value {
     let is = about(route);
-    let public = matches!(is.tag, BROWSER | PROVIDERS_TAG | "Service");
+    let public = matches!(is.tag, BROWSER | PROVIDERS_TAG | "Service")
+        || route.path.starts_with("/.well-known/");
     let names: Vec<&str> = route
         .path
         .split('/')

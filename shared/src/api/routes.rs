@@ -18,7 +18,7 @@ const fn route(function: &'static str, method: &'static str, path: &'static str)
     }
 }
 
-pub const ROUTES: [Route; 57] = [
+pub const ROUTES: [Route; 59] = [
     route("api_default", "GET", "/health"),
     route("api_default", "GET", "/docs/errors"),
     route("api_default", "GET", "/api/v1/openapi.json"),
@@ -170,6 +170,11 @@ pub const ROUTES: [Route; 57] = [
     ),
     route("api_webhooks", "POST", "/api/v1/webhooks/register"),
     route("api_webhooks", "GET", "/api/v1/webhooks"),
+    route(
+        "api_webhooks",
+        "GET",
+        "/.well-known/webhooks/{merchant_id}/{endpoint_id}/jwks.json",
+    ),
     route("api_webhooks", "GET", "/api/v1/webhooks/{endpoint_id}"),
     route("api_webhooks", "PATCH", "/api/v1/webhooks/{endpoint_id}"),
     route("api_webhooks", "DELETE", "/api/v1/webhooks/{endpoint_id}"),
@@ -203,6 +208,7 @@ pub const ROUTES: [Route; 57] = [
         "GET",
         "/api/v1/webhooks/{endpoint_id}/attempts",
     ),
+    route("api_webhooks", "GET", "/api/v1/webhooks/{endpoint_id}/feed"),
     route(
         "api_webhooks",
         "POST",

@@ -8,8 +8,10 @@ use crate::model::ids::{EventId, MerchantId};
 use crate::model::notice::StoredEvent;
 use crate::store::{Item, keys};
 use crate::webhooks::deliver::{self, Delivery, DeliveryState};
-use crate::webhooks::endpoint::{self, Endpoint, Payload, Wish};
-use crate::webhooks::{recover, samples};
+use crate::webhooks::endpoint::{self, Endpoint, Ordering, Payload, Wish};
+use crate::webhooks::fanout::{self, KeptBack};
+use crate::webhooks::filter::Filter;
+use crate::webhooks::{feed, recover, samples};
 use chrono::{DateTime, Utc};
 use futures::future::BoxFuture;
 use secrecy::{ExposeSecret, SecretString};
@@ -32,6 +34,8 @@ struct NewEndpoint {
     event_types: Vec<String>,
     description: Option<String>,
     payload: Option<Payload>,
+    filter: Option<String>,
+    ordering: Option<Ordering>,
     headers: Option<BTreeMap<String, SecretString>>,
     secret: Option<SecretString>,
 }
@@ -44,6 +48,8 @@ struct ChangedEndpoint {
     event_types: Option<Vec<String>>,
     description: Option<String>,
     payload: Option<Payload>,
+    filter: Option<String>,
+    ordering: Option<Ordering>,
     headers: Option<BTreeMap<String, SecretString>>,
 }
 
@@ -77,6 +83,14 @@ struct OfEvent {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
+struct DryRun {
+    merchant_id: MerchantId,
+    event_id: EventId,
+    filter: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Since {
     merchant_id: MerchantId,
     since: DateTime<Utc>,
@@ -84,8 +98,12 @@ struct Since {
 
 pub fn handle<'a>(ctx: &'a Ctx, request: &'a Request) -> BoxFuture<'a, Result<Response>> {
     Box::pin(async move {
-        let platform = auth::platform(ctx, request).await?;
         let segments = request.segments();
+        if let [".well-known", "webhooks", merchant, id, "jwks.json"] = segments.as_slice() {
+            return public_keys(ctx, request, merchant, id).await;
+        }
+        let platform = auth::platform(ctx, request).await?;
+        ctx.config.webhooks_enabled()?;
         let ["api", "v1", "webhooks", rest @ ..] = segments.as_slice() else {
             return Err(request.unknown());
         };
@@ -106,6 +124,7 @@ pub fn handle<'a>(ctx: &'a Ctx, request: &'a Request) -> BoxFuture<'a, Result<Re
             ("POST", [id, "test"]) => call.test(id).await,
             ("POST", [id, "dry-run"]) => call.dry_run(id).await,
             ("GET", [id, "attempts"]) => call.attempts(id).await,
+            ("GET", [id, "feed"]) => call.feed(id).await,
             ("POST", [id, "resend"]) => call.resend(id).await,
             ("POST", [id, "recover"]) => call.recover(id).await,
             ("GET", [id, "recover"]) => {
@@ -115,6 +134,13 @@ pub fn handle<'a>(ctx: &'a Ctx, request: &'a Request) -> BoxFuture<'a, Result<Re
             _ => Err(request.unknown()),
         }
     })
+}
+
+/// The keys with which anybody can verify what an endpoint is sent.
+async fn public_keys(ctx: &Ctx, request: &Request, merchant: &str, id: &str) -> Result<Response> {
+    let merchant: MerchantId = merchant.parse().map_err(|_| request.unknown())?;
+    let (_, endpoint) = endpoint::load(ctx, &merchant, &path_id(id)?).await?;
+    Response::json(200, &endpoint.public_keys(ctx.now()))
 }
 
 struct Call<'a> {
@@ -143,6 +169,8 @@ impl Call<'_> {
             event_types: Some(event_types(&new.event_types)?),
             description: new.description,
             payload: new.payload,
+            filter: new.filter,
+            ordering: new.ordering,
             headers: new.headers,
         };
         let made = endpoint::register(self.ctx, &merchant.id, wish, new.secret).await?;
@@ -177,6 +205,8 @@ impl Call<'_> {
             event_types: types.transpose()?,
             description: changed.description,
             payload: changed.payload,
+            filter: changed.filter,
+            ordering: changed.ordering,
             headers: changed.headers,
         };
         let changed = endpoint::update(self.ctx, &held.merchant_id, &held.id, wish).await?;
@@ -226,9 +256,9 @@ impl Call<'_> {
     }
 
     /// What an endpoint would get of an event, to the byte but for the time of signing, and whether it
-    /// gets it at all.
+    /// gets it at all, with its own filter or another.
     async fn dry_run(&self, id: &str) -> Result<Response> {
-        let of: OfEvent = self.request.read()?;
+        let of: DryRun = self.request.read()?;
         let endpoint = self.load(&of.merchant_id, id).await?;
         let event = self
             .ctx
@@ -238,16 +268,14 @@ impl Call<'_> {
         let event: StoredEvent = event
             .ok_or_else(|| Error::not_found(format!("event {}", of.event_id)))?
             .read()?;
-        let mut kept_back = Vec::new();
-        if endpoint.off.is_some() {
-            kept_back.push("disabled");
-        }
-        if !endpoint.event_types.contains(&event.kind) {
-            kept_back.push("event_type");
-        }
-        if endpoint.created_at > event.accepted_at {
-            kept_back.push("before_endpoint");
-        }
+        let filter = of.filter.as_ref().or(endpoint.filter.as_ref());
+        let filter = filter.map(|text| {
+            let refused =
+                |detail| Error::invalid(vec![FieldError::new("/filter", "invalid_value", detail)]);
+            Filter::parse(text).map_err(refused)
+        });
+        let kept_back = fanout::kept_back(&endpoint, &event, filter.transpose()?.as_ref());
+        let kept_back: Vec<&str> = kept_back.into_iter().map(KeptBack::as_str).collect();
         let request = deliver::request(self.ctx, &endpoint, &event, 1).await?;
         // Headers of the developer's own may be secrets.
         let own = |name: &String| endpoint.header_names.contains(name);
@@ -267,6 +295,21 @@ impl Call<'_> {
             "body": String::from_utf8_lossy(&request.body),
         });
         Ok(Response::json(200, &body)?.private())
+    }
+
+    /// What is told to an endpoint, to be read instead of awaited; what was read before is taken.
+    async fn feed(&self, id: &str) -> Result<Response> {
+        let endpoint = self.read(id).await?;
+        let limit = self.request.limit(DELIVERIES_DEFAULT, DELIVERIES_MAX)?;
+        let after = self.request.query.get("after").map(String::as_str);
+        let page = feed::read(self.ctx, &endpoint, after, limit).await?;
+        let body = json!({
+            "data": page.events,
+            "has_more": page.has_more,
+            "next_cursor": page.next,
+            "prev_cursor": null,
+        });
+        Response::json(200, &body)
     }
 
     async fn resend(&self, id: &str) -> Result<Response> {
@@ -395,7 +438,13 @@ fn view(ctx: &Ctx, endpoint: &Endpoint) -> Value {
         "event_types": endpoint.event_types,
         "description": endpoint.description,
         "payload": endpoint.payload,
+        "filter": endpoint.filter,
+        "ordering": endpoint.ordering,
         "header_names": endpoint.header_names,
+        "jwks_path": format!(
+            "/.well-known/webhooks/{}/{}/jwks.json",
+            endpoint.merchant_id, endpoint.id
+        ),
         "older_secrets_until": endpoint.older_secrets_until(ctx.now()),
         "disabled": endpoint.off,
         "created_at": endpoint.created_at,

@@ -24,6 +24,24 @@ pub struct StoredEvent {
     pub place: Place,
 }
 
+impl StoredEvent {
+    /// The notice that tells of it.
+    pub fn notice(&self) -> Notice {
+        Notice {
+            merchant_id: self.merchant_id.clone(),
+            event_id: self.id.clone(),
+            kind: self.kind,
+            record: self.record.clone(),
+            order_id: None,
+            accepted_at: self.accepted_at,
+            after: None,
+            resync: None,
+            backfill: None,
+            summing: None,
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct RecordRef {
     #[serde(rename = "type")]

@@ -33,6 +33,19 @@ pub struct WrappedKey {
 #[serde(transparent)]
 pub struct Sealed(String);
 
+impl Sealed {
+    /// The same text for a URL (RFC 4648 §5).
+    pub fn to_url(&self) -> String {
+        let text = self.0.trim_end_matches('=');
+        text.replace('+', "-").replace('/', "_")
+    }
+
+    pub fn of_url(text: &str) -> Sealed {
+        let padding = "=".repeat((4 - text.len() % 4) % 4);
+        Sealed(text.replace('-', "+").replace('_', "/") + &padding)
+    }
+}
+
 /// An owner's data key in the hand of the function that uses it.
 pub struct DataKey(SecretBox<[u8; KEY_BYTES]>);
 

@@ -340,7 +340,8 @@ pub fn delivery(
     member(deliveries(merchant, endpoint), place)
 }
 
-fn delivery_place(accepted_at: DateTime<Utc>, event: &EventId) -> String {
+/// The place of a delivery among those of its endpoint.
+pub fn delivery_place(accepted_at: DateTime<Utc>, event: &EventId) -> String {
     format!("{:015}/{event}", accepted_at.timestamp_millis())
 }
 
@@ -363,6 +364,46 @@ pub fn deliveries_from(
 ) -> String {
     let place = format!("{:015}", from.timestamp_millis());
     super::cursor(&deliveries(merchant, endpoint).pk, &place)
+}
+
+/// What waits at an endpoint with one key, where it has order.
+pub fn line(merchant: &MerchantId, endpoint: &EndpointId, key: &str) -> Key {
+    Key {
+        table: Table::Webhooks,
+        pk: format!("{merchant}/line/{endpoint}"),
+        sk: key.to_owned(),
+    }
+}
+
+/// The deliveries of an endpoint that were made long after their events were accepted, in the order in
+/// which they were made.
+pub fn late_deliveries(merchant: &MerchantId, endpoint: &EndpointId) -> Group {
+    Group {
+        table: Table::Webhooks,
+        pk: format!("{merchant}/late/{endpoint}"),
+    }
+}
+
+pub fn late_delivery(since: DateTime<Utc>, notice: &DeliveryNotice) -> Key {
+    let place = delivery_place(since, &notice.event_id);
+    member(
+        late_deliveries(&notice.merchant_id, &notice.endpoint_id),
+        place,
+    )
+}
+
+/// How far whoever reads an endpoint's feed has come.
+pub fn feed(merchant: &MerchantId, endpoint: &EndpointId) -> Key {
+    Key {
+        table: Table::Webhooks,
+        pk: format!("{merchant}/feed"),
+        sk: endpoint.to_string(),
+    }
+}
+
+/// Where a list of `group` goes on after the document at `place`.
+pub fn after(group: &Group, place: &str) -> String {
+    super::cursor(&group.pk, place)
 }
 
 /// How an endpoint answers: apart from it, since it is written often and by many.

@@ -5,7 +5,7 @@
 //! something may be due: the delivery itself says whether it is, so doubled and late messages do no harm.
 
 use super::endpoint::{self, Endpoint, OffReason};
-use super::health;
+use super::{feed, health, order};
 use crate::ctx::Ctx;
 use crate::error::{Code, Error, Result};
 use crate::model::event::EventType;
@@ -15,12 +15,12 @@ use crate::model::notice::{DeliveryNotice, Notice, StoredEvent};
 use crate::net::Limits;
 use crate::oauth::vault;
 use crate::queue::Message;
-use crate::store::{Condition, Item, Write, WriteError, keys};
+use crate::store::{Condition, Item, Key, Write, WriteError, keys};
 use crate::sync::delivery::{self as ladder, Admission, Answer, Verdict};
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
 use standardwebhooks::Webhook;
 
 /// The version of the body's shape.
@@ -101,6 +101,17 @@ pub struct Delivery {
     /// Whether the schedule brings the next attempt, and not a message that waits by itself.
     #[serde(default)]
     pub scheduled: bool,
+    /// The key of its line, where the endpoint has order and it was made in its turn. Nothing is due of
+    /// one that waits for another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub line: Option<String>,
+    /// Since when it stands here, if that is long after its event was accepted: whoever reads the log by
+    /// time may be past its place already.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub late_since: Option<DateTime<Utc>>,
+    /// Whether it was taken from the feed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub taken: bool,
     /// The time of the event's acceptance, by which deliveries are in order.
     pub accepted_at: DateTime<Utc>,
     /// From when its life counts: since it was made, or sent again.
@@ -120,9 +131,17 @@ impl Delivery {
             next_attempt_at: Some(now),
             step: 0,
             scheduled: false,
+            line: None,
+            late_since: Some(now).filter(|now| *now - notice.accepted_at > feed::LATE),
+            taken: false,
             accepted_at: notice.accepted_at,
             created_at: now,
         }
+    }
+
+    pub(super) fn key(&self) -> Key {
+        let (merchant, endpoint) = (&self.merchant_id, &self.endpoint_id);
+        keys::delivery(merchant, endpoint, self.accepted_at, &self.event_id)
     }
 
     pub fn notice(&self) -> DeliveryNotice {
@@ -163,8 +182,16 @@ impl Delivery {
         self
     }
 
-    /// The delivery to be tried anew from now on, as when it was made.
-    pub fn again(mut self, now: DateTime<Utc>) -> Delivery {
+    /// The delivery to be tried anew from now on, as when it was made, and by itself.
+    pub fn again(self, now: DateTime<Utc>) -> Delivery {
+        Delivery {
+            line: None,
+            ..self.called(now)
+        }
+    }
+
+    /// The delivery once its turn has come: its life begins now.
+    pub(super) fn called(mut self, now: DateTime<Utc>) -> Delivery {
         self.state = DeliveryState::Pending;
         self.next_attempt_at = Some(now);
         self.step = 0;
@@ -175,10 +202,15 @@ impl Delivery {
 
     /// The writes that store it, with the row by which the schedule finds it if it waits for long.
     pub fn writes(&self, condition: Condition) -> Result<Vec<Write>> {
-        let (merchant, endpoint) = (&self.merchant_id, &self.endpoint_id);
-        let key = keys::delivery(merchant, endpoint, self.accepted_at, &self.event_id);
         let gone = (self.created_at + KEPT).timestamp();
-        let mut writes = vec![Write::put(key, condition, self)?.expiring(gone)];
+        let is_new = condition == Condition::Absent;
+        let mut writes = vec![Write::put(self.key(), condition, self)?.expiring(gone)];
+        if let Some(since) = self.late_since.filter(|_| is_new) {
+            let delivery = self.notice();
+            let key = keys::late_delivery(since, &delivery);
+            let late = feed::Late { since, delivery };
+            writes.push(Write::put(key, Condition::Any, &late)?.expiring(gone));
+        }
         if let Some(at) = self.next_attempt_at.filter(|_| self.scheduled) {
             let key = keys::webhook_due_delivery(minute_of(at), &self.notice());
             writes.push(Write::put(key, Condition::Any, &self.notice())?);
@@ -204,6 +236,11 @@ fn cut(text: &mut String, bytes: usize) {
 /// The body of a webhook, the same bytes at every attempt. `thin` leaves out what happened and says
 /// where to read it.
 pub fn body(event: &StoredEvent, thin: bool) -> Vec<u8> {
+    told(event, thin).to_string().into_bytes()
+}
+
+/// The same, to be looked at.
+pub(super) fn told(event: &StoredEvent, thin: bool) -> Value {
     let time = |at: DateTime<Utc>| at.to_rfc3339_opts(SecondsFormat::Millis, true);
     let mut body = json!({
         "id": event.id,
@@ -217,7 +254,7 @@ pub fn body(event: &StoredEvent, thin: bool) -> Vec<u8> {
     if !thin {
         body["data"] = event.data.clone();
     }
-    body.to_string().into_bytes()
+    body
 }
 
 /// The signed request that carries `event` to `endpoint`.
@@ -237,6 +274,9 @@ pub async fn request(
             .and_then(|webhook| webhook.sign(event.id.as_str(), now.timestamp(), &body))
             .map_err(Error::internal)?;
         signatures.push(signature);
+    }
+    for pair in endpoint.pairs(now) {
+        signatures.push(pair.sign(&data_key, endpoint.id.as_str(), &event.id, now, &body)?);
     }
     let mut request = Request::new(Method::Post, endpoint.url.clone());
     for (name, value) in endpoint.headers(&data_key)? {
@@ -282,13 +322,20 @@ pub async fn deliver(ctx: &Ctx, notice: &DeliveryNotice) -> Result<()> {
     };
     let delivery: Delivery = item.read()?;
     let Some(due) = delivery.next_attempt_at else {
-        return Ok(());
+        let first = match &delivery.line {
+            Some(line) if delivery.state != DeliveryState::Pending => {
+                order::first(ctx, &delivery, line).await?
+            }
+            _ => None,
+        };
+        return call(ctx, first.as_slice()).await;
     };
     if due > ctx.now() {
         return remind(ctx, &delivery).await;
     }
     let endpoint = match endpoint::load(ctx, &notice.merchant_id, &notice.endpoint_id).await {
-        Ok((_, endpoint)) => Some(endpoint).filter(|endpoint| endpoint.off.is_none()),
+        Ok((_, endpoint)) => Some(endpoint)
+            .filter(|endpoint| endpoint.off.is_none() && ctx.config.webhooks_enabled().is_ok()),
         Err(error) if error.code() == Code::NotFound => None,
         Err(error) => return Err(error),
     };
@@ -351,17 +398,58 @@ pub async fn deliver(ctx: &Ctx, notice: &DeliveryNotice) -> Result<()> {
     decided
 }
 
-/// Stores what `change` makes of a delivery, and lets it come again when it is due.
+/// Stores a delivery, with what belongs to it. Returns whether it was stored: `false` where `condition` does
+/// not hold.
+pub(super) async fn store(ctx: &Ctx, delivery: &Delivery, condition: Condition) -> Result<bool> {
+    match write_all(ctx, delivery.writes(condition)?).await {
+        Ok(()) => Ok(true),
+        Err(WriteError::Condition(_)) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+async fn write_all(ctx: &Ctx, mut writes: Vec<Write>) -> Result<(), WriteError> {
+    match writes.len() {
+        1 => ctx.store.write(writes.remove(0)).await,
+        _ => ctx.store.transact(writes).await,
+    }
+}
+
+/// Ends a delivery that its receiver has read from the feed.
+pub(super) async fn take(ctx: &Ctx, item: Item) -> Result<()> {
+    let now = ctx.now();
+    decide(ctx, item, |delivery| match delivery.state {
+        DeliveryState::Pending => Delivery {
+            taken: true,
+            ..delivery.then(Verdict::Delivered, now)
+        },
+        _ => delivery,
+    })
+    .await
+}
+
+/// Stores what `change` makes of a delivery, and lets it come again when it is due. Where it ends in a
+/// line, the turn of the next comes with it.
 async fn decide(ctx: &Ctx, mut item: Item, change: impl Fn(Delivery) -> Delivery) -> Result<()> {
     for _ in 0..RACE_ROUNDS_MAX {
-        let delivery = change(item.read()?);
+        let before: Delivery = item.read()?;
+        let delivery = change(before.clone());
+        if delivery == before {
+            return Ok(());
+        }
         let mut writes = delivery.writes(Condition::Rev(item.rev))?;
-        let written = match writes.len() {
-            1 => ctx.store.write(writes.remove(0)).await,
-            _ => ctx.store.transact(writes).await,
+        let called = match &delivery.line {
+            Some(line) if delivery.state != DeliveryState::Pending => {
+                order::leave(ctx, &delivery, line, &mut writes).await?
+            }
+            _ => None,
         };
-        match written {
-            Ok(()) => return remind(ctx, &delivery).await,
+        match write_all(ctx, writes).await {
+            Ok(()) => {
+                remind(ctx, &delivery).await?;
+                let called = called.as_ref().map(Delivery::notice);
+                return call(ctx, called.as_slice()).await;
+            }
             Err(WriteError::Condition(_) | WriteError::Contended) => {}
             Err(WriteError::Failed(error)) => return Err(error),
         }
@@ -375,6 +463,21 @@ async fn decide(ctx: &Ctx, mut item: Item, change: impl Fn(Delivery) -> Delivery
         Code::Busy,
         "several attempts of one delivery at once; it is tried again",
     ))
+}
+
+/// Lets deliveries come whose time it is, beside those that are tried for the first time.
+pub(super) async fn call(ctx: &Ctx, notices: &[DeliveryNotice]) -> Result<()> {
+    let messages = notices
+        .iter()
+        .map(|notice| serde_json::to_string(notice).map_err(Error::internal));
+    let messages = messages.collect::<Result<Vec<_>>>()?;
+    match messages.is_empty() {
+        true => Ok(()),
+        false => {
+            let queue = ctx.config.webhook_retry_queue()?;
+            ctx.queue.send(queue, messages).await
+        }
+    }
 }
 
 /// Sends the message that brings a delivery again, if the table does not.

@@ -1,5 +1,7 @@
 //! Webhook endpoints: where a developer wants which events, and in what form.
 
+use super::asymmetric::KeyPair;
+use super::filter::Filter;
 use crate::ctx::Ctx;
 use crate::error::{Code, Error, FieldError, Result};
 use crate::model::event::{EventType, RecordKind, fingerprint};
@@ -14,7 +16,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use chrono::{DateTime, TimeDelta, Utc};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use url::Url;
 
@@ -58,6 +60,17 @@ pub enum Payload {
     Thin,
 }
 
+/// In which order an endpoint has its webhooks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ordering {
+    /// Each as soon as it can be: one that fails keeps none back.
+    #[default]
+    None,
+    /// Of the events with one key (`sequence.key`), the next only once the one before it has ended.
+    ByKey,
+}
+
 /// Why nothing is sent to an endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -80,6 +93,7 @@ pub struct Off {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Older {
     secret: Sealed,
+    pair: KeyPair,
     until: DateTime<Utc>,
 }
 
@@ -93,6 +107,11 @@ pub struct Endpoint {
     pub description: String,
     #[serde(default)]
     pub payload: Payload,
+    /// A condition over the body, which what is sent fulfils.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub filter: Option<String>,
+    #[serde(default)]
+    pub ordering: Ordering,
     /// The names of headers that are sent along. What stands in them may be a secret.
     #[serde(default)]
     pub header_names: Vec<String>,
@@ -100,6 +119,7 @@ pub struct Endpoint {
     headers: Option<Sealed>,
     pub key: WrappedKey,
     pub secret: Sealed,
+    pair: KeyPair,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     older: Vec<Older>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -121,6 +141,17 @@ impl Endpoint {
     pub(super) fn secrets(&self, now: DateTime<Utc>) -> impl Iterator<Item = &Sealed> {
         let older = self.older.iter().filter(move |older| now < older.until);
         std::iter::once(&self.secret).chain(older.map(|older| &older.secret))
+    }
+
+    /// The key pairs that sign at `now`, the newest first.
+    pub(super) fn pairs(&self, now: DateTime<Utc>) -> impl Iterator<Item = &KeyPair> {
+        let older = self.older.iter().filter(move |older| now < older.until);
+        std::iter::once(&self.pair).chain(older.map(|older| &older.pair))
+    }
+
+    /// The public keys, as a JWK Set.
+    pub fn public_keys(&self, now: DateTime<Utc>) -> Value {
+        json!({ "keys": self.pairs(now).map(KeyPair::jwk).collect::<Vec<_>>() })
     }
 
     /// Until when secrets that were replaced still sign.
@@ -146,6 +177,9 @@ pub struct Wish {
     pub event_types: Option<BTreeSet<EventType>>,
     pub description: Option<String>,
     pub payload: Option<Payload>,
+    /// An empty one takes it away.
+    pub filter: Option<String>,
+    pub ordering: Option<Ordering>,
     pub headers: Option<BTreeMap<String, SecretString>>,
 }
 
@@ -174,6 +208,10 @@ impl Wish {
             let detail =
                 format!("a description has at most {DESCRIPTION_CHARACTERS_MAX} characters");
             fault("/description", "wrong_length", detail);
+        }
+        let filter = self.filter.as_deref().filter(|text| !text.is_empty());
+        if let Some(Err(detail)) = filter.map(Filter::parse) {
+            fault("/filter", "invalid_value", detail);
         }
         let headers = self.headers.iter().flatten();
         for (name, value) in headers.clone() {
@@ -278,6 +316,7 @@ pub async fn register(
     let headers = wish.headers.unwrap_or_default();
     let endpoint = Endpoint {
         secret: vault::seal(ctx, &key, id.as_str(), &secret)?,
+        pair: KeyPair::new(ctx, &key, id.as_str())?,
         header_names: headers.keys().cloned().collect(),
         headers: seal_headers(ctx, &key, &id, &headers)?,
         key: wrapped,
@@ -287,6 +326,8 @@ pub async fn register(
         event_types,
         description: wish.description.unwrap_or_default(),
         payload: wish.payload.unwrap_or_default(),
+        filter: wish.filter.filter(|text| !text.is_empty()),
+        ordering: wish.ordering.unwrap_or_default(),
         older: Vec::new(),
         off: None,
         sequence: Sequence::default(),
@@ -330,6 +371,12 @@ pub async fn update(
         if let Some(payload) = wish.payload {
             endpoint.payload = payload;
         }
+        if let Some(filter) = &wish.filter {
+            endpoint.filter = Some(filter.clone()).filter(|text| !text.is_empty());
+        }
+        if let Some(ordering) = wish.ordering {
+            endpoint.ordering = ordering;
+        }
         if let (Some(headers), Some(sealed)) = (&wish.headers, &sealed) {
             endpoint.header_names = headers.keys().cloned().collect();
             endpoint.headers = sealed.clone();
@@ -339,7 +386,7 @@ pub async fn update(
     .await
 }
 
-/// Gives an endpoint a new secret, which is shown this once; the old one signs beside it for
+/// Gives an endpoint a new secret, which is shown this once, and a new key pair; the old ones sign beside them for
 /// `overlap_days`.
 pub async fn rotate_secret(
     ctx: &Ctx,
@@ -359,16 +406,23 @@ pub async fn rotate_secret(
     let (_, held) = load(ctx, merchant, id).await?;
     let key = vault::unwrap(ctx, id.as_str(), &held.key).await?;
     let sealed = vault::seal(ctx, &key, id.as_str(), &secret)?;
+    let pair = KeyPair::new(ctx, &key, id.as_str())?;
     let now = ctx.now();
     let until = now + TimeDelta::days(i64::from(overlap_days));
     let changed = change(ctx, merchant, id, |endpoint| {
         let old = std::mem::replace(&mut endpoint.secret, sealed.clone());
+        let old_pair = std::mem::replace(&mut endpoint.pair, pair.clone());
         // Who wants the old one to end at once means all that are older, too.
         endpoint
             .older
             .retain(|older| now < older.until && overlap_days > 0);
         if overlap_days > 0 {
-            endpoint.older.insert(0, Older { secret: old, until });
+            let older = Older {
+                secret: old,
+                pair: old_pair,
+                until,
+            };
+            endpoint.older.insert(0, older);
         }
         if endpoint.older.len() > OLDER_MAX {
             return Err(Error::new(

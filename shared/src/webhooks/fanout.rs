@@ -1,53 +1,138 @@
-//! Fan-out: one accepted event becomes one delivery for each endpoint that wants its type.
+//! Fan-out: one accepted event becomes one delivery for each endpoint that wants it.
 
-use super::deliver::Delivery;
-use super::endpoint;
+use super::deliver::{self, Delivery};
+use super::endpoint::{self, Endpoint, Ordering};
+use super::filter::Filter;
+use super::order;
 use crate::ctx::Ctx;
 use crate::error::{Error, Result};
-use crate::model::notice::Notice;
-use crate::store::{Condition, WriteError};
+use crate::model::notice::{DeliveryNotice, Notice, StoredEvent};
+use crate::store::{Condition, keys};
+use chrono::{DateTime, Utc};
 use futures::future::join_all;
 
 /// Deliveries that are stored side by side.
 const SIDE_BY_SIDE_MAX: usize = 16;
+
+/// Why an endpoint does not get an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeptBack {
+    /// It was off when the event was accepted. What comes when it is off by then ends visibly.
+    Disabled,
+    EventType,
+    /// It was accepted before the endpoint was there.
+    BeforeEndpoint,
+    Filter,
+}
+
+impl KeptBack {
+    pub const ALL: [KeptBack; 4] = [
+        KeptBack::Disabled,
+        KeptBack::EventType,
+        KeptBack::BeforeEndpoint,
+        KeptBack::Filter,
+    ];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            KeptBack::Disabled => "disabled",
+            KeptBack::EventType => "event_type",
+            KeptBack::BeforeEndpoint => "before_endpoint",
+            KeptBack::Filter => "filter",
+        }
+    }
+}
+
+/// Everything for which `endpoint` does not get `event`. `filter` is the one that is asked.
+pub fn kept_back(
+    endpoint: &Endpoint,
+    event: &StoredEvent,
+    filter: Option<&Filter>,
+) -> Vec<KeptBack> {
+    let mut found = Vec::new();
+    if is_off(endpoint, event.accepted_at) {
+        found.push(KeptBack::Disabled);
+    }
+    if !endpoint.event_types.contains(&event.kind) {
+        found.push(KeptBack::EventType);
+    }
+    if endpoint.created_at > event.accepted_at {
+        found.push(KeptBack::BeforeEndpoint);
+    }
+    if filter.is_some_and(|filter| !filter.takes(&deliver::told(event, false))) {
+        found.push(KeptBack::Filter);
+    }
+    found
+}
+
+fn is_off(endpoint: &Endpoint, at: DateTime<Utc>) -> bool {
+    endpoint.off.as_ref().is_some_and(|off| off.at <= at)
+}
+
+/// Whether `endpoint` gets `event`.
+pub(super) fn wants(endpoint: &Endpoint, event: &StoredEvent) -> bool {
+    // One that is stored was understood. If it is not any more, more is sent rather than less.
+    let filter = endpoint.filter.as_deref().map(Filter::parse);
+    let filter = filter.and_then(|filter| {
+        filter
+            .inspect_err(|detail| tracing::error!(endpoint = %endpoint.id, detail, "a filter is not understood"))
+            .ok()
+    });
+    kept_back(endpoint, event, filter.as_ref()).is_empty()
+}
 
 /// Makes the deliveries of one event and puts a notice of each into the delivery queue.
 ///
 /// A doubled notice makes no second delivery: its key is the endpoint and the event. The queue is
 /// told again all the same, since the first time may have ended between the two.
 pub async fn fan_out(ctx: &Ctx, notice: &Notice) -> Result<()> {
+    if ctx.config.webhooks_enabled().is_err() {
+        return Ok(());
+    }
     let endpoints = endpoint::list(ctx, &notice.merchant_id).await?;
-    // An endpoint gets what happens after it was registered, and while it is on.
-    let wanted = endpoints.iter().filter(|endpoint| {
-        endpoint.off.is_none()
-            && endpoint.event_types.contains(&notice.kind)
-            && endpoint.created_at <= notice.accepted_at
-    });
-    let deliveries: Vec<Delivery> = wanted
+    let mut endpoints: Vec<Endpoint> = endpoints
+        .into_iter()
+        .filter(|endpoint| !is_off(endpoint, notice.accepted_at))
+        .filter(|endpoint| endpoint.event_types.contains(&notice.kind))
+        .filter(|endpoint| endpoint.created_at <= notice.accepted_at)
+        .collect();
+    let reads =
+        |endpoint: &Endpoint| endpoint.filter.is_some() || endpoint.ordering == Ordering::ByKey;
+    let mut ordered = Vec::new();
+    if endpoints.iter().any(reads) {
+        let key = keys::event(&notice.merchant_id, &notice.event_id);
+        let event = ctx.store.get(&key).await?;
+        let event: StoredEvent = event
+            .ok_or_else(|| Error::not_found(format!("event {}", notice.event_id)))?
+            .read()?;
+        endpoints.retain(|endpoint| wants(endpoint, &event));
+        let by_key = |endpoint: &Endpoint| endpoint.ordering == Ordering::ByKey;
+        let (with, without): (Vec<_>, Vec<_>) = endpoints.into_iter().partition(by_key);
+        endpoints = without;
+        for endpoint in &with {
+            ordered.extend(order::line_up(ctx, endpoint, &event).await?);
+        }
+    }
+    let deliveries: Vec<Delivery> = endpoints
+        .iter()
         .map(|endpoint| Delivery::new(endpoint.id.clone(), notice, ctx.now()))
         .collect();
     for chunk in deliveries.chunks(SIDE_BY_SIDE_MAX) {
-        let stored = chunk.iter().map(|delivery| store(ctx, delivery));
-        join_all(stored).await.into_iter().collect::<Result<()>>()?;
+        let stored = chunk
+            .iter()
+            .map(|delivery| deliver::store(ctx, delivery, Condition::Absent));
+        // What stands there already is a twin's.
+        for stored in join_all(stored).await {
+            stored?;
+        }
     }
-    let messages = deliveries
-        .iter()
-        .map(|delivery| serde_json::to_string(&delivery.notice()).map_err(Error::internal));
-    let messages = messages.collect::<Result<Vec<_>>>()?;
+    let notices = deliveries.iter().map(Delivery::notice).chain(ordered);
+    let text = |notice: DeliveryNotice| serde_json::to_string(&notice).map_err(Error::internal);
+    let messages = notices.map(text).collect::<Result<Vec<_>>>()?;
     if messages.is_empty() {
         return Ok(());
     }
     ctx.queue
         .send(ctx.config.webhook_deliver_queue()?, messages)
         .await
-}
-
-async fn store(ctx: &Ctx, delivery: &Delivery) -> Result<()> {
-    for write in delivery.writes(Condition::Absent)? {
-        match ctx.store.write(write).await {
-            Ok(()) | Err(WriteError::Condition(_)) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Ok(())
 }

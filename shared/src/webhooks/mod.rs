@@ -2,10 +2,14 @@
 //! signed after the Standard Webhooks specification
 //! (<https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md>).
 
+mod asymmetric;
 pub mod deliver;
 pub mod endpoint;
 pub mod fanout;
+pub mod feed;
+pub mod filter;
 mod health;
+mod order;
 pub mod recover;
 pub mod samples;
 pub mod schedule;

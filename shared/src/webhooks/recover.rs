@@ -1,14 +1,14 @@
 //! Sending again: one delivery, or all of an endpoint that ended without success since a moment. The second
 //! is a walk, a page for each message, with pauses between them that leave room for what happens meanwhile.
 
-use super::deliver::{Delivery, DeliveryState};
+use super::deliver::{self, Delivery, DeliveryState};
 use super::endpoint::{self, Endpoint};
 use crate::ctx::Ctx;
 use crate::error::{Code, Error, FieldError, Result};
 use crate::model::ids::EventId;
-use crate::model::notice::{DeliveryNotice, Notice, RecoveryNotice, StoredEvent};
+use crate::model::notice::{DeliveryNotice, RecoveryNotice, StoredEvent};
 use crate::queue::Message;
-use crate::store::{Condition, Item, Write, WriteError, keys};
+use crate::store::{Condition, Item, Write, keys};
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
@@ -46,21 +46,6 @@ pub struct Recovery {
     after: String,
 }
 
-/// Puts notices into the queue of retries.
-async fn send(ctx: &Ctx, notices: &[DeliveryNotice]) -> Result<()> {
-    let messages = notices
-        .iter()
-        .map(|notice| serde_json::to_string(notice).map_err(Error::internal));
-    let messages = messages.collect::<Result<Vec<_>>>()?;
-    match messages.is_empty() {
-        true => Ok(()),
-        false => {
-            let queue = ctx.config.webhook_retry_queue()?;
-            ctx.queue.send(queue, messages).await
-        }
-    }
-}
-
 /// Refuses an endpoint that is off: what was sent again would stop at once.
 pub fn check_on(endpoint: &Endpoint) -> Result<()> {
     match endpoint.off {
@@ -85,31 +70,34 @@ pub async fn resend(ctx: &Ctx, endpoint: &Endpoint, event_id: &EventId) -> Resul
     let held = ctx.store.get(&key).await?;
     let now = ctx.now();
     let (condition, delivery) = match held {
-        Some(item) => (
-            Condition::Rev(item.rev),
-            item.read::<Delivery>()?.again(now),
-        ),
-        None => {
-            let notice = Notice {
-                merchant_id: merchant.clone(),
-                event_id: event_id.clone(),
-                kind: event.kind,
-                record: event.record,
-                order_id: None,
-                accepted_at: event.accepted_at,
-                after: None,
-                resync: None,
-                backfill: None,
-                summing: None,
+        Some(item) => {
+            let held: Delivery = item.read()?;
+            let is_pending = held.state == DeliveryState::Pending;
+            if is_pending && held.next_attempt_at.is_none() {
+                return Err(Error::new(
+                    Code::Conflict,
+                    "this one waits until the one before it with the same key has ended; then it is sent",
+                ));
+            }
+            // Whose turn it is keeps its place.
+            let again = match is_pending {
+                true => held.called(now),
+                false => held.again(now),
             };
-            let new = Delivery::new(endpoint.id.clone(), &notice, now);
+            (Condition::Rev(item.rev), again)
+        }
+        None => {
+            let new = Delivery::new(endpoint.id.clone(), &event.notice(), now);
             (Condition::Absent, new)
         }
     };
-    for write in delivery.writes(condition)? {
-        ctx.store.write(write).await?;
+    if !deliver::store(ctx, &delivery, condition).await? {
+        return Err(Error::new(
+            Code::Busy,
+            "this delivery is being changed; send it again",
+        ));
     }
-    send(ctx, &[delivery.notice()]).await?;
+    deliver::call(ctx, &[delivery.notice()]).await?;
     Ok(delivery)
 }
 
@@ -237,7 +225,7 @@ pub async fn step(ctx: &Ctx, notice: &RecoveryNotice) -> Result<()> {
             }
         }
     }
-    send(ctx, &again).await?;
+    deliver::call(ctx, &again).await?;
     let count = u64::try_from(again.len()).unwrap_or(u64::MAX);
     recovery.sent_again += count;
     recovery.page += 1;
@@ -259,12 +247,6 @@ pub async fn step(ctx: &Ctx, notice: &RecoveryNotice) -> Result<()> {
 /// Lets a delivery that ended be tried again. Nothing when somebody else has changed it meanwhile.
 async fn revive(ctx: &Ctx, item: &Item, delivery: Delivery) -> Result<Option<DeliveryNotice>> {
     let delivery = delivery.again(ctx.now());
-    for write in delivery.writes(Condition::Rev(item.rev))? {
-        match ctx.store.write(write).await {
-            Ok(()) => {}
-            Err(WriteError::Condition(_) | WriteError::Contended) => return Ok(None),
-            Err(WriteError::Failed(error)) => return Err(error),
-        }
-    }
-    Ok(Some(delivery.notice()))
+    let stored = deliver::store(ctx, &delivery, Condition::Rev(item.rev)).await?;
+    Ok(stored.then(|| delivery.notice()))
 }

@@ -6,7 +6,9 @@ use super::{
 };
 use crate::model::event::{EventType, RecordKind};
 use crate::webhooks::deliver::DeliveryState;
-use crate::webhooks::endpoint::{OVERLAP_DAYS_MAX, OffReason, Payload};
+use crate::webhooks::endpoint::{OVERLAP_DAYS_MAX, OffReason, Ordering, Payload};
+use crate::webhooks::fanout::KeptBack;
+use crate::webhooks::filter;
 use crate::webhooks::recover::RecoveryState;
 use serde_json::{Value, json};
 
@@ -54,6 +56,14 @@ pub(super) fn about(route: &Route) -> Option<Operation> {
             &[Code::Conflict, Code::Busy],
         )
     };
+    if route.path.starts_with("/.well-known/webhooks/") {
+        return Some(reading(
+            "getPublicKeys",
+            "The keys with which anybody can verify what an endpoint is sent (Ed25519, `v1a` of Standard Webhooks), as a JWK Set. During a rotation there are several.",
+            &[],
+            "PublicKeys",
+        ));
+    }
     let path = route.path.strip_prefix("/api/v1/webhooks")?;
     let path = path.trim_start_matches("/{endpoint_id}");
     let alone = route.path == "/api/v1/webhooks";
@@ -135,10 +145,10 @@ pub(super) fn about(route: &Route) -> Option<Operation> {
         ),
         ("POST", "/dry-run") => operation(
             "dryRun",
-            "Shows what an endpoint gets of an event, and whether it does. Nothing is sent.",
+            "Shows what an endpoint gets of an event, and whether it does, with its own filter or another. Nothing is sent.",
             &[],
             Some((
-                "OfEvent",
+                "DryRunRequest",
                 json!({ "merchant_id": MERCHANT, "event_id": EVENT }),
             )),
             200,
@@ -151,6 +161,12 @@ pub(super) fn about(route: &Route) -> Option<Operation> {
             "The deliveries to an endpoint with their attempts, in the order in which their events were accepted. With a filter a page may hold fewer than were asked for, and none, though more follow.",
             &["merchant_id", "delivery_state", "limit", "cursor"],
             "DeliveryPage",
+        ),
+        ("GET", "/feed") => reading(
+            "readFeed",
+            "The same webhooks, to be read instead of awaited, in the order in which they were accepted as far as they were known. Who asks for what follows `next_cursor` has taken what came before it: that is not pushed any more. Ask again with the same cursor where nothing came.",
+            &["merchant_id", "after", "limit"],
+            "FeedPage",
         ),
         ("POST", "/resend") => sending(
             "resendEvent",
@@ -184,6 +200,11 @@ pub(super) fn parameters() -> Value {
             "schema": words(DeliveryState::ALL),
             "description": "Only deliveries in this state.",
         },
+        "query_after": {
+            "name": "after", "in": "query", "required": false,
+            "schema": { "type": "string", "minLength": 1 },
+            "description": "The `next_cursor` of the page before; nothing to begin with the oldest that is kept.",
+        },
     })
 }
 
@@ -192,6 +213,13 @@ pub(super) fn schemas() -> Value {
     let url = || json!({ "type": "string", "format": "uri", "maxLength": 2048 });
     let types = || json!({ "type": "array", "items": reference("EventType"), "minItems": 1 });
     let payload = || words([Payload::Full, Payload::Thin]);
+    let ordering = || words([Ordering::None, Ordering::ByKey]);
+    let filter = || {
+        json!({
+            "type": ["string", "null"], "maxLength": filter::CHARACTERS_MAX,
+            "description": "A condition over the body, as filters of JSONPath have it (RFC 9535 §2.3.5), where `@` is the body: `@.data.total.amount >= 10000`. What does not fulfil it is not sent. An empty text takes it away.",
+        })
+    };
     let headers = || {
         json!({
             "type": "object", "writeOnly": true, "maxProperties": 20,
@@ -216,7 +244,13 @@ pub(super) fn schemas() -> Value {
         "event_types": types(),
         "description": { "type": "string" },
         "payload": payload(),
+        "filter": filter(),
+        "ordering": ordering(),
         "header_names": { "type": "array", "items": { "type": "string" } },
+        "jwks_path": {
+            "type": "string",
+            "description": "Where the public keys stand, for who verifies by these.",
+        },
         "older_secrets_until": { "type": "array", "items": time() },
         "disabled": nullable(answer(off, &[])),
         "created_at": time(),
@@ -231,17 +265,21 @@ pub(super) fn schemas() -> Value {
             "event_types": types(),
             "description": text(0, 200),
             "payload": payload(),
+            "filter": filter(),
+            "ordering": ordering(),
             "headers": headers(),
             "secret": secret(),
-        }), &["description", "payload", "headers", "secret"]),
+        }), &["description", "payload", "filter", "ordering", "headers", "secret"]),
         "ChangedEndpoint": object(json!({
             "merchant_id": merchant_id(),
             "url": url(),
             "event_types": types(),
             "description": text(0, 200),
             "payload": payload(),
+            "filter": filter(),
+            "ordering": ordering(),
             "headers": headers(),
-        }), &["url", "event_types", "description", "payload", "headers"]),
+        }), &["url", "event_types", "description", "payload", "filter", "ordering", "headers"]),
         "NewSecret": object(json!({
             "merchant_id": merchant_id(),
             "secret": secret(),
@@ -256,6 +294,9 @@ pub(super) fn schemas() -> Value {
         "OfEvent": object(json!({
             "merchant_id": merchant_id(), "event_id": reference("Id"),
         }), &[]),
+        "DryRunRequest": object(json!({
+            "merchant_id": merchant_id(), "event_id": reference("Id"), "filter": filter(),
+        }), &["filter"]),
         "RecoverRequest": object(json!({
             "merchant_id": merchant_id(), "since": time(),
         }), &[]),
@@ -286,15 +327,21 @@ pub(super) fn schemas() -> Value {
             "next_attempt_at": nullable(time()),
             "step": number(),
             "scheduled": { "type": "boolean" },
+            "line": {
+                "type": "string",
+                "description": "The key by which it is in order: it is sent once those before it have ended.",
+            },
+            "late_since": time(),
+            "taken": { "type": "boolean", "description": "It was read from the feed." },
             "accepted_at": time(),
             "created_at": time(),
-        }), &[]),
+        }), &["line", "late_since", "taken"]),
         "DeliveryPage": page("Delivery"),
         "DryRun": answer(json!({
             "delivered": { "type": "boolean" },
             "kept_back_by": {
                 "type": "array",
-                "items": { "enum": ["disabled", "event_type", "before_endpoint"] },
+                "items": { "enum": KeptBack::ALL.map(KeptBack::as_str) },
             },
             "url": url(),
             "headers": { "type": "object", "additionalProperties": { "type": "string" } },
@@ -309,6 +356,17 @@ pub(super) fn schemas() -> Value {
             "started_at": time(),
             "updated_at": time(),
         }), &[]),
+        "PublicKeys": answer(json!({
+            "keys": { "type": "array", "minItems": 1, "items": answer(json!({
+                "kty": { "const": "OKP" },
+                "crv": { "const": "Ed25519" },
+                "x": { "type": "string" },
+                "kid": { "type": "string" },
+                "alg": { "const": "EdDSA" },
+                "use": { "const": "sig" },
+            }), &[]) },
+        }), &[]),
+        "FeedPage": page("WebhookBody"),
         "WebhookBody": answer(json!({
             "id": reference("Id"),
             "type": reference("EventType"),
