@@ -12,7 +12,7 @@ use crate::model::event::EventType;
 use crate::model::http::{Method, Request, Response};
 use crate::model::ids::{EndpointId, EventId, MerchantId};
 use crate::model::notice::{DeliveryNotice, Notice, StoredEvent};
-use crate::net::Limits;
+use crate::net::{Limits, Timings, timed};
 use crate::oauth::vault;
 use crate::queue::Message;
 use crate::store::{Condition, Item, Key, Write, WriteError, keys};
@@ -70,11 +70,19 @@ impl DeliveryState {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attempt {
     pub at: DateTime<Utc>,
+    /// Where it went; endpoints move.
+    #[serde(default)]
+    pub url: String,
+    /// What the request said in `webhook-timestamp`. Its `webhook-id` is the event's.
+    #[serde(default)]
+    pub webhook_timestamp: String,
     pub status: Option<u16>,
     pub error: Option<String>,
     /// From the first look-up to the last byte, in milliseconds.
     #[serde(default)]
     pub duration_ms: u64,
+    #[serde(default)]
+    pub timings: Timings,
     /// The beginning of the reply, as text.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub reply: String,
@@ -364,8 +372,12 @@ pub async fn deliver(ctx: &Ctx, notice: &DeliveryNotice) -> Result<()> {
         .ok_or_else(|| Error::not_found(format!("event {}", notice.event_id)))?
         .read()?;
     let request = request(ctx, &endpoint, &event, delivery.attempts_total + 1).await?;
+    let url = request.url.to_string();
+    let mut sent = request.headers.iter();
+    let webhook_timestamp = sent.find(|(name, _)| name == "webhook-timestamp");
+    let webhook_timestamp = webhook_timestamp.map_or(String::new(), |(_, value)| value.clone());
     let (at, begun) = (ctx.now(), ctx.clock.passed());
-    let outcome = ctx.net.send(request, Limits::WEBHOOK).await;
+    let (outcome, timings) = timed(ctx.net.send(request, Limits::WEBHOOK)).await;
     let duration = ctx.clock.passed().saturating_sub(begun);
     let answer = asked(outcome.as_ref().ok(), ctx.now());
     let error = match &outcome {
@@ -379,9 +391,12 @@ pub async fn deliver(ctx: &Ctx, notice: &DeliveryNotice) -> Result<()> {
     cut(&mut reply, REPLY_BYTES_MAX);
     let attempt = Attempt {
         at,
+        url,
+        webhook_timestamp,
         status: answer.status,
         error,
         duration_ms: u64::try_from(duration.as_millis()).unwrap_or(u64::MAX),
+        timings,
         reply,
     };
     let now = ctx.now();

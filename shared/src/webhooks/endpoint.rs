@@ -195,7 +195,7 @@ impl Wish {
         }
         if let Some(url) = &self.url {
             // A literal bad address is refused now; a name is judged at each delivery, when it resolves.
-            let judged = Guard::new(ctx.config.allow_loopback()).check_url(url);
+            let judged = Guard::new(ctx.config.allow_loopback()).check_target(url);
             if url.as_str().len() > URL_BYTES_MAX {
                 let detail = format!("a URL has at most {URL_BYTES_MAX} bytes");
                 fault("/url", "wrong_length", detail);

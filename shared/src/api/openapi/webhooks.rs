@@ -12,6 +12,12 @@ use crate::webhooks::filter;
 use crate::webhooks::recover::RecoveryState;
 use serde_json::{Value, json};
 
+/// A part of an attempt's time.
+fn milliseconds(what: &str) -> Value {
+    let absent = "Absent if the attempt did not come so far, or had a connection already.";
+    json!({ "type": "integer", "minimum": 0, "description": format!("{what} {absent}") })
+}
+
 /// The operation at `route`, if it is one of these.
 pub(super) fn about(route: &Route) -> Option<Operation> {
     let operation = |id, summary, query, body, status, told, schema, refuses| Operation {
@@ -306,11 +312,23 @@ pub(super) fn schemas() -> Value {
         "DeletedEndpoint": answer(json!({
             "id": reference("Id"), "deleted": { "const": true },
         }), &[]),
+        "Timings": answer(json!({
+            "dns_ms": milliseconds("The look-up of the host's name."),
+            "connect_ms": milliseconds("The TCP connection."),
+            "tls_ms": milliseconds("The TLS handshake."),
+            "first_byte_ms": milliseconds("From the beginning of the attempt to the head of the reply."),
+        }), &["dns_ms", "connect_ms", "tls_ms", "first_byte_ms"]),
         "Attempt": answer(json!({
             "at": time(),
+            "url": { "type": "string", "description": "Where the attempt went." },
+            "webhook_timestamp": {
+                "type": "string",
+                "description": "What the request said in `webhook-timestamp`. Its `webhook-id` is the event's id.",
+            },
             "status": { "type": ["integer", "null"] },
             "error": { "type": ["string", "null"] },
             "duration_ms": number(),
+            "timings": reference("Timings"),
             "reply": {
                 "type": "string",
                 "description": "The beginning of the reply: 16 KiB of the latest, 1 KiB of those before it.",
