@@ -11,9 +11,12 @@ pub const AGE_MAX: TimeDelta = TimeDelta::seconds(5);
 const ITEMS_MAX: usize = 1000;
 
 /// Documents, each with the moment before it was read.
+type Held = HashMap<Key, (DateTime<Utc>, Arc<Item>)>;
+
+/// What one process holds.
 #[derive(Default)]
 pub struct Recent {
-    held: Mutex<HashMap<Key, (DateTime<Utc>, Arc<Item>)>>,
+    held: Mutex<Held>,
 }
 
 /// A clock that was set back makes nothing younger.
@@ -22,7 +25,7 @@ fn is_recent(read_at: DateTime<Utc>, now: DateTime<Utc>) -> bool {
 }
 
 impl Recent {
-    fn held(&self) -> MutexGuard<'_, HashMap<Key, (DateTime<Utc>, Arc<Item>)>> {
+    fn held(&self) -> MutexGuard<'_, Held> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
