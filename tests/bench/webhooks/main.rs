@@ -26,11 +26,13 @@ use crossdock::config::Config;
 use crossdock::ctx::{Ctx, SystemClock};
 use crossdock::model::event::EventType;
 use crossdock::model::ids::MerchantId;
-use crossdock::model::notice::{Envelope, Notice};
-use crossdock::net::Client;
+use crossdock::model::notice::{Envelope, Notice, StoredEvent};
+use crossdock::net::{Client, Limits};
 use crossdock::queue::Sqs;
 use crossdock::secrets::SecretsManager;
 use crossdock::store::dynamo::Dynamo;
+use crossdock::store::{Condition, keys};
+use crossdock::webhooks::deliver::{self, Delivery};
 use crossdock::webhooks::endpoint::{self, Endpoint, Wish};
 use crossdock::webhooks::{fanout, samples};
 use futures::future::join_all;
@@ -89,10 +91,45 @@ async fn serve(router: Router) -> SocketAddr {
     address
 }
 
+const SETTINGS: [(&str, &str); 7] = [
+    ("TABLE_RECORDS", "records"),
+    ("TABLE_OUTBOX", "outbox"),
+    ("TABLE_WEBHOOKS", "webhooks"),
+    ("QUEUE_WEBHOOK_DELIVER_URL", "deliver"),
+    ("QUEUE_WEBHOOK_RETRY_URL", "retry"),
+    ("SECRET_VAULT", "vault"),
+    ("NET_ALLOW_LOOPBACK", "true"),
+];
+
+/// What the functions reach, as they make it themselves, with AWS at `endpoint`.
+async fn context(endpoint: &str) -> Ctx {
+    let key = aws_sdk_dynamodb::config::Credentials::new("test", "test", None, None, "bench");
+    let sdk = aws_config::defaults(BehaviorVersion::latest())
+        .region(Region::new("us-east-1"))
+        .endpoint_url(endpoint)
+        .credentials_provider(key)
+        .load()
+        .await;
+    let config = Config::of(&SETTINGS);
+    Ctx {
+        clock: Arc::new(SystemClock::default()),
+        store: Arc::new(Dynamo::new(&sdk, config.tables())),
+        secrets: Arc::new(SecretsManager::new(&sdk)),
+        net: Arc::new(Client::new(true).unwrap()),
+        queue: Arc::new(Sqs::new(&sdk)),
+        bus: Arc::new(EventBridge::new(&sdk)),
+        budgets: Mutex::default(),
+        certificates: Mutex::default(),
+        recent: Default::default(),
+        config,
+    }
+}
+
 struct Bench {
     aws: Arc<Aws>,
     receiver: Arc<Receiver>,
     url: String,
+    endpoint: String,
     ctx: Ctx,
     variables: BTreeMap<String, String>,
     sent: UnboundedReceiver<(String, String)>,
@@ -110,15 +147,7 @@ impl Bench {
             "http://{}/hook",
             serve(hooks.with_state(receiver.clone())).await
         );
-        let settings = [
-            ("TABLE_RECORDS", "records"),
-            ("TABLE_OUTBOX", "outbox"),
-            ("TABLE_WEBHOOKS", "webhooks"),
-            ("QUEUE_WEBHOOK_DELIVER_URL", "deliver"),
-            ("QUEUE_WEBHOOK_RETRY_URL", "retry"),
-            ("SECRET_VAULT", "vault"),
-            ("NET_ALLOW_LOOPBACK", "true"),
-        ];
+        let settings = SETTINGS;
         let mut variables: BTreeMap<String, String> = settings
             .iter()
             .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
@@ -131,26 +160,7 @@ impl Bench {
         ] {
             variables.insert(name.to_owned(), value.to_owned());
         }
-        let key = aws_sdk_dynamodb::config::Credentials::new("test", "test", None, None, "bench");
-        let sdk = aws_config::defaults(BehaviorVersion::latest())
-            .region(Region::new("us-east-1"))
-            .endpoint_url(&endpoint)
-            .credentials_provider(key)
-            .load()
-            .await;
-        let config = Config::of(&settings);
-        let ctx = Ctx {
-            clock: Arc::new(SystemClock::default()),
-            store: Arc::new(Dynamo::new(&sdk, config.tables())),
-            secrets: Arc::new(SecretsManager::new(&sdk)),
-            net: Arc::new(Client::new(true).unwrap()),
-            queue: Arc::new(Sqs::new(&sdk)),
-            bus: Arc::new(EventBridge::new(&sdk)),
-            budgets: Mutex::default(),
-            certificates: Mutex::default(),
-            recent: Default::default(),
-            config,
-        };
+        let ctx = context(&endpoint).await;
         // Beside the folder of this program stand the functions.
         let program = std::env::current_exe().unwrap();
         let programs = program.ancestors().nth(2).unwrap().to_owned();
@@ -160,6 +170,7 @@ impl Bench {
             aws,
             receiver,
             url,
+            endpoint,
             ctx,
             variables,
             sent,
@@ -260,6 +271,69 @@ fn peak(host: &Host) -> f64 {
         .unwrap()
 }
 
+/// Seconds of processor time that this thread has had.
+fn thread() -> f64 {
+    let time = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).unwrap();
+    time.tv_sec() as f64 + time.tv_nsec() as f64 / 1e9
+}
+
+/// Runs `work` on this thread and no other.
+fn alone<T>(work: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    runtime.unwrap().block_on(work)
+}
+
+/// What the steps of a delivery take by themselves, in seconds of processor time for one: where the time of
+/// `webhook_deliver` goes.
+fn steps(aws: &str, notice: &Notice, endpoint: &Endpoint) -> Vec<(&'static str, f64)> {
+    alone(async {
+        let ctx = context(aws).await;
+        let (merchant, event_id) = (&notice.merchant_id, &notice.event_id);
+        let row = keys::event(merchant, event_id);
+        let event: StoredEvent = ctx.store.get(&row).await.unwrap().unwrap().read().unwrap();
+        let delivery = Delivery::new(endpoint.id.clone(), notice, ctx.now());
+        let at = keys::delivery(merchant, &endpoint.id, notice.accepted_at, event_id);
+        let mut steps = Vec::new();
+        let each = |seconds: f64| seconds / DELIVERIES as f64;
+        for _ in 0..2 {
+            // The first round warms up.
+            steps.clear();
+            let begun = thread();
+            for _ in 0..DELIVERIES / BATCH {
+                // A call for ten deliveries reads twenty rows; here it reads two, and what the rows take
+                // stands with the rest.
+                let read = ctx.store.get_many(&[row.clone(), at.clone()]).await;
+                assert_eq!(read.unwrap().len(), 2);
+            }
+            steps.push(("a tenth of BatchGetItem", each(thread() - begun)));
+            let mut requests = Vec::new();
+            let begun = thread();
+            for _ in 0..DELIVERIES {
+                let made = deliver::request(&ctx, endpoint, &event, 1).await;
+                requests.push(made.unwrap());
+            }
+            steps.push(("opening the vault, body, signature", each(thread() - begun)));
+            let begun = thread();
+            while !requests.is_empty() {
+                let some = requests.drain(..BATCH);
+                let sent = some.map(|request| ctx.net.send(request, Limits::WEBHOOK));
+                assert!(join_all(sent).await.iter().all(Result::is_ok));
+            }
+            steps.push(("the POST", each(thread() - begun)));
+            let begun = thread();
+            for _ in 0..DELIVERIES / BATCH {
+                let writes = (0..BATCH).map(|_| delivery.writes(Condition::Any).unwrap().remove(0));
+                let written = writes.map(|write| ctx.store.write(write));
+                assert!(join_all(written).await.iter().all(Result::is_ok));
+            }
+            steps.push(("UpdateItem", each(thread() - begun)));
+        }
+        steps
+    })
+}
+
 /// A client that signs and posts `body`, ten times side by side, and nothing else: the seconds of processor
 /// time of its thread.
 #[expect(
@@ -267,15 +341,7 @@ fn peak(host: &Host) -> f64 {
     reason = "it is the measure of the outbound client"
 )]
 fn bare(url: String, body: Bytes) -> f64 {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    let thread = || {
-        let time = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).unwrap();
-        time.tv_sec() as f64 + time.tv_nsec() as f64 / 1e9
-    };
-    runtime.block_on(async {
+    alone(async {
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
         let webhook = Webhook::new(SECRET).unwrap();
         let one = async |number: usize| {
@@ -324,7 +390,9 @@ async fn main() {
 
 async fn against_a_bare_loop(bench: &mut Bench) {
     let endpoint = bench.endpoint(&merchant(0)).await;
-    let bodies = bench.deliveries(&[endpoint], WARM + DELIVERIES).await;
+    let bodies = bench
+        .deliveries(std::slice::from_ref(&endpoint), WARM + DELIVERIES)
+        .await;
     let host = bench.host("webhook_deliver").await;
     work(&host, &bodies[..WARM], BATCH).await;
     bench.aws.calls();
@@ -350,6 +418,20 @@ async fn against_a_bare_loop(bench: &mut Bench) {
         1e6 / bare_each
     );
     println!("  {:.2} of the bare loop", bare / ours);
+    let kind = EventType::OrderCreated;
+    let notice = samples::store(&bench.ctx, &endpoint, kind).await.unwrap();
+    let aws = bench.endpoint.clone();
+    let steps = tokio::task::spawn_blocking(move || steps(&aws, &notice, &endpoint)).await;
+    let mut rest = ours / DELIVERIES as f64;
+    for (step, seconds) in steps.unwrap() {
+        rest -= seconds;
+        println!("    {step:<36} {:>4.0} µs", seconds * 1e6);
+    }
+    println!(
+        "    {:<36} {:>4.0} µs",
+        "Lambda's own API, rows, log: the rest",
+        rest * 1e6
+    );
     for (call, number) in calls {
         println!(
             "  {call}: {:.3} for each delivery",
