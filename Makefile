@@ -17,7 +17,7 @@ TEMPLATE := infra/template.yaml
 
 .PHONY: help
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.* ## ' $(MAKEFILE_LIST) | awk -F ':.* ## ' '{ printf "  make %-9s %s\n", $$1, $$2 }'
+	@grep -hE '^[a-z-]+:.* ## ' $(MAKEFILE_LIST) | awk -F ':.* ## ' '{ printf "  make %-14s %s\n", $$1, $$2 }'
 
 .PHONY: demo
 demo: up ## tell the whole story on the local stack; DATA=<file.csv.gz> LIMIT=<n> for real invoices
@@ -40,6 +40,15 @@ sim: ## simulate until stopped; SEEDS=<how many>, FROM=<the first>; SEED=<one> t
 .PHONY: bench
 bench: ## measure the engine's processor time for each record, in release code (builds for long)
 	@cargo bench --workspace --bench push
+
+.PHONY: bench-webhooks
+bench-webhooks: ## measure the release functions of outbound webhooks beside a bare client (builds for long)
+	@cargo build --release --workspace --bin webhook_deliver --bin webhook_fanout
+	@cargo bench --workspace --bench webhooks
+
+.PHONY: cost
+cost: ## what a million webhook deliveries cost at AWS, by counted calls, line by line
+	@cargo test --quiet --workspace --test sim -- --exact cost::a_million_deliveries --nocapture
 
 .PHONY: mutants
 mutants: setup ## break the engine on purpose, in a copy, and see the simulation catch it; ONLY=<name>

@@ -7,6 +7,7 @@ use crate::net::{Limits, Net};
 use crate::providers::certificate::Certificates;
 use crate::queue::Queue;
 use crate::secrets::Secrets;
+use crate::store::recent::Recent;
 use crate::store::{Key, Store};
 use crate::sync::budget::Held;
 use async_trait::async_trait;
@@ -107,6 +108,8 @@ pub struct Ctx {
     pub budgets: Mutex<HashMap<Key, Held>>,
     /// The certificates by which providers sign, by where they stand.
     pub certificates: Mutex<HashMap<Url, Certificates>>,
+    /// What this process has read a moment ago.
+    pub recent: Recent,
 }
 
 impl Ctx {

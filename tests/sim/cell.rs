@@ -301,6 +301,7 @@ impl Cell {
             bus: cell,
             budgets: Default::default(),
             certificates: Default::default(),
+            recent: Default::default(),
         }
     }
 

@@ -22,11 +22,12 @@ use crossdock::queue::{Message, Queue};
 use crossdock::store::{Condition, Store, Write, keys};
 use crossdock::sync::delivery::LIFE;
 use crossdock::webhooks::deliver::{self, Delivery, DeliveryState};
-use crossdock::webhooks::endpoint::{self, OffReason, Ordering, Payload, Wish};
+use crossdock::webhooks::endpoint::{self, Endpoint, OffReason, Ordering, Payload, Wish};
 use crossdock::webhooks::{fanout, feed, recover, samples, schedule};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use secrecy::{ExposeSecret, SecretString};
+use serde::de::DeserializeOwned;
 use standardwebhooks::Webhook;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
@@ -135,6 +136,18 @@ enum Reply {
 }
 
 impl Town {
+    /// A process that has just begun.
+    fn process(self: &Arc<Self>) -> Arc<Ctx> {
+        Arc::new(Ctx {
+            net: self.clone(),
+            queue: self.clone(),
+            ..self.world.ctx_with(&[
+                ("QUEUE_WEBHOOK_DELIVER_URL", DELIVER),
+                ("QUEUE_WEBHOOK_RETRY_URL", RETRY),
+            ])
+        })
+    }
+
     fn take(&self, request: &Request, now: DateTime<Utc>) -> Reply {
         let host = request.url.host_str().unwrap().to_owned();
         let header = |name: &str| {
@@ -243,6 +256,7 @@ impl Net for Town {
 type Outcome = Vec<(String, Result<()>)>;
 
 struct Task {
+    process: usize,
     lane: &'static str,
     bodies: Vec<String>,
     future: BoxFuture<'static, Outcome>,
@@ -250,7 +264,10 @@ struct Task {
 
 struct Story {
     town: Arc<Town>,
+    /// What is asked of the API.
     ctx: Arc<Ctx>,
+    /// Functions, each with what it remembers, until it dies.
+    processes: Vec<Arc<Ctx>>,
     endpoints: Vec<EndpointId>,
     /// The latest event of each key, with its place.
     latest: BTreeMap<String, (u64, EventId)>,
@@ -260,8 +277,20 @@ struct Story {
     deaths: usize,
 }
 
+fn read<T: DeserializeOwned>(bodies: &[String]) -> Vec<T> {
+    let read = bodies.iter().map(|body| serde_json::from_str(body));
+    read.collect::<Result<_, _>>().unwrap()
+}
+
 fn host(number: usize) -> String {
     format!("{number}.example")
+}
+
+/// The newest, of those that everybody can read.
+fn public_key(ctx: &Ctx, endpoint: &Endpoint) -> Vec<u8> {
+    let keys = endpoint.public_keys(ctx.now());
+    let x = keys["keys"][0]["x"].as_str().unwrap();
+    URL_SAFE_NO_PAD.decode(x).unwrap()
 }
 
 impl Story {
@@ -273,14 +302,7 @@ impl Story {
             receivers: Mutex::default(),
             waiting: Mutex::default(),
         });
-        let ctx = Arc::new(Ctx {
-            net: town.clone(),
-            queue: town.clone(),
-            ..world.ctx_with(&[
-                ("QUEUE_WEBHOOK_DELIVER_URL", DELIVER),
-                ("QUEUE_WEBHOOK_RETRY_URL", RETRY),
-            ])
-        });
+        let ctx = town.process();
         let mut endpoints = Vec::new();
         for (number, mode) in modes.iter().enumerate() {
             let wish = Wish {
@@ -300,11 +322,7 @@ impl Story {
             let receiver = Receiver {
                 mode: *mode,
                 secret,
-                public_key: {
-                    let keys = made.public_keys(ctx.now());
-                    let x = keys["keys"][0]["x"].as_str().unwrap();
-                    URL_SAFE_NO_PAD.decode(x).unwrap()
-                },
+                public_key: public_key(&ctx, &made),
                 seen: 0,
                 taken: BTreeMap::new(),
                 order: BTreeMap::new(),
@@ -314,6 +332,7 @@ impl Story {
             endpoints.push(made.id);
         }
         Story {
+            processes: (0..TASKS_MAX).map(|_| town.process()).collect(),
             town,
             ctx,
             endpoints,
@@ -395,28 +414,29 @@ impl Story {
             let at = visible[self.town.world.state().dice.below(visible.len())];
             bodies.push(waiting.swap_remove(at).body);
         }
-        let (ctx, all) = (self.ctx.clone(), bodies.clone());
+        // A process does one thing at a time.
+        let idle: Vec<usize> = (0..self.processes.len())
+            .filter(|process| self.tasks.iter().all(|task| task.process != *process))
+            .collect();
+        let process = idle[self.below(idle.len())];
+        let (ctx, all) = (self.processes[process].clone(), bodies.clone());
         let future = async move {
-            let one = async |body: String| {
-                let done = match lane {
-                    FANOUT => {
-                        let notice: Envelope = serde_json::from_str(&body).unwrap();
-                        fanout::fan_out(&ctx, &notice.detail).await
-                    }
-                    DELIVER => {
-                        let notice: DeliveryNotice = serde_json::from_str(&body).unwrap();
-                        deliver::deliver(&ctx, &notice).await
-                    }
-                    _ => match serde_json::from_str(&body).unwrap() {
-                        RetryNotice::Delivery(notice) => deliver::deliver(&ctx, &notice).await,
-                        RetryNotice::Recovery(notice) => recover::step(&ctx, &notice).await,
-                    },
-                };
-                (body, done)
+            let done = match lane {
+                FANOUT => {
+                    let notices: Vec<Envelope> = read(&all);
+                    let made = notices
+                        .iter()
+                        .map(|notice| fanout::fan_out(&ctx, &notice.detail));
+                    futures::future::join_all(made).await
+                }
+                DELIVER => deliver::deliver(&ctx, &read::<DeliveryNotice>(&all)).await,
+                _ => recover::retry(&ctx, &read::<RetryNotice>(&all)).await,
             };
-            futures::future::join_all(all.into_iter().map(one)).await
+            assert_eq!(done.len(), all.len());
+            all.into_iter().zip(done).collect()
         };
         self.tasks.push(Task {
+            process,
             lane,
             bodies,
             future: future.boxed(),
@@ -454,6 +474,7 @@ impl Story {
         if self.town.world.state().dice.per_mille(deaths) {
             let dead = self.tasks.swap_remove(at);
             self.deaths += 1;
+            self.processes[dead.process] = self.town.process();
             self.back(dead.lane, dead.bodies);
             return true;
         }
@@ -689,6 +710,7 @@ fn a_death_at_any_step_loses_nothing() {
                 && let Some(dead) = story.tasks.pop()
             {
                 died = true;
+                story.processes[dead.process] = story.town.process();
                 story.back(dead.lane, dead.bodies);
             }
         }
@@ -732,7 +754,7 @@ impl Reader {
 
 /// Two endpoints, one that is down all the time and one that fails now and then, are read as well. Fan-out
 /// brings some events hours late, functions die, and calls of the reader fail in the middle.
-fn read(seed: u64, chances: Chances, deaths: u64) -> Result<Counts, String> {
+fn read_along(seed: u64, chances: Chances, deaths: u64) -> Result<Counts, String> {
     let modes = [Mode::Down(0, 1000), Mode::Flaky(3)];
     let mut story = Story::new(seed, &modes);
     let mut readers = [Reader::default(), Reader::default()];
@@ -818,11 +840,73 @@ fn the_feed_hands_out_everything_once_and_takes_it() {
             0 => (Chances::default(), 0),
             _ => (rough, 3),
         };
-        let counts =
-            read(seed, chances, deaths).unwrap_or_else(|wrong| panic!("seed {seed}: {wrong}"));
+        let counts = read_along(seed, chances, deaths)
+            .unwrap_or_else(|wrong| panic!("seed {seed}: {wrong}"));
         all += counts.deliveries;
         taken += counts.taken;
     }
     assert!(taken * 2 > all, "most of it is taken by reading");
     println!("feed: {all} deliveries, each read once; {taken} of them were not called out");
+}
+
+/// What a warm function remembers of an endpoint: for five seconds, that it is on and well, and how it is
+/// reached. So an attempt reads the delivery and the event alone.
+#[test]
+fn what_is_remembered_of_an_endpoint_is_young_and_good() {
+    let mut story = Story::new(3, &[Mode::Well]);
+    let warm = story.town.process();
+    let id = story.endpoints[0].clone();
+    story.calm();
+    let mut notices = Vec::new();
+    for _ in 0..14 {
+        story.happen();
+        let notice = story.notices.last().unwrap();
+        alone(fanout::fan_out(&story.ctx, notice)).unwrap();
+        notices.push(story.delivery(&id, notice).unwrap().notice());
+    }
+    let mut notices = notices.into_iter().zip(story.notices.clone());
+    let mut deliver = || {
+        let (delivery, notice) = notices.next().unwrap();
+        let before = story.town.world.state().store_calls;
+        let done = alone(deliver::deliver(&warm, &[delivery]));
+        assert!(done[0].is_ok(), "{done:?}");
+        let calls = story.town.world.state().store_calls - before;
+        (story.delivery(&id, &notice).unwrap().state, calls)
+    };
+    let later = || story.town.world.advance(Duration::from_secs(5));
+    let seen = || hold(&story.town.receivers)[&host(0)].seen;
+    for _ in 0..2 {
+        // One read of all at once, and one write.
+        assert_eq!(deliver(), (DeliveryState::Delivered, 2));
+    }
+    alone(endpoint::disable(&story.ctx, &merchant(), &id)).unwrap();
+    assert_eq!(deliver().0, DeliveryState::Delivered, "not heard of yet");
+    later();
+    assert_eq!(deliver().0, DeliveryState::Stopped);
+    alone(endpoint::enable(&story.ctx, &merchant(), &id)).unwrap();
+    assert_eq!(
+        deliver().0,
+        DeliveryState::Delivered,
+        "off is not remembered"
+    );
+    let merchant = merchant();
+    let rotated = endpoint::rotate_secret(&story.ctx, &merchant, &id, None, 0);
+    let (rotated, secret) = alone(rotated).unwrap();
+    later();
+    if let Some(receiver) = hold(&story.town.receivers).get_mut(&host(0)) {
+        receiver.secret = secret;
+        receiver.public_key = public_key(&story.ctx, &rotated);
+    }
+    assert_eq!(deliver().0, DeliveryState::Delivered, "signed anew");
+    hold(&story.town.receivers).get_mut(&host(0)).unwrap().mode = Mode::Dead;
+    for _ in 0..5 {
+        assert_eq!(deliver().0, DeliveryState::Pending);
+    }
+    let tried = seen();
+    assert_eq!(deliver().0, DeliveryState::Pending);
+    assert_eq!(seen(), tried, "its own failures are not forgotten");
+    hold(&story.town.receivers).get_mut(&host(0)).unwrap().mode = Mode::Well;
+    story.town.world.advance(Duration::from_secs(30));
+    assert_eq!(deliver().0, DeliveryState::Delivered, "it is tried by one");
+    assert_eq!(deliver().0, DeliveryState::Delivered, "and is well");
 }

@@ -311,6 +311,7 @@ impl Workers {
             bus: shared,
             budgets: Default::default(),
             certificates: Default::default(),
+            recent: Default::default(),
         };
         let merchant = merchant();
         let access = tokens::access(&ctx, &self.setup, &merchant, &self.id, Need::Newer(1));

@@ -125,6 +125,7 @@ impl Port {
             bus: port,
             budgets: Default::default(),
             certificates: Default::default(),
+            recent: Default::default(),
         }
     }
 }

@@ -13,6 +13,7 @@ mod books;
 mod calls;
 mod cell;
 mod closed;
+mod cost;
 mod crashes;
 mod daily;
 mod deliveries;

@@ -83,6 +83,7 @@ impl Process {
             bus: process,
             budgets: Default::default(),
             certificates: Default::default(),
+            recent: Default::default(),
         }
     }
 

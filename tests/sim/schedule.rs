@@ -91,6 +91,7 @@ impl Fleet {
             bus: fleet,
             budgets: Default::default(),
             certificates: Default::default(),
+            recent: Default::default(),
         }
     }
 

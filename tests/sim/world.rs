@@ -544,6 +544,7 @@ impl World {
             bus: world,
             budgets: Default::default(),
             certificates: Default::default(),
+            recent: Default::default(),
         }
     }
 

@@ -499,9 +499,9 @@ const FUNCTIONS: &[Function] = &[
         ],
         tables: &[
             // The event; the one that tells of an endpoint that fails.
-            ("Records", &["GetItem", "UpdateItem"]),
+            ("Records", &["BatchGetItem", "UpdateItem"]),
             ("Outbox", &["UpdateItem"]),
-            ("Webhooks", &["GetItem", "UpdateItem"]),
+            ("Webhooks", &["GetItem", "BatchGetItem", "UpdateItem"]),
         ],
         source: Source::Queue("WebhookDeliver"),
     },
@@ -517,10 +517,13 @@ const FUNCTIONS: &[Function] = &[
             "ENABLE_WEBHOOKS",
         ],
         tables: &[
-            ("Records", &["GetItem", "UpdateItem"]),
+            ("Records", &["BatchGetItem", "UpdateItem"]),
             ("Outbox", &["UpdateItem"]),
             // The same, and the pages of a recovery.
-            ("Webhooks", &["GetItem", "Query", "UpdateItem"]),
+            (
+                "Webhooks",
+                &["GetItem", "BatchGetItem", "Query", "UpdateItem"],
+            ),
         ],
         source: Source::Queue("WebhookRetry"),
     },

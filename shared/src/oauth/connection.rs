@@ -933,6 +933,7 @@ mod tests {
             bus: world.clone(),
             budgets: Default::default(),
             certificates: Default::default(),
+            recent: Default::default(),
         };
         let mut connection = live(ctx.now());
         let stored = store(&ctx, &mut connection, None, Along::default()).await;

@@ -19,6 +19,7 @@ use crate::net::Client;
 use crate::queue::Sqs;
 use crate::secrets::SecretsManager;
 use crate::store::dynamo::Dynamo;
+use crate::store::recent::Recent;
 use crate::store::{ATTEMPT_MAX, CALL_MAX};
 use aws_config::timeout::TimeoutConfig;
 use chrono::DateTime;
@@ -91,6 +92,7 @@ async fn context() -> Result<Ctx, Error> {
         clock: Arc::new(SystemClock::default()),
         budgets: Mutex::default(),
         certificates: Mutex::default(),
+        recent: Recent::default(),
         config,
     })
 }

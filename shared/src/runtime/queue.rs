@@ -34,24 +34,11 @@ fn xero(ctx: &Ctx, bodies: Vec<String>) -> BoxFuture<'_, Vec<Result<()>>> {
 }
 
 async fn push_batch(ctx: &Ctx, provider: &str, bodies: Vec<String>) -> Vec<Result<()>> {
-    let mut results: Vec<Option<Result<()>>> = Vec::with_capacity(bodies.len());
-    let mut notices = Vec::new();
-    for body in &bodies {
-        match from_bus(body) {
-            Ok(notice) => {
-                notices.push(notice);
-                results.push(None);
-            }
-            Err(error) => results.push(Some(Err(error))),
-        }
-    }
-    let mut pushed = engine::push::push(ctx, provider, &notices)
-        .await
-        .into_iter();
-    let results = results
-        .into_iter()
-        .map(|result| result.or_else(|| pushed.next()).unwrap_or(Ok(())))
-        .collect();
+    let work = async |envelopes: Vec<Envelope>| {
+        let notices: Vec<Notice> = envelopes.into_iter().map(|one| one.detail).collect();
+        engine::push::push(ctx, provider, &notices).await
+    };
+    let results = readable(&bodies, work).await;
     let queue = ctx.config.sync_queue(provider);
     engine::budget::postpone(ctx, queue, &bodies, results).await
 }
@@ -71,10 +58,10 @@ pub async fn fanout() -> Result<(), lambda_runtime::Error> {
 pub async fn deliver() -> Result<(), lambda_runtime::Error> {
     fn handle(ctx: &Ctx, bodies: Vec<String>) -> BoxFuture<'_, Vec<Result<()>>> {
         Box::pin(async move {
-            let one = async |body: String| {
-                webhooks::deliver::deliver(ctx, &parse::<DeliveryNotice>(&body)?).await
+            let work = async |notices: Vec<DeliveryNotice>| {
+                webhooks::deliver::deliver(ctx, &notices).await
             };
-            join_all(bodies.into_iter().map(one)).await
+            readable(&bodies, work).await
         })
     }
     run(handle).await
@@ -85,11 +72,9 @@ pub async fn deliver() -> Result<(), lambda_runtime::Error> {
 pub async fn retry() -> Result<(), lambda_runtime::Error> {
     fn handle(ctx: &Ctx, bodies: Vec<String>) -> BoxFuture<'_, Vec<Result<()>>> {
         Box::pin(async move {
-            let one = async |body: String| match parse(&body)? {
-                RetryNotice::Delivery(notice) => webhooks::deliver::deliver(ctx, &notice).await,
-                RetryNotice::Recovery(notice) => webhooks::recover::step(ctx, &notice).await,
-            };
-            join_all(bodies.into_iter().map(one)).await
+            let work =
+                async |notices: Vec<RetryNotice>| webhooks::recover::retry(ctx, &notices).await;
+            readable(&bodies, work).await
         })
     }
     run(handle).await
@@ -252,6 +237,26 @@ fn each<T>(bodies: &[String], outcome: &Result<T>) -> Vec<Result<()>> {
 
 fn from_bus(body: &str) -> Result<Notice> {
     Ok(parse::<Envelope>(body)?.detail)
+}
+
+/// Lets `work` do all that can be read of a batch at once, and returns one result for each message.
+async fn readable<T: DeserializeOwned>(
+    bodies: &[String],
+    work: impl AsyncFnOnce(Vec<T>) -> Vec<Result<()>>,
+) -> Vec<Result<()>> {
+    let (mut notices, mut unread) = (Vec::new(), Vec::new());
+    for body in bodies {
+        match parse(body) {
+            Ok(notice) => {
+                notices.push(notice);
+                unread.push(None);
+            }
+            Err(error) => unread.push(Some(Err(error))),
+        }
+    }
+    let mut done = work(notices).await.into_iter();
+    let result = |unread: Option<Result<()>>| unread.or_else(|| done.next()).unwrap_or(Ok(()));
+    unread.into_iter().map(result).collect()
 }
 
 /// A message that we wrote and cannot read is a defect: it ends in the dead-letter queue.

@@ -5,6 +5,7 @@ pub mod cases;
 pub mod dynamo;
 pub mod keys;
 pub mod memory;
+pub mod recent;
 
 use crate::error::{Code, Error, Result};
 use async_trait::async_trait;

@@ -18,10 +18,13 @@ use crate::queue::Message;
 use crate::store::{Condition, Item, Key, Write, WriteError, keys};
 use crate::sync::delivery::{self as ladder, Admission, Answer, Verdict};
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
+use futures::future::join_all;
 use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use standardwebhooks::Webhook;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 
 /// The version of the body's shape.
 pub const API_VERSION: &str = "2026-11-01";
@@ -314,15 +317,85 @@ fn asked<'a>(answer: Option<&'a Response>, now: DateTime<Utc>) -> Answer<'a> {
     }
 }
 
-/// Makes the attempt that is due, if one is. An error means that the message stays in the queue.
-pub async fn deliver(ctx: &Ctx, notice: &DeliveryNotice) -> Result<()> {
-    let key = keys::delivery(
+/// The rows that the attempts of a batch are made by, all read at once.
+struct AtHand {
+    rows: HashMap<Key, Arc<Item>>,
+}
+
+impl AtHand {
+    /// Reads what `notices` are about. An endpoint that was on and well a moment ago counts as being so
+    /// still, and is not read; every other answer than that is the store's own.
+    async fn read(ctx: &Ctx, notices: &[DeliveryNotice]) -> Result<AtHand> {
+        let now = ctx.now();
+        let mut rows = HashMap::new();
+        let (mut wanted, mut endpoints) = (BTreeSet::new(), BTreeSet::new());
+        for notice in notices {
+            let (merchant, id) = (&notice.merchant_id, &notice.endpoint_id);
+            wanted.insert(delivery_key(notice));
+            wanted.insert(keys::event(merchant, &notice.event_id));
+            let endpoint = keys::endpoint(merchant, id);
+            match ctx.recent.get(&endpoint, now) {
+                Some(item) => {
+                    rows.insert(endpoint, item);
+                }
+                None => {
+                    let health = keys::endpoint_health(merchant, id);
+                    wanted.extend([endpoint.clone(), health.clone()]);
+                    endpoints.insert((endpoint, health));
+                }
+            }
+        }
+        let wanted: Vec<Key> = wanted.into_iter().collect();
+        let found = ctx.store.get_many(&wanted).await?;
+        let found = found.into_iter().flatten();
+        rows.extend(found.map(|item| (item.key.clone(), Arc::new(item))));
+        let at_hand = AtHand { rows };
+        for (endpoint, health) in endpoints {
+            let Some(item) = at_hand.rows.get(&endpoint) else {
+                continue;
+            };
+            let on = item
+                .read()
+                .is_ok_and(|endpoint: Endpoint| endpoint.off.is_none());
+            if on && health::is_well(at_hand.row(&health)) {
+                ctx.recent.hold(item.clone(), now);
+            }
+        }
+        Ok(at_hand)
+    }
+
+    fn row(&self, key: &Key) -> Option<&Item> {
+        self.rows.get(key).map(|item| &**item)
+    }
+}
+
+fn delivery_key(notice: &DeliveryNotice) -> Key {
+    keys::delivery(
         &notice.merchant_id,
         &notice.endpoint_id,
         notice.accepted_at,
         &notice.event_id,
-    );
-    let Some(item) = ctx.store.get(&key).await? else {
+    )
+}
+
+/// Makes the attempts of a batch that are due, side by side: one result for each notice, in order. An
+/// error means that the message stays in the queue.
+pub async fn deliver(ctx: &Ctx, notices: &[DeliveryNotice]) -> Vec<Result<()>> {
+    match AtHand::read(ctx, notices).await {
+        Ok(at_hand) => {
+            let attempts = notices.iter().map(|notice| attempt(ctx, &at_hand, notice));
+            join_all(attempts).await
+        }
+        Err(error) => {
+            let line = error.chain();
+            let failed = |_| Err(Error::internal(line.clone()));
+            notices.iter().map(failed).collect()
+        }
+    }
+}
+
+async fn attempt(ctx: &Ctx, at_hand: &AtHand, notice: &DeliveryNotice) -> Result<()> {
+    let Some(item) = at_hand.row(&delivery_key(notice)).cloned() else {
         return Err(Error::not_found(format!(
             "the delivery of event {}",
             notice.event_id
@@ -341,18 +414,18 @@ pub async fn deliver(ctx: &Ctx, notice: &DeliveryNotice) -> Result<()> {
     if due > ctx.now() {
         return remind(ctx, &delivery).await;
     }
-    let endpoint = match endpoint::load(ctx, &notice.merchant_id, &notice.endpoint_id).await {
-        Ok((_, endpoint)) => Some(endpoint)
-            .filter(|endpoint| endpoint.off.is_none() && ctx.config.webhooks_enabled().is_ok()),
-        Err(error) if error.code() == Code::NotFound => None,
-        Err(error) => return Err(error),
-    };
+    let (merchant, id) = (&notice.merchant_id, &notice.endpoint_id);
+    let endpoint = at_hand.row(&keys::endpoint(merchant, id));
+    let endpoint = endpoint.map(Item::read::<Endpoint>).transpose()?;
+    let endpoint =
+        endpoint.filter(|endpoint| endpoint.off.is_none() && ctx.config.webhooks_enabled().is_ok());
     let now = ctx.now();
     let Some(endpoint) = endpoint else {
         return decide(ctx, item, |delivery| delivery.then(Verdict::Aborted, now)).await;
     };
     let jitter = ctx.random::<1>()[0];
-    let probes = match health::admit(ctx, &endpoint).await? {
+    let health = at_hand.row(&keys::endpoint_health(merchant, id));
+    let probes = match health::admit(ctx, &endpoint, health).await? {
         Admission::Yes => false,
         Admission::Probe(_) => true,
         Admission::No(until) => {
@@ -364,10 +437,7 @@ pub async fn deliver(ctx: &Ctx, notice: &DeliveryNotice) -> Result<()> {
             .await;
         }
     };
-    let event = ctx
-        .store
-        .get(&keys::event(&notice.merchant_id, &notice.event_id))
-        .await?;
+    let event = at_hand.row(&keys::event(merchant, &notice.event_id));
     let event: StoredEvent = event
         .ok_or_else(|| Error::not_found(format!("event {}", notice.event_id)))?
         .read()?;

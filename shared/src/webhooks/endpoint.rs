@@ -498,6 +498,7 @@ pub async fn delete(ctx: &Ctx, merchant: &MerchantId, id: &EndpointId) -> Result
         keys::endpoint_health(merchant, id),
     ] {
         let condition = Condition::Any;
+        ctx.recent.forget(&key);
         ctx.store.write(Write::Delete { key, condition }).await?;
     }
     Ok(())
@@ -529,6 +530,7 @@ async fn change(
             1 => ctx.store.write(writes.remove(0)).await,
             _ => ctx.store.transact(writes).await,
         };
+        ctx.recent.forget(&keys::endpoint(merchant, id));
         match written {
             Ok(()) => return Ok(endpoint),
             Err(WriteError::Condition(_) | WriteError::Contended) => {}

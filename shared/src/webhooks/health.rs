@@ -5,18 +5,23 @@ use super::endpoint::{self, Endpoint, OffReason};
 use crate::ctx::Ctx;
 use crate::error::Result;
 use crate::model::event::EventType;
-use crate::store::{Condition, Write, WriteError, keys};
+use crate::store::{Condition, Item, Write, WriteError, keys};
 use crate::sync::delivery::{Admission, Health};
 
 /// How often a change is tried anew when somebody else was faster. One that is lost counts a failure less.
 const RACE_ROUNDS_MAX: usize = 3;
 
-async fn load(ctx: &Ctx, endpoint: &Endpoint) -> Result<(Condition, Health)> {
-    let key = keys::endpoint_health(&endpoint.merchant_id, &endpoint.id);
-    Ok(match ctx.store.get(&key).await? {
+/// The health of an endpoint as its row says, if it has one.
+fn read(item: Option<&Item>) -> Result<(Condition, Health)> {
+    Ok(match item {
         None => (Condition::Absent, Health::default()),
         Some(item) => (Condition::Rev(item.rev), item.read()?),
     })
+}
+
+/// Whether the endpoint of this row, if there is one, is well.
+pub(super) fn is_well(item: Option<&Item>) -> bool {
+    read(item).is_ok_and(|(_, health)| health == Health::default())
 }
 
 async fn store(
@@ -26,6 +31,8 @@ async fn store(
     health: &Health,
 ) -> Result<bool> {
     let key = keys::endpoint_health(&endpoint.merchant_id, &endpoint.id);
+    ctx.recent
+        .forget(&keys::endpoint(&endpoint.merchant_id, &endpoint.id));
     match ctx.store.write(Write::put(key, condition, health)?).await {
         Ok(()) => Ok(true),
         Err(WriteError::Condition(_) | WriteError::Contended) => Ok(false),
@@ -33,11 +40,15 @@ async fn store(
     }
 }
 
-/// Whether an attempt may be made now. Of those who would find out whether the endpoint is well again,
+/// Whether an attempt may be made now, after the row `item`. Of those who would find out whether the endpoint is well again,
 /// one is let through.
-pub(super) async fn admit(ctx: &Ctx, endpoint: &Endpoint) -> Result<Admission> {
+pub(super) async fn admit(
+    ctx: &Ctx,
+    endpoint: &Endpoint,
+    item: Option<&Item>,
+) -> Result<Admission> {
     let now = ctx.now();
-    let (condition, health) = load(ctx, endpoint).await?;
+    let (condition, health) = read(item)?;
     Ok(match health.admit(now) {
         Admission::Probe(probing) => match store(ctx, endpoint, condition, &probing).await? {
             true => Admission::Probe(probing),
@@ -47,10 +58,17 @@ pub(super) async fn admit(ctx: &Ctx, endpoint: &Endpoint) -> Result<Admission> {
     })
 }
 
-/// Notes how an attempt went. Nothing is written of one that is well and stays so.
+/// Notes how an attempt went. Nothing is written of one that is well and stays so, and nothing read while
+/// it is held: it is held only while it is well.
 pub(super) async fn note(ctx: &Ctx, endpoint: &Endpoint, well: bool, probed: bool) -> Result<()> {
+    let (merchant, id) = (&endpoint.merchant_id, &endpoint.id);
+    let held = ctx.recent.get(&keys::endpoint(merchant, id), ctx.now());
+    if well && held.is_some() {
+        return Ok(());
+    }
+    let key = keys::endpoint_health(merchant, id);
     for _ in 0..RACE_ROUNDS_MAX {
-        let (condition, health) = load(ctx, endpoint).await?;
+        let (condition, health) = read(ctx.store.get(&key).await?.as_ref())?;
         let now = ctx.now();
         let changed = match well {
             true => Health::default(),

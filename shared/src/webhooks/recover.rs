@@ -6,10 +6,11 @@ use super::endpoint::{self, Endpoint};
 use crate::ctx::Ctx;
 use crate::error::{Code, Error, FieldError, Result};
 use crate::model::ids::EventId;
-use crate::model::notice::{DeliveryNotice, RecoveryNotice, StoredEvent};
+use crate::model::notice::{DeliveryNotice, RecoveryNotice, RetryNotice, StoredEvent};
 use crate::queue::Message;
 use crate::store::{Condition, Item, Write, keys};
 use chrono::{DateTime, TimeDelta, Utc};
+use futures::future::{join, join_all};
 use serde::{Deserialize, Serialize};
 
 /// Deliveries of one page, and how long until the next.
@@ -182,8 +183,26 @@ async fn tell(ctx: &Ctx, endpoint: &Endpoint, recovery: &Recovery, delay: u16) -
     ctx.queue.send_later(queue, vec![message]).await
 }
 
+/// Does what a batch of the queue of retries asks for, side by side: one result for each notice, in order.
+pub async fn retry(ctx: &Ctx, notices: &[RetryNotice]) -> Vec<Result<()>> {
+    let (mut deliveries, mut steps) = (Vec::new(), Vec::new());
+    for notice in notices {
+        match notice {
+            RetryNotice::Delivery(notice) => deliveries.push(notice.clone()),
+            RetryNotice::Recovery(notice) => steps.push(step(ctx, notice)),
+        }
+    }
+    let done = join(deliver::deliver(ctx, &deliveries), join_all(steps)).await;
+    let (mut delivered, mut stepped) = (done.0.into_iter(), done.1.into_iter());
+    let result = |notice: &RetryNotice| match notice {
+        RetryNotice::Delivery(_) => delivered.next(),
+        RetryNotice::Recovery(_) => stepped.next(),
+    };
+    notices.iter().filter_map(result).collect()
+}
+
 /// Looks at one page of deliveries.
-pub async fn step(ctx: &Ctx, notice: &RecoveryNotice) -> Result<()> {
+async fn step(ctx: &Ctx, notice: &RecoveryNotice) -> Result<()> {
     let (merchant, id) = (&notice.merchant_id, &notice.recover);
     let endpoint = match endpoint::load(ctx, merchant, id).await {
         Ok((_, endpoint)) => endpoint,

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -65,17 +65,34 @@ impl Shared {
 pub struct Host {
     shared: Shared,
     address: SocketAddr,
-    program: std::path::PathBuf,
+    program: PathBuf,
     variables: BTreeMap<String, String>,
-    root: std::path::PathBuf,
+    root: PathBuf,
     /// Where the processes write their logs, one after the other.
-    log: std::path::PathBuf,
+    log: PathBuf,
     processes: Vec<Child>,
 }
 
 impl Host {
     /// A host for `function` with the environment that it has on `stack`.
     pub async fn new(stack: &Stack, function: &str) -> Result<Self, Trouble> {
+        let folder = stack.config.program.parent().unwrap_or(Path::new("."));
+        Self::of(
+            folder.join(function),
+            stack.environment().await?,
+            &stack.config.root,
+            &stack.config.directory,
+        )
+        .await
+    }
+
+    /// A host for `program`, which runs in `root` with these variables and logs into the folder `logs`.
+    pub async fn of(
+        program: PathBuf,
+        variables: BTreeMap<String, String>,
+        root: &Path,
+        logs: &Path,
+    ) -> Result<Self, Trouble> {
         let shared = Shared::default();
         let router = Router::new()
             .route("/2018-06-01/runtime/invocation/next", get(next))
@@ -93,17 +110,15 @@ impl Host {
             .map_err(|error| Trouble::io("No free port", &error))?;
         // It ends with the program that drives it.
         tokio::spawn(async move { axum::serve(listener, router).await });
-        let folder = stack.config.program.parent().unwrap_or(Path::new("."));
+        let function = program.file_name().unwrap_or_default().to_string_lossy();
+        let log = logs.join(format!("{function}.{}.log", address.port()));
         Ok(Self {
             shared,
             address,
-            program: folder.join(function),
-            variables: stack.environment().await?,
-            root: stack.config.root.clone(),
-            log: stack
-                .config
-                .directory
-                .join(format!("{function}.{}.log", address.port())),
+            program,
+            variables,
+            root: root.to_owned(),
+            log,
             processes: Vec::new(),
         })
     }
@@ -172,6 +187,11 @@ impl Host {
     /// What came of an invocation, if it has ended.
     pub fn outcome(&self, number: usize) -> Option<Result<Value, String>> {
         self.shared.desk().ended.get(&number).cloned()
+    }
+
+    /// The ids of the processes that were started and not killed.
+    pub fn processes(&self) -> impl Iterator<Item = u32> {
+        self.processes.iter().filter_map(Child::id)
     }
 
     /// What the processes have logged.
