@@ -858,7 +858,7 @@ fn what_is_remembered_of_an_endpoint_is_young_and_good() {
     let id = story.endpoints[0].clone();
     story.calm();
     let mut notices = Vec::new();
-    for _ in 0..14 {
+    for _ in 0..19 {
         story.happen();
         let notice = story.notices.last().unwrap();
         alone(fanout::fan_out(&story.ctx, notice)).unwrap();
@@ -898,14 +898,24 @@ fn what_is_remembered_of_an_endpoint_is_young_and_good() {
         receiver.public_key = public_key(&story.ctx, &rotated);
     }
     assert_eq!(deliver().0, DeliveryState::Delivered, "signed anew");
-    hold(&story.town.receivers).get_mut(&host(0)).unwrap().mode = Mode::Dead;
+    let answers = |mode| {
+        let mut receivers = hold(&story.town.receivers);
+        receivers.get_mut(&host(0)).unwrap().mode = mode;
+    };
+    answers(Mode::Dead);
+    for _ in 0..4 {
+        assert_eq!(deliver().0, DeliveryState::Pending);
+    }
+    answers(Mode::Well);
+    assert_eq!(deliver().0, DeliveryState::Delivered, "and ends the row");
+    answers(Mode::Dead);
+    let tried = seen() + 5;
     for _ in 0..5 {
         assert_eq!(deliver().0, DeliveryState::Pending);
     }
-    let tried = seen();
     assert_eq!(deliver().0, DeliveryState::Pending);
-    assert_eq!(seen(), tried, "its own failures are not forgotten");
-    hold(&story.town.receivers).get_mut(&host(0)).unwrap().mode = Mode::Well;
+    assert_eq!(seen(), tried, "five in a row, and it rests");
+    answers(Mode::Well);
     story.town.world.advance(Duration::from_secs(30));
     assert_eq!(deliver().0, DeliveryState::Delivered, "it is tried by one");
     assert_eq!(deliver().0, DeliveryState::Delivered, "and is well");
