@@ -2,6 +2,7 @@
 //! try with the same id when it was not well.
 
 use crate::world::{World, sale, wait};
+use reqwest::Method;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -73,6 +74,17 @@ pub async fn test(world: Arc<World>) {
     all_arrive(&world, &events).await;
     world.stack.redeliver_after(20).await.expect("the queues");
 
+    is_read_as_well(&world, &shop.merchant, &endpoint, &events).await;
+
+    // The public key, which anybody may ask for.
+    let path = format!(
+        "{}/.well-known/webhooks/{}/{endpoint}/jwks.json",
+        world.stack.urls.api, shop.merchant
+    );
+    let keys = world.send(Method::GET, &path, &[], None).await.expect(200);
+    let keys = keys.json();
+    assert_eq!(keys["keys"].as_array().map(Vec::len), Some(1), "{keys}");
+
     // Every delivery of this endpoint, also the tries that were answered with an error.
     let recorded: String = deliveries(&world)
         .await
@@ -81,7 +93,11 @@ pub async fn test(world: Arc<World>) {
             let id = delivery["headers"]["webhook-id"].as_str();
             id.is_some_and(|id| id.starts_with(&shop.merchant))
         })
-        .map(|delivery| format!("{delivery}\n"))
+        .map(|delivery| {
+            let mut delivery = delivery.clone();
+            delivery["jwk"] = keys["keys"][0].clone();
+            format!("{delivery}\n")
+        })
         .collect();
     let count = recorded.lines().count();
     assert!(count >= events.len() + 3, "{count} deliveries");
@@ -103,7 +119,68 @@ pub async fn test(world: Arc<World>) {
         let forged = recorded.replacen("\"v1,", "\"v1,AAAA", 1);
         let said = verified_by(program, &script, &forged).await;
         assert_eq!(said["failed"], 1, "{}", script.display());
+        let forged = recorded.replacen(" v1a,", " v1a,AAAA", 1);
+        let said = verified_by(program, &script, &forged).await;
+        assert_eq!(said["failed"], 1, "by the public key: {}", script.display());
     }
+}
+
+/// The feed holds what was pushed, and nothing behind its end. What a filter would keep back can be seen.
+async fn is_read_as_well(world: &World, merchant: &str, endpoint: &str, events: &[&Value]) {
+    let feed = format!("/api/v1/webhooks/{endpoint}/feed?merchant_id={merchant}");
+    let first = world.get(&format!("{feed}&limit=3")).await.expect(200);
+    let first = first.json();
+    let cursor = first["next_cursor"].as_str().expect("a cursor");
+    let rest = world
+        .get(&format!("{feed}&limit=100&after={cursor}"))
+        .await
+        .expect(200)
+        .json();
+    let pages = [&first, &rest].map(|page| page["data"].as_array().expect("a list").clone());
+    let read: Vec<Value> = pages.concat();
+    let ids: BTreeSet<&str> = read
+        .iter()
+        .filter_map(|event| event["id"].as_str())
+        .collect();
+    assert_eq!(ids.len(), read.len(), "nothing twice");
+    for event in events {
+        let id = event["id"].as_str().expect("an id");
+        assert!(ids.contains(id), "{id} stands in the feed");
+    }
+    let last = rest["next_cursor"].as_str().expect("a cursor");
+    let end = world
+        .get(&format!("{feed}&after={last}"))
+        .await
+        .expect(200)
+        .json();
+    assert_eq!(
+        (&end["data"], &end["has_more"]),
+        (&json!([]), &json!(false)),
+        "{end}"
+    );
+    let (begin, end) = last.split_at(1);
+    let other = if begin == "A" { "B" } else { "A" };
+    let tampered = format!("{feed}&after={other}{end}");
+    world.get(&tampered).await.expect(422);
+
+    let dry_run = format!("/api/v1/webhooks/{endpoint}/dry-run");
+    for (filter, kept_back) in [
+        (
+            "@.type == 'order.created' || @.type == 'payment.processed'",
+            json!([]),
+        ),
+        ("@.type == 'customer.created'", json!(["filter"])),
+    ] {
+        let wish = json!({
+            "merchant_id": merchant, "event_id": events[0]["id"], "filter": filter,
+        });
+        let shown = world.post(&dry_run, &wish).await.expect(200).json();
+        assert_eq!(shown["kept_back_by"], kept_back, "{filter}");
+    }
+    let wish = json!({
+        "merchant_id": merchant, "event_id": events[0]["id"], "filter": "@.data.total >",
+    });
+    world.post(&dry_run, &wish).await.expect(422);
 }
 
 async fn all_arrive(world: &World, events: &[&Value]) {

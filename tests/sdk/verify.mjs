@@ -2,9 +2,11 @@
 //
 // Reads JSON lines {"headers":{…},"body":"<base64>","secret":"whsec_…"} from standard input, as the
 // sample receiver's GET /_control/deliveries gives them. Each delivery has to verify as it came,
-// and has to be refused when its body, its id or its secret is another, or when it is late.
+// and has to be refused when its body, its id or its secret is another, or when it is late. Where a line
+// has a public key ("jwk"), the asymmetric signature is verified with it, by Node's own `crypto`.
 // The last line says how many were verified; the exit code is 0 only if all held.
 
+import { createPublicKey, verify } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { join } from "node:path";
@@ -48,12 +50,29 @@ function check({ headers, body, secret }) {
   );
 }
 
+function checkPublic({ headers, body, jwk }) {
+  const key = createPublicKey({ key: jwk, format: "jwk" });
+  const signed = Buffer.concat([
+    Buffer.from(`${headers["webhook-id"]}.${headers["webhook-timestamp"]}.`),
+    Buffer.from(body, "base64"),
+  ]);
+  const signatures = headers["webhook-signature"].split(" ").filter((one) => one.startsWith("v1a,"));
+  if (signatures.length === 0) throw new Error("no asymmetric signature");
+  for (const signature of signatures) {
+    const bytes = Buffer.from(signature.slice(4), "base64");
+    if (!verify(null, signed, key, bytes)) throw new Error("the public key does not verify it");
+    const tampered = Buffer.concat([signed, Buffer.from(" ")]);
+    if (verify(null, tampered, key, bytes)) throw new Error("a tampered body was not refused by the public key");
+  }
+}
+
 let passed = 0;
 let failed = 0;
 for (const line of readFileSync(0, "utf8").split("\n").filter(Boolean)) {
   const delivery = JSON.parse(line);
   try {
     check(delivery);
+    if (delivery.jwk) checkPublic(delivery);
     passed += 1;
   } catch (error) {
     failed += 1;
