@@ -335,3 +335,25 @@ fn long_names_and_pictures_and_far_days_stand_in_the_books() {
         assert_eq!(run.check(), Ok(()), "{books:?}");
     }
 }
+
+/// Where a provider makes another total of a document than was meant, that is said of its record.
+#[test]
+fn a_document_of_another_total_is_told_of() {
+    for books in [Books::Receipts, Books::Invoices, Books::Xero] {
+        let is_told_after = |call: &String| {
+            let mut run = Run::of(SEED, books, |dice| shop(Story::One, books, dice));
+            run.world.state().tamper = Some(Tamper {
+                call: call.clone(),
+                bad: Bad::OtherTotal,
+                times: u64::MAX,
+            });
+            tell(&mut run, Story::One);
+            let problems = rows(&run).into_iter().filter_map(|(_, link)| link.problem);
+            problems
+                .map(|problem| problem.code)
+                .any(|code| code == "total_differs")
+        };
+        let calls = calls(books, Story::One);
+        assert!(calls.iter().any(is_told_after), "{books:?}: {calls:?}");
+    }
+}
