@@ -609,6 +609,7 @@ async fn inputs(api: &Api<'_>) {
                 "merchant_id" => &["", "merchant_id=", "merchant_id=a%20b", "merchant_id=a/b"],
                 "limit" => &["limit=0", "limit=x", "limit=-1", "limit=201", "limit=1.5"],
                 "cursor" => &["cursor=", "cursor=a%20b", "cursor=a%0Ab"],
+                "after" => &["after=", "after=a%20b", "after=AAAA"],
                 "state" => &["state=", "state=Synced", "state=failed"],
                 "type" => &["type=", "type=stock", "type=order/"],
                 "delivery_state" => &["delivery_state=", "delivery_state=failed"],

@@ -175,7 +175,7 @@ fn operation(route: &Route) -> Value {
     if !public && (named || !names.is_empty() || !is.query.is_empty()) {
         codes.push(Code::NotFound);
     }
-    if names.contains(&"category") {
+    if names.contains(&"category") || is.tag == "Webhooks" && !public {
         codes.push(Code::FeatureDisabled);
     }
     for code in Code::ALL.into_iter().filter(|code| codes.contains(code)) {

@@ -63,11 +63,15 @@ pub(super) fn about(route: &Route) -> Option<Operation> {
         )
     };
     if route.path.starts_with("/.well-known/webhooks/") {
-        return Some(reading(
+        return Some(operation(
             "getPublicKeys",
             "The keys with which anybody can verify what an endpoint is sent (Ed25519, `v1a` of Standard Webhooks), as a JWK Set. During a rotation there are several.",
             &[],
+            None,
+            200,
+            "The public keys.",
             "PublicKeys",
+            &[Code::NotFound, Code::Internal],
         ));
     }
     let path = route.path.strip_prefix("/api/v1/webhooks")?;
