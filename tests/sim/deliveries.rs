@@ -849,6 +849,37 @@ fn the_feed_hands_out_everything_once_and_takes_it() {
     println!("feed: {all} deliveries, each read once; {taken} of them were not called out");
 }
 
+/// The first of a line is read from the feed, and nobody is told of the one behind it, since the queue takes
+/// nothing just then and the reader does not ask again. Its turn has come all the same.
+#[test]
+fn whose_turn_it_is_is_found_although_nobody_told() {
+    let mut story = Story::new(2, &[Mode::Well]);
+    let id = story.endpoints[0].clone();
+    story.calm();
+    let mut key = None;
+    while key.as_ref().is_none_or(|key| story.latest[key].0 < 2) {
+        story.town.world.advance(Duration::from_secs(1));
+        story.happen();
+        let notice = story.notices.last().unwrap();
+        alone(fanout::fan_out(&story.ctx, notice)).unwrap();
+        key.get_or_insert_with(|| story.latest.keys().next().unwrap().clone());
+    }
+    hold(&story.town.waiting).clear();
+    let behind = story.notices.last().unwrap().clone();
+    let due = story.delivery(&id, &behind).unwrap().next_attempt_at;
+    assert_eq!(due, None, "it waits");
+    let mut reader = Reader::default();
+    reader.read(&story, &id, 1);
+    story.town.world.state().chances.bus = 1000;
+    reader.read(&story, &id, 1);
+    story.calm();
+    let first = story.delivery(&id, &story.notices[0]).unwrap();
+    assert_eq!((first.taken, reader.read.len()), (true, 1));
+    story.run(story.now() + TimeDelta::hours(1), 0);
+    let state = story.delivery(&id, &behind).unwrap().state;
+    assert_eq!(state, DeliveryState::Delivered);
+}
+
 /// What a warm function remembers of an endpoint: for five seconds, that it is on and well, and how it is
 /// reached. So an attempt reads the delivery and the event alone.
 #[test]

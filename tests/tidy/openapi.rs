@@ -3,6 +3,9 @@
 
 use crate::repository::{none, read, root};
 use crossdock::api::{openapi, routes::ROUTES};
+use crossdock::model::event::EventType;
+use crossdock::model::notice::StoredEvent;
+use crossdock::webhooks::{deliver, samples};
 use serde_json::Value;
 use std::collections::BTreeSet;
 
@@ -132,6 +135,44 @@ fn validator(document: &Value, at: &str) -> jsonschema::Validator {
         "components": document["components"],
     });
     jsonschema::validator_for(&schema).unwrap_or_else(|error| panic!("{at}: {error}"))
+}
+
+/// A webhook of each type is what the catalogue says of it, and is not what it says of another.
+#[test]
+fn what_endpoints_are_told_is_what_the_catalogue_says() {
+    let document = committed();
+    for kind in EventType::ALL {
+        let (record, id, data) = samples::data(kind);
+        let event: StoredEvent = serde_json::from_value(serde_json::json!({
+            "id": "e-1", "type": kind, "merchant_id": "demo", "data": data, "fingerprint": "",
+            "occurred_at": "2026-11-30T12:00:00Z", "accepted_at": "2026-11-30T12:00:00Z",
+            "record": { "type": record, "id": id }, "applied": true,
+            "place": { "key": "k", "n": 1, "previous_id": null },
+        }))
+        .expect("an event");
+        let told = document["webhooks"][kind.as_str()]["post"]["requestBody"]["content"]
+            ["application/json"]["schema"]["$ref"]
+            .as_str()
+            .expect("a reference");
+        let schema = told.rsplit('/').next().expect("a last part");
+        let validator = validator(&document, schema);
+        for thin in [false, true] {
+            let body = serde_json::from_slice(&deliver::body(&event, thin)).expect("JSON");
+            let faults: Vec<String> = validator
+                .iter_errors(&body)
+                .map(|error| error.to_string())
+                .collect();
+            assert!(faults.is_empty(), "{schema}: {faults:?}");
+            let mut other: Value = body;
+            other["type"] = Value::from("another.type");
+            assert!(!validator.is_valid(&other), "{schema} takes another type");
+            other["type"] = Value::from(kind.as_str());
+            if !thin {
+                other["data"] = serde_json::json!({ "colour": "red" });
+                assert!(!validator.is_valid(&other), "{schema} takes any data");
+            }
+        }
+    }
 }
 
 #[test]

@@ -719,7 +719,8 @@ fn schemas() -> Value {
     ]
     .into_iter()
     .chain([connection_schemas(), request_schemas()])
-    .chain([records::schemas(), books::schemas(), webhooks::schemas()])
+    .chain([records::schemas(), books::schemas()])
+    .chain([webhooks::schemas(), webhooks::catalogue()])
     {
         if let Value::Object(part) = part {
             all.extend(part);

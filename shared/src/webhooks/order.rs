@@ -6,7 +6,7 @@
 //! order: whoever brings one also brings those before it that were not brought yet, which the events' own
 //! chain (`previous_id`) names.
 
-use super::deliver::{Delivery, DeliveryState, KEPT};
+use super::deliver::{Delivery, DeliveryState, KEPT, minute_of};
 use super::endpoint::Endpoint;
 use super::fanout::wants;
 use crate::ctx::Ctx;
@@ -26,6 +26,8 @@ const BEFORE_MAX: TimeDelta = TimeDelta::days(3);
 /// Events that one message brings along: with the row, a transaction takes 100 writes.
 const ALONG_MAX: usize = 40;
 const RACE_ROUNDS_MAX: usize = 8;
+/// Minutes after which the schedule comes by: by then an attempt that began is over.
+const REMINDED: i64 = 2;
 
 /// What waits at one endpoint with one key.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -184,6 +186,11 @@ pub(super) async fn leave(
             // Its life begins when its turn comes.
             let delivery = delivery.called(ctx.now());
             writes.extend(delivery.writes(Condition::Rev(rev))?);
+            // The schedule comes by as well: whoever ends the one before may be a reader's request, which
+            // nobody repeats if it dies before it has told.
+            let notice = delivery.notice();
+            let key = keys::webhook_due_delivery(minute_of(ctx.now()) + REMINDED, &notice);
+            writes.push(Write::put(key, Condition::Any, &notice)?);
             called = Some(delivery);
             break;
         }

@@ -5,6 +5,7 @@ use super::{
     object, page, reference, text, time, words,
 };
 use crate::model::event::{EventType, RecordKind};
+use crate::sync::conflict::{Outcome, What};
 use crate::webhooks::deliver::DeliveryState;
 use crate::webhooks::endpoint::{OVERLAP_DAYS_MAX, OffReason, Ordering, Payload};
 use crate::webhooks::fanout::KeptBack;
@@ -262,7 +263,7 @@ pub(super) fn schemas() -> Value {
             "description": "Where the public keys stand, for who verifies by these.",
         },
         "older_secrets_until": { "type": "array", "items": time() },
-        "disabled": nullable(answer(off, &[])),
+        "disabled": nullable(answer(off.clone(), &[])),
         "created_at": time(),
         "updated_at": nullable(time()),
     });
@@ -388,6 +389,35 @@ pub(super) fn schemas() -> Value {
                 "use": { "const": "sig" },
             }), &[]) },
         }), &[]),
+        "ToldConnection": answer(json!({
+            "id": reference("Id"),
+            "provider": { "type": "string" },
+            "category": reference("Category"),
+            "status": { "type": "string" },
+            "tenant_id": { "type": "string" },
+            "tenant_name": { "type": ["string", "null"] },
+            "trouble": nullable(reference("Trouble")),
+        }), &[]),
+        "ToldEndpoint": answer(json!({
+            "id": reference("Id"),
+            "url": url(),
+            "description": { "type": "string" },
+            "disabled": nullable(answer(off, &[])),
+        }), &[]),
+        "ToldChange": answer(json!({
+            "connection_id": reference("Id"),
+            "provider": { "type": "string" },
+            "record": reference("RecordRef"),
+            "what": words([What::Changed, What::Deleted, What::Voided]),
+            "fields": { "type": "array", "items": { "type": "string" } },
+            "outcome": words([Outcome::ShopWins, Outcome::ProviderWins, Outcome::Parked]),
+            "there": answer(json!({
+                "type": { "type": "string" },
+                "id": { "type": "string" },
+                "number": { "type": ["string", "null"] },
+            }), &[]),
+            "changed_at": nullable(time()),
+        }), &[]),
         "FeedPage": page("WebhookBody"),
         "WebhookBody": answer(json!({
             "id": reference("Id"),
@@ -412,6 +442,35 @@ pub(super) fn schemas() -> Value {
     })
 }
 
+/// The schema of `data`, by type of event.
+fn data(kind: EventType) -> &'static str {
+    match kind {
+        EventType::OrderCreated | EventType::OrderUpdated | EventType::OrderCompleted => "Order",
+        EventType::OrderRefunded => "Refund",
+        EventType::PaymentProcessed => "Payment",
+        EventType::PayoutPaid => "Payout",
+        EventType::InventoryLowStock => "LowStock",
+        EventType::UserCreated => "User",
+        EventType::ConnectionConnected
+        | EventType::ConnectionReauthRequired
+        | EventType::ConnectionDisconnected => "ToldConnection",
+        EventType::RecordChanged => "ToldChange",
+        EventType::EndpointFailing | EventType::EndpointDisabled => "ToldEndpoint",
+    }
+}
+
+/// The catalogue: the schema of each type's webhooks stands under the name of the type.
+pub(super) fn catalogue() -> Value {
+    let all = EventType::ALL.into_iter().map(|kind| {
+        let one = json!({
+            "properties": { "type": { "const": kind }, "data": reference(data(kind)) },
+        });
+        let schema = json!({ "allOf": [reference("WebhookBody"), one] });
+        (kind.as_str().to_owned(), schema)
+    });
+    Value::Object(all.collect())
+}
+
 /// What is told to endpoints, by type of event.
 pub(super) fn told() -> Value {
     let told = EventType::ALL.into_iter().map(|kind| {
@@ -422,7 +481,7 @@ pub(super) fn told() -> Value {
             "security": [],
             "requestBody": {
                 "required": true,
-                "content": { "application/json": { "schema": reference("WebhookBody") } },
+                "content": { "application/json": { "schema": reference(kind.as_str()) } },
             },
             "responses": { "2XX": { "description": "It was delivered." } },
         });
