@@ -163,6 +163,16 @@ async fn is_read_as_well(world: &World, merchant: &str, endpoint: &str, events: 
     let tampered = format!("{feed}&after={other}{end}");
     world.get(&tampered).await.expect(422);
 
+    let stats = format!("/api/v1/webhooks/{endpoint}/stats?merchant_id={merchant}");
+    let stats = world.get(&stats).await.expect(200).json();
+    assert_eq!(
+        (&stats["deliveries"], &stats["states"]["delivered"]),
+        (&json!(ids.len()), &json!(ids.len())),
+        "{stats}"
+    );
+    // The first was answered with an error twice, or two were once.
+    assert_eq!(stats["attempts"], ids.len() + 2, "{stats}");
+
     let dry_run = format!("/api/v1/webhooks/{endpoint}/dry-run");
     for (filter, kept_back) in [
         (

@@ -18,7 +18,7 @@ const fn route(function: &'static str, method: &'static str, path: &'static str)
     }
 }
 
-pub const ROUTES: [Route; 59] = [
+pub const ROUTES: [Route; 60] = [
     route("api_default", "GET", "/health"),
     route("api_default", "GET", "/docs/errors"),
     route("api_default", "GET", "/api/v1/openapi.json"),
@@ -207,6 +207,11 @@ pub const ROUTES: [Route; 59] = [
         "api_webhooks",
         "GET",
         "/api/v1/webhooks/{endpoint_id}/attempts",
+    ),
+    route(
+        "api_webhooks",
+        "GET",
+        "/api/v1/webhooks/{endpoint_id}/stats",
     ),
     route("api_webhooks", "GET", "/api/v1/webhooks/{endpoint_id}/feed"),
     route(

@@ -11,7 +11,7 @@ use crate::webhooks::deliver::{self, Delivery, DeliveryState};
 use crate::webhooks::endpoint::{self, Endpoint, Ordering, Payload, Wish};
 use crate::webhooks::fanout::{self, KeptBack};
 use crate::webhooks::filter::Filter;
-use crate::webhooks::{feed, recover, samples};
+use crate::webhooks::{feed, recover, samples, stats};
 use chrono::{DateTime, Utc};
 use futures::future::BoxFuture;
 use secrecy::{ExposeSecret, SecretString};
@@ -124,6 +124,10 @@ pub fn handle<'a>(ctx: &'a Ctx, request: &'a Request) -> BoxFuture<'a, Result<Re
             ("POST", [id, "test"]) => call.test(id).await,
             ("POST", [id, "dry-run"]) => call.dry_run(id).await,
             ("GET", [id, "attempts"]) => call.attempts(id).await,
+            ("GET", [id, "stats"]) => {
+                let stats = stats::count(ctx, &call.read(id).await?).await?;
+                Response::json(200, &json!(stats))
+            }
             ("GET", [id, "feed"]) => call.feed(id).await,
             ("POST", [id, "resend"]) => call.resend(id).await,
             ("POST", [id, "recover"]) => call.recover(id).await,

@@ -19,6 +19,12 @@ fn read(item: Option<&Item>) -> Result<(Condition, Health)> {
     })
 }
 
+/// How an endpoint answers by now.
+pub(super) async fn of(ctx: &Ctx, endpoint: &Endpoint) -> Result<Health> {
+    let key = keys::endpoint_health(&endpoint.merchant_id, &endpoint.id);
+    Ok(read(ctx.store.get(&key).await?.as_ref())?.1)
+}
+
 /// Whether the endpoint of this row, if there is one, is well.
 pub(super) fn is_well(item: Option<&Item>) -> bool {
     read(item).is_ok_and(|(_, health)| health == Health::default())

@@ -13,3 +13,4 @@ mod order;
 pub mod recover;
 pub mod samples;
 pub mod schedule;
+pub mod stats;

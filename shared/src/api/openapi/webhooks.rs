@@ -173,6 +173,12 @@ pub(super) fn about(route: &Route) -> Option<Operation> {
             &["merchant_id", "delivery_state", "limit", "cursor"],
             "DeliveryPage",
         ),
+        ("GET", "/stats") => reading(
+            "getEndpointStats",
+            "What became of the deliveries of the last 24 hours, and how the endpoint answers. Of more than 5,000 the earliest are counted, up to `until`.",
+            &["merchant_id"],
+            "EndpointStats",
+        ),
         ("GET", "/feed") => reading(
             "readFeed",
             "The same webhooks, to be read instead of awaited, in the order in which they were accepted as far as they were known. Who asks for what follows `next_cursor` has taken what came before it: that is not pushed any more. Ask again with the same cursor where nothing came.",
@@ -417,6 +423,23 @@ pub(super) fn schemas() -> Value {
                 "number": { "type": ["string", "null"] },
             }), &[]),
             "changed_at": nullable(time()),
+        }), &[]),
+        "EndpointStats": answer(json!({
+            "since": time(),
+            "until": time(),
+            "deliveries": number(),
+            "states": answer(
+                Value::Object(DeliveryState::ALL.map(|state| (state.as_str().to_owned(), number())).into_iter().collect()),
+                &[],
+            ),
+            "delivered_at_first": number(),
+            "attempts": number(),
+            "duration_ms_p50": { "type": ["integer", "null"] },
+            "duration_ms_p95": { "type": ["integer", "null"] },
+            "oldest_pending_at": nullable(time()),
+            "failing_since": nullable(time()),
+            "failures_in_a_row": number(),
+            "rests_until": nullable(time()),
         }), &[]),
         "FeedPage": page("WebhookBody"),
         "WebhookBody": answer(json!({
