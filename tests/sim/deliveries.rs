@@ -849,6 +849,34 @@ fn the_feed_hands_out_everything_once_and_takes_it() {
     println!("feed: {all} deliveries, each read once; {taken} of them were not called out");
 }
 
+/// Many events of one key at once, at endpoints that have order: each goes out once, and one that fails comes
+/// to its turn no later for those that wait behind it.
+#[test]
+fn a_burst_on_one_key_doubles_nothing() {
+    for seed in 0..20 {
+        // Every endpoint whose number is as even as the seed has order.
+        let modes = [Mode::Well, Mode::Well, Mode::Flaky(3), Mode::Flaky(3)];
+        let mut story = Story::new(seed, &modes);
+        story.calm();
+        for _ in 0..12 {
+            story.happen();
+        }
+        let soon = story.now() + TimeDelta::hours(2);
+        story.run(soon, 0);
+        let counts = story
+            .check(&modes)
+            .unwrap_or_else(|wrong| panic!("seed {seed}: {wrong}"));
+        assert_eq!((counts.doubled, counts.taken), (0, 48), "seed {seed}");
+        for endpoint in &story.endpoints {
+            for notice in &story.notices {
+                let delivery = story.delivery(endpoint, notice).unwrap();
+                // One that fails now and then is tried again after seconds, and after half a minute.
+                assert!(delivery.step <= 4, "seed {seed}: {delivery:?}");
+            }
+        }
+    }
+}
+
 /// The first of a line is read from the feed, and nobody is told of the one behind it, since the queue takes
 /// nothing just then and the reader does not ask again. Its turn has come all the same.
 #[test]

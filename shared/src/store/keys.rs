@@ -401,9 +401,10 @@ pub fn feed(merchant: &MerchantId, endpoint: &EndpointId) -> Key {
     }
 }
 
-/// Where a list of `group` goes on after the document at `place`.
-pub fn after(group: &Group, place: &str) -> String {
-    super::cursor(&group.pk, place)
+/// Where a list of `group` goes on after the document at `place`; from its beginning if that is empty, as no
+/// key is.
+pub fn after(group: &Group, place: &str) -> Option<String> {
+    (!place.is_empty()).then(|| super::cursor(&group.pk, place))
 }
 
 /// How an endpoint answers: apart from it, since it is written often and by many.

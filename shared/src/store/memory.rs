@@ -1,7 +1,7 @@
 //! The store in memory, for the simulator: the same conditions, no durability.
 
 use super::{Condition, Group, Item, Key, Page, Store, Table, Write, WriteError, cursor};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use async_trait::async_trait;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -106,6 +106,9 @@ impl Store for Memory {
         let after = after
             .and_then(|cursor| cursor.split_once('\n'))
             .map(|(_, sk)| sk);
+        if after == Some("") {
+            return Err(Error::internal("DynamoDB takes no key that is empty"));
+        }
         let first = Key {
             table: group.table,
             pk: group.pk.clone(),

@@ -23,7 +23,7 @@ use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use standardwebhooks::Webhook;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 /// The version of the body's shape.
@@ -38,7 +38,7 @@ pub const KEPT: TimeDelta = TimeDelta::days(30);
 /// What is due sooner than this waits in the queue of retries.
 const SOON: TimeDelta = TimeDelta::seconds(60);
 /// How often the outcome of an attempt is written anew when somebody else was faster.
-const RACE_ROUNDS_MAX: usize = 5;
+const RACE_ROUNDS_MAX: usize = 10;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -164,10 +164,11 @@ impl Delivery {
         }
     }
 
-    /// The delivery after a wait was decided, or its end. What a twin has delivered meanwhile stays
-    /// delivered.
-    fn then(mut self, verdict: Verdict, now: DateTime<Utc>) -> Delivery {
-        if self.state == DeliveryState::Delivered {
+    /// The delivery after a wait was decided by whoever saw it at `step`, or its end. What a twin has
+    /// decided meanwhile stays as it is, but that a success counts whoever has it.
+    fn then(mut self, step: u32, verdict: Verdict, now: DateTime<Utc>) -> Delivery {
+        let is_late = self.step != step && verdict != Verdict::Delivered;
+        if self.state == DeliveryState::Delivered || is_late {
             return self;
         }
         self.step += 1;
@@ -215,7 +216,13 @@ impl Delivery {
     pub fn writes(&self, condition: Condition) -> Result<Vec<Write>> {
         let gone = (self.created_at + KEPT).timestamp();
         let is_new = condition == Condition::Absent;
-        let mut writes = vec![Write::put(self.key(), condition, self)?.expiring(gone)];
+        // What waits for its turn is kept for as long as that takes.
+        let waits = self.state == DeliveryState::Pending && self.next_attempt_at.is_none();
+        let write = Write::put(self.key(), condition, self)?;
+        let mut writes = vec![match waits {
+            true => write,
+            false => write.expiring(gone),
+        }];
         if let Some(since) = self.late_since.filter(|_| is_new) {
             let delivery = self.notice();
             let key = keys::late_delivery(since, &delivery);
@@ -383,7 +390,20 @@ fn delivery_key(notice: &DeliveryNotice) -> Key {
 pub async fn deliver(ctx: &Ctx, notices: &[DeliveryNotice]) -> Vec<Result<()>> {
     match AtHand::read(ctx, notices).await {
         Ok(at_hand) => {
-            let attempts = notices.iter().map(|notice| attempt(ctx, &at_hand, notice));
+            // A doubled message that comes in one batch with its twin has nothing to do.
+            let mut seen = HashSet::new();
+            let firsts: Vec<bool> = notices
+                .iter()
+                .map(|notice| seen.insert(delivery_key(notice)))
+                .collect();
+            let attempts =
+                notices
+                    .iter()
+                    .zip(firsts)
+                    .map(async |(notice, is_first)| match is_first {
+                        true => attempt(ctx, &at_hand, notice).await,
+                        false => Ok(()),
+                    });
             join_all(attempts).await
         }
         Err(error) => {
@@ -414,6 +434,7 @@ async fn attempt(ctx: &Ctx, at_hand: &AtHand, notice: &DeliveryNotice) -> Result
     if due > ctx.now() {
         return remind(ctx, &delivery).await;
     }
+    let step = delivery.step;
     let (merchant, id) = (&notice.merchant_id, &notice.endpoint_id);
     let endpoint = at_hand.row(&keys::endpoint(merchant, id));
     let endpoint = endpoint.map(Item::read::<Endpoint>).transpose()?;
@@ -421,7 +442,10 @@ async fn attempt(ctx: &Ctx, at_hand: &AtHand, notice: &DeliveryNotice) -> Result
         endpoint.filter(|endpoint| endpoint.off.is_none() && ctx.config.webhooks_enabled().is_ok());
     let now = ctx.now();
     let Some(endpoint) = endpoint else {
-        return decide(ctx, item, |delivery| delivery.then(Verdict::Aborted, now)).await;
+        return decide(ctx, item, |delivery| {
+            delivery.then(step, Verdict::Aborted, now)
+        })
+        .await;
     };
     let jitter = ctx.random::<1>()[0];
     let health = at_hand.row(&keys::endpoint_health(merchant, id));
@@ -430,9 +454,9 @@ async fn attempt(ctx: &Ctx, at_hand: &AtHand, notice: &DeliveryNotice) -> Result
         Admission::Probe(_) => true,
         Admission::No(until) => {
             return decide(ctx, item, |delivery| {
-                let (step, began) = (delivery.step + 1, delivery.created_at);
-                let verdict = ladder::put_off(step, began, until, now, jitter);
-                delivery.then(verdict, now)
+                let began = delivery.created_at;
+                let verdict = ladder::put_off(step + 1, began, until, now, jitter);
+                delivery.then(step, verdict, now)
             })
             .await;
         }
@@ -471,9 +495,8 @@ async fn attempt(ctx: &Ctx, at_hand: &AtHand, notice: &DeliveryNotice) -> Result
     };
     let now = ctx.now();
     let decided = decide(ctx, item, |delivery| {
-        let (step, began) = (delivery.step + 1, delivery.created_at);
-        let verdict = ladder::judge(answer, step, began, now, jitter);
-        delivery.tried(attempt.clone()).then(verdict, now)
+        let verdict = ladder::judge(answer, step + 1, delivery.created_at, now, jitter);
+        delivery.tried(attempt.clone()).then(step, verdict, now)
     })
     .await;
     health::note(ctx, &endpoint, answer.is_success(), probes).await?;
@@ -503,10 +526,11 @@ async fn write_all(ctx: &Ctx, mut writes: Vec<Write>) -> Result<(), WriteError> 
 /// Ends a delivery that its receiver has read from the feed.
 pub(super) async fn take(ctx: &Ctx, item: Item) -> Result<()> {
     let now = ctx.now();
+    let step = item.read::<Delivery>()?.step;
     decide(ctx, item, |delivery| match delivery.state {
         DeliveryState::Pending => Delivery {
             taken: true,
-            ..delivery.then(Verdict::Delivered, now)
+            ..delivery.then(step, Verdict::Delivered, now)
         },
         _ => delivery,
     })
@@ -531,7 +555,10 @@ async fn decide(ctx: &Ctx, mut item: Item, change: impl Fn(Delivery) -> Delivery
         };
         match write_all(ctx, writes).await {
             Ok(()) => {
-                remind(ctx, &delivery).await?;
+                // Who changed nothing of when it is due has nobody to tell.
+                if delivery.step != before.step {
+                    remind(ctx, &delivery).await?;
+                }
                 let called = called.as_ref().map(Delivery::notice);
                 return call(ctx, called.as_slice()).await;
             }
@@ -610,15 +637,21 @@ mod tests {
             summing: None,
         };
         let new = Delivery::new(EndpointId::new(uuid::Uuid::nil()), &notice, now);
-        let delivered = new.then(Verdict::Delivered, now);
+        let delivered = new.then(0, Verdict::Delivered, now);
         for late in [
             Verdict::Again(now + LATER),
             Verdict::Exhausted,
             Verdict::Aborted,
         ] {
-            assert_eq!(delivered.clone().then(late, now), delivered);
+            assert_eq!(delivered.clone().then(1, late, now), delivered);
         }
-        let again = delivered.again(now).then(Verdict::Again(now + LATER), now);
+        let again = delivered.again(now);
+        // Whoever saw it at another step decides nothing, but a success.
+        let late = again.clone().then(3, Verdict::Exhausted, now);
+        assert_eq!(late, again);
+        let done = again.clone().then(3, Verdict::Delivered, now);
+        assert_eq!(done.state, DeliveryState::Delivered);
+        let again = again.then(0, Verdict::Again(now + LATER), now);
         assert_eq!(
             (again.state, again.scheduled),
             (DeliveryState::Pending, true)

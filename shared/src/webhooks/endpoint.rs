@@ -124,6 +124,10 @@ pub struct Endpoint {
     older: Vec<Older>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub off: Option<Off>,
+    /// Since when it wants what it wants now, if that changed: what it did not want before is not brought
+    /// along later.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    wants_since: Option<DateTime<Utc>>,
     /// The events about the endpoint itself.
     #[serde(default)]
     sequence: Sequence,
@@ -135,6 +139,11 @@ pub struct Endpoint {
 impl Endpoint {
     pub fn is_thin(&self) -> bool {
         self.payload == Payload::Thin
+    }
+
+    /// Since when it wants what it wants now.
+    pub(super) fn wants_since(&self) -> DateTime<Utc> {
+        self.wants_since.unwrap_or(self.created_at)
     }
 
     /// The secrets that sign at `now`, the newest first.
@@ -330,6 +339,7 @@ pub async fn register(
         ordering: wish.ordering.unwrap_or_default(),
         older: Vec::new(),
         off: None,
+        wants_since: None,
         sequence: Sequence::default(),
         created_at: ctx.now(),
         updated_at: None,
@@ -358,7 +368,13 @@ pub async fn update(
             Some(seal_headers(ctx, &key, id, headers)?)
         }
     };
+    let now = ctx.now();
     change(ctx, merchant, id, |endpoint| {
+        let wanted = |endpoint: &Endpoint| {
+            let types = endpoint.event_types.clone();
+            (types, endpoint.filter.clone(), endpoint.ordering)
+        };
+        let before = wanted(endpoint);
         if let Some(url) = &wish.url {
             endpoint.url = url.clone();
         }
@@ -376,6 +392,9 @@ pub async fn update(
         }
         if let Some(ordering) = wish.ordering {
             endpoint.ordering = ordering;
+        }
+        if wanted(endpoint) != before {
+            endpoint.wants_since = Some(now);
         }
         if let (Some(headers), Some(sealed)) = (&wish.headers, &sealed) {
             endpoint.header_names = headers.keys().cloned().collect();
@@ -437,8 +456,11 @@ pub async fn rotate_secret(
 
 /// Lets an endpoint have events again, from now on.
 pub async fn enable(ctx: &Ctx, merchant: &MerchantId, id: &EndpointId) -> Result<Endpoint> {
+    let now = ctx.now();
     let enabled = change(ctx, merchant, id, |endpoint| {
-        endpoint.off = None;
+        if endpoint.off.take().is_some() {
+            endpoint.wants_since = Some(now);
+        }
         Ok(None)
     })
     .await?;

@@ -98,7 +98,7 @@ pub async fn fan_out(ctx: &Ctx, notice: &Notice) -> Result<()> {
         .collect();
     let reads =
         |endpoint: &Endpoint| endpoint.filter.is_some() || endpoint.ordering == Ordering::ByKey;
-    let mut ordered = Vec::new();
+    let mut in_order = None;
     if endpoints.iter().any(reads) {
         let key = keys::event(&notice.merchant_id, &notice.event_id);
         let event = ctx.store.get(&key).await?;
@@ -109,9 +109,7 @@ pub async fn fan_out(ctx: &Ctx, notice: &Notice) -> Result<()> {
         let by_key = |endpoint: &Endpoint| endpoint.ordering == Ordering::ByKey;
         let (with, without): (Vec<_>, Vec<_>) = endpoints.into_iter().partition(by_key);
         endpoints = without;
-        for endpoint in &with {
-            ordered.extend(order::line_up(ctx, endpoint, &event).await?);
-        }
+        in_order = Some((event, with));
     }
     let deliveries: Vec<Delivery> = endpoints
         .iter()
@@ -126,13 +124,22 @@ pub async fn fan_out(ctx: &Ctx, notice: &Notice) -> Result<()> {
             stored?;
         }
     }
+    // What has order comes last, and what fails of it keeps nothing else back.
+    let (mut ordered, mut failed) = (Vec::new(), Ok(()));
+    if let Some((event, with)) = &in_order {
+        for endpoint in with {
+            match order::line_up(ctx, endpoint, event).await {
+                Ok(first) => ordered.extend(first),
+                Err(error) => failed = Err(error),
+            }
+        }
+    }
     let notices = deliveries.iter().map(Delivery::notice).chain(ordered);
     let text = |notice: DeliveryNotice| serde_json::to_string(&notice).map_err(Error::internal);
     let messages = notices.map(text).collect::<Result<Vec<_>>>()?;
-    if messages.is_empty() {
-        return Ok(());
+    if !messages.is_empty() {
+        let queue = ctx.config.webhook_deliver_queue()?;
+        ctx.queue.send(queue, messages).await?;
     }
-    ctx.queue
-        .send(ctx.config.webhook_deliver_queue()?, messages)
-        .await
+    failed
 }

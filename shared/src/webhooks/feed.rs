@@ -40,8 +40,9 @@ const ROWS_MAX: usize = 1000;
 const PAGE_ROWS: usize = 100;
 const TAKEN_MAX: usize = 1000;
 const SIDE_BY_SIDE_MAX: usize = 16;
-/// A page ends once it is as large as this: a function answers with at most 6 MB.
-const PAGE_BYTES_MAX: usize = 4 << 20;
+/// A page ends once it is as large as this: a function answers with at most 6 MB, in which the body is
+/// written as a text once more.
+const PAGE_BYTES_MAX: usize = 3 << 20;
 /// How long the row of a reader is kept once nobody reads.
 const KEPT: TimeDelta = TimeDelta::days(60);
 
@@ -123,9 +124,10 @@ pub async fn read(
             continue;
         }
         return Ok(Page {
-            events,
-            has_more: more || more_late,
+            // A reader that is held up by what is too young asks again later, not at once.
+            has_more: (more || more_late) && !events.is_empty(),
             next: seal(ctx, &key, endpoint, &position)?,
+            events,
         });
     }
 }
@@ -169,7 +171,7 @@ async fn on_time(
         .map(str::to_owned)
         .collect::<BTreeSet<_>>();
     let mut found = Vec::new();
-    let mut after = Some(keys::after(&group, &position.place));
+    let mut after = keys::after(&group, &position.place);
     let mut more = false;
     'pages: for _ in 0..ROWS_MAX / PAGE_ROWS {
         let page = ctx.store.list(&group, after.as_deref(), PAGE_ROWS).await?;
@@ -213,7 +215,7 @@ async fn late(
 ) -> Result<(Vec<DeliveryNotice>, bool)> {
     let group = keys::late_deliveries(&endpoint.merchant_id, &endpoint.id);
     let after = keys::after(&group, &position.late);
-    let page = ctx.store.list(&group, Some(&after), limit).await?;
+    let page = ctx.store.list(&group, after.as_deref(), limit).await?;
     let mut found = Vec::new();
     for item in &page.items {
         let late: Late = item.read()?;
@@ -257,10 +259,10 @@ async fn take(ctx: &Ctx, endpoint: &Endpoint, position: &Position) -> Result<()>
     }
     let group = keys::deliveries(merchant, id);
     let names = position.names();
-    let mut after = Some(keys::after(&group, &taken.place));
+    let mut after = keys::after(&group, &taken.place);
     let mut rows = 0;
-    'pages: while let Some(from) = after {
-        let page = ctx.store.list(&group, Some(&from), PAGE_ROWS).await?;
+    'pages: loop {
+        let page = ctx.store.list(&group, after.as_deref(), PAGE_ROWS).await?;
         for item in page.items {
             let delivery: Delivery = item.read()?;
             let place = place_of(&delivery);
@@ -278,11 +280,14 @@ async fn take(ctx: &Ctx, endpoint: &Endpoint, position: &Position) -> Result<()>
             }
         }
         after = page.next;
+        if after.is_none() {
+            break;
+        }
     }
     let group = keys::late_deliveries(merchant, id);
-    let mut after = Some(keys::after(&group, &taken.late));
-    'late: while let Some(from) = after {
-        let page = ctx.store.list(&group, Some(&from), PAGE_ROWS).await?;
+    let mut after = keys::after(&group, &taken.late);
+    'late: loop {
+        let page = ctx.store.list(&group, after.as_deref(), PAGE_ROWS).await?;
         for item in page.items {
             let late: Late = item.read()?;
             let place = keys::delivery_place(late.since, &late.delivery.event_id);
@@ -298,6 +303,9 @@ async fn take(ctx: &Ctx, endpoint: &Endpoint, position: &Position) -> Result<()>
             taken.late = place;
         }
         after = page.next;
+        if after.is_none() {
+            break;
+        }
     }
     let gone = (ctx.now() + KEPT).timestamp();
     let write = Write::put(key, condition, &taken)?.expiring(gone);

@@ -57,7 +57,8 @@ impl Line {
 }
 
 /// Makes the delivery of `event` to an endpoint that has order, behind what waits with the same key. Returns
-/// the notice of the one whose turn it is.
+/// the notice of the one whose turn it is, if that is new; else it has been told of, or will be by the event's
+/// own notice.
 pub(super) async fn line_up(
     ctx: &Ctx,
     endpoint: &Endpoint,
@@ -70,19 +71,22 @@ pub(super) async fn line_up(
             None => (Condition::Absent, Line::default()),
             Some(item) => (Condition::Rev(item.rev), item.read::<Line>()?),
         };
+        let was_empty = line.waiting.is_empty();
         let mut writes = Vec::new();
         // One before those that were seen is a twin, or was too far back for them to bring it along.
         for event in up_to(ctx, endpoint, event, line.seen).await? {
             writes.extend(append(ctx, endpoint, &event, &mut line).await?);
             line.seen = line.seen.max(event.place.n);
         }
+        let first = line.notice(endpoint);
+        let first = first.filter(|first| was_empty || first.event_id == event.id);
         if writes.is_empty() {
-            return Ok(line.notice(endpoint));
+            return Ok(first);
         }
         let gone = (ctx.now() + KEPT).timestamp();
         writes.push(Write::put(key.clone(), condition, &line)?.expiring(gone));
         match ctx.store.transact(writes).await {
-            Ok(()) => return Ok(line.notice(endpoint)),
+            Ok(()) => return Ok(first),
             Err(WriteError::Condition(_) | WriteError::Contended) => {}
             Err(WriteError::Failed(error)) => return Err(error),
         }
@@ -113,7 +117,7 @@ async fn up_to(
         };
         let before: StoredEvent = item.read()?;
         let is_new = before.place.n > seen
-            && before.accepted_at >= endpoint.created_at
+            && before.accepted_at >= endpoint.wants_since()
             && event.accepted_at - before.accepted_at <= BEFORE_MAX;
         if !is_new {
             break;
