@@ -138,12 +138,18 @@ enum Reply {
 impl Town {
     /// A process that has just begun.
     fn process(self: &Arc<Self>) -> Arc<Ctx> {
+        self.process_with("true")
+    }
+
+    /// The same, with the switch of webhooks as it says.
+    fn process_with(self: &Arc<Self>, switch: &str) -> Arc<Ctx> {
         Arc::new(Ctx {
             net: self.clone(),
             queue: self.clone(),
             ..self.world.ctx_with(&[
                 ("QUEUE_WEBHOOK_DELIVER_URL", DELIVER),
                 ("QUEUE_WEBHOOK_RETRY_URL", RETRY),
+                ("ENABLE_WEBHOOKS", switch),
             ])
         })
     }
@@ -847,6 +853,33 @@ fn the_feed_hands_out_everything_once_and_takes_it() {
     }
     assert!(taken * 2 > all, "most of it is taken by reading");
     println!("feed: {all} deliveries, each read once; {taken} of them were not called out");
+}
+
+/// With the switch off nothing is made, and what was pending ends without a call.
+#[test]
+fn what_is_switched_off_sends_nothing() {
+    let mut story = Story::new(4, &[Mode::Well, Mode::Well]);
+    story.calm();
+    story.happen();
+    let before = story.notices[0].clone();
+    alone(fanout::fan_out(&story.ctx, &before)).unwrap();
+    let off = story.town.process_with("false");
+    story.happen();
+    let meanwhile = story.notices[1].clone();
+    alone(fanout::fan_out(&off, &meanwhile)).unwrap();
+    for endpoint in &story.endpoints {
+        assert_eq!(story.delivery(endpoint, &meanwhile), None);
+        let pending = story.delivery(endpoint, &before).unwrap().notice();
+        let done = alone(deliver::deliver(&off, &[pending]));
+        assert!(done[0].is_ok(), "{done:?}");
+        let state = story.delivery(endpoint, &before).unwrap().state;
+        assert_eq!(state, DeliveryState::Stopped);
+    }
+    let seen: usize = hold(&story.town.receivers)
+        .values()
+        .map(|one| one.seen)
+        .sum();
+    assert_eq!(seen, 0);
 }
 
 /// Many events of one key at once, at endpoints that have order: each goes out once, and one that fails comes
