@@ -6,7 +6,7 @@ use crate::ctx::Ctx;
 use crate::error::{Code, Error, Result};
 use crate::model::event::{EventType, RecordKind, fingerprint};
 use crate::model::ids::{ConnectionId, EventId, MerchantId};
-use crate::model::notice::{Notice, Place, RecordRef, StoredEvent};
+use crate::model::notice::{Place, RecordRef, StoredEvent};
 use crate::model::order_record::Sequence;
 use crate::providers::accounting::accounting;
 use crate::providers::accounts::{Choices, Guest, Role};
@@ -418,7 +418,7 @@ impl Connection {
             accepted_at: now,
             fingerprint: fingerprint(&data),
             data,
-            record: record.clone(),
+            record,
             applied: true,
             place: Place {
                 key: self.id.to_string(),
@@ -426,18 +426,7 @@ impl Connection {
                 previous_id,
             },
         };
-        let notice = Notice {
-            merchant_id: self.merchant_id.clone(),
-            event_id: id.clone(),
-            kind,
-            record,
-            order_id: None,
-            accepted_at: now,
-            after: None,
-            resync: None,
-            backfill: None,
-            summing: None,
-        };
+        let notice = stored.notice();
         let merchant = &self.merchant_id;
         Ok(vec![
             Write::put(keys::event(merchant, &id), Condition::Absent, &stored)?,

@@ -6,7 +6,7 @@ use crate::ctx::Ctx;
 use crate::error::{Code, Error, FieldError, Result};
 use crate::model::event::{EventType, RecordKind, fingerprint};
 use crate::model::ids::{EndpointId, EventId, MerchantId};
-use crate::model::notice::{Notice, Place, RecordRef, StoredEvent};
+use crate::model::notice::{Place, RecordRef, StoredEvent};
 use crate::model::order_record::Sequence;
 use crate::net::Guard;
 use crate::oauth::vault::{self, DataKey, Sealed, WrappedKey};
@@ -590,7 +590,7 @@ impl Endpoint {
             accepted_at: now,
             fingerprint: fingerprint(&data),
             data,
-            record: record.clone(),
+            record,
             applied: true,
             place: Place {
                 key: self.id.to_string(),
@@ -598,18 +598,7 @@ impl Endpoint {
                 previous_id,
             },
         };
-        let notice = Notice {
-            merchant_id: merchant.clone(),
-            event_id: id.clone(),
-            kind,
-            record,
-            order_id: None,
-            accepted_at: now,
-            after: None,
-            resync: None,
-            backfill: None,
-            summing: None,
-        };
+        let notice = stored.notice();
         Ok(vec![
             Write::put(keys::event(merchant, &id), Condition::Absent, &stored)?,
             Write::put(keys::outbox(merchant, &id), Condition::Absent, &notice)?,

@@ -127,7 +127,7 @@ pub async fn store(ctx: &Ctx, endpoint: &Endpoint, kind: EventType) -> Result<No
         accepted_at: now,
         fingerprint: fingerprint(&data),
         data,
-        record: record.clone(),
+        record,
         // It changed nothing.
         applied: false,
         place: Place {
@@ -138,18 +138,7 @@ pub async fn store(ctx: &Ctx, endpoint: &Endpoint, kind: EventType) -> Result<No
     };
     let write = Write::put(keys::event(merchant, &id), Condition::Absent, &stored)?;
     ctx.store.write(write).await?;
-    Ok(Notice {
-        merchant_id: merchant.clone(),
-        event_id: id,
-        kind,
-        record,
-        order_id: None,
-        accepted_at: now,
-        after: None,
-        resync: None,
-        backfill: None,
-        summing: None,
-    })
+    Ok(stored.notice())
 }
 
 #[cfg(test)]
