@@ -357,3 +357,34 @@ fn a_document_of_another_total_is_told_of() {
         assert!(calls.iter().any(is_told_after), "{books:?}: {calls:?}");
     }
 }
+
+/// What several look-ups in one call are refused for is the fault of one of them, or of none.
+#[test]
+fn a_look_up_that_is_refused_as_a_whole_is_made_in_parts() {
+    for books in [Books::Receipts, Books::Xero] {
+        let looked_up = |call: &String| {
+            let names = [
+                "query Customer",
+                "query Item",
+                "GET api.xro/Contacts",
+                "GET api.xro/Items",
+            ];
+            names.iter().any(|name| call.contains(name))
+        };
+        let calls = calls(books, Story::Three);
+        let calls: Vec<String> = calls.into_iter().filter(looked_up).collect();
+        assert_eq!(calls.len(), 2, "{calls:?}");
+        for call in calls {
+            let mut run = Run::of(SEED, books, |dice| shop(Story::Three, books, dice));
+            run.world.state().tamper = Some(Tamper {
+                call,
+                bad: Bad::Refused,
+                times: 1,
+            });
+            let unsent = std::mem::take(&mut run.unsent);
+            run.whole(Job::Accept(unsent));
+            run.relay_and_push();
+            assert_eq!(run.check(), Ok(()), "{books:?}");
+        }
+    }
+}

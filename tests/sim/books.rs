@@ -4,13 +4,14 @@
 use crate::judge;
 use crate::run::{Books, Job, Run, alone, merchant};
 use crate::shop::{Shop, Size};
-use crate::world::{Dice, PLATFORM_KEY, RECONCILE_QUEUE, Stand};
+use crate::world::{Dice, Message, PLATFORM_KEY, RECONCILE_QUEUE, Stand};
 use axum::http;
 use chrono::NaiveDate;
 use crossdock::api::{self, records};
 use crossdock::engine::backfill::{self, Backfill, State};
 use crossdock::engine::reconcile::{self, Cause, Decision, ReconcileNotice, Reconciliation};
 use crossdock::model::notice::Notice;
+use crossdock::store::{Condition, Store, Write, keys};
 use crossdock::sync::reconcile::{Class, Decided, Difference, Sum};
 use local::standins::quickbooks::DEFAULT_REALM;
 use serde_json::{Value, json};
@@ -510,6 +511,44 @@ fn what_never_arrived_is_sent_again_by_itself() {
     }
 }
 
+/// An outage that is longer than the queue hands a message out: each ends in the dead-letter queue, some
+/// with an open intent.
+#[test]
+fn what_the_queue_gave_up_is_sent_again_by_itself() {
+    for books in ALL {
+        for net in [300, 1000] {
+            let mut run = sold(books, large(books));
+            judge(&format!("{books:?}, {net} of 1000"), &mut run, |run| {
+                begin(run);
+                run.world.state().chances.net = net;
+                for _ in 0..10 {
+                    let notices = run.receive_all();
+                    run.whole(Job::Push(notices.clone()));
+                    run.world.advance(Duration::from_secs(720));
+                    run.world.state().queue.clear();
+                    let again = notices.into_iter().map(|notice| Message {
+                        notice,
+                        visible_at: run.ctx.now(),
+                    });
+                    let again: Vec<Message> = again.collect();
+                    run.world.state().queue.extend(again);
+                }
+                run.receive_all();
+                run.calm();
+                let (_, early, _) = reconciled(run, None);
+                assert!(
+                    early.iter().all(|one| one.decided != Decided::Open),
+                    "somebody may still be at work: {early:?}"
+                );
+                run.world.advance(Duration::from_secs(4 * 3600));
+                reconciled(run, None);
+                let (found, differences, _) = reconciled(run, None);
+                assert_eq!((differences, found.under_way), (vec![], 0));
+            });
+        }
+    }
+}
+
 #[test]
 fn a_reconciliation_survives_a_crash_at_any_step() {
     let begun = || {
@@ -621,14 +660,23 @@ fn the_api_tells_of_both() {
     assert_eq!(ask(&run, "DELETE", "backfill", &plain).0, 200);
 }
 
+/// What one connection does to the schedule is its own, and a message that comes twice begins one.
 #[test]
 fn the_schedule_begins_one_for_each_live_connection() {
     let mut run = kept();
-    assert_eq!(alone(reconcile::plan(&run.ctx)).unwrap(), 1);
-    let sent = run.world.state().sent.len();
-    assert!(sent > 0);
+    let unreadable = keys::connection(&merchant(), &"con_unreadable".parse().unwrap());
+    let write = Write::put(unreadable, Condition::Absent, &json!({})).unwrap();
+    alone(run.world.memory.write(write)).unwrap();
+    for _ in 0..2 {
+        assert_eq!(alone(reconcile::plan(&run.ctx)).unwrap(), 1);
+        work(&mut run, None);
+        let all = alone(reconcile::list(&run.ctx, &run.connection(), 10)).unwrap();
+        assert_eq!((all.len(), all[0].cause), (1, Cause::Schedule));
+        assert_eq!(all[0].state, reconcile::State::Done);
+    }
+    run.world.advance(Duration::from_secs(86_400));
+    alone(reconcile::plan(&run.ctx)).unwrap();
     work(&mut run, None);
     let all = alone(reconcile::list(&run.ctx, &run.connection(), 10)).unwrap();
-    assert_eq!((all.len(), all[0].cause), (1, Cause::Schedule));
-    assert_eq!(all[0].state, reconcile::State::Done);
+    assert_eq!(all.len(), 2, "the next day");
 }

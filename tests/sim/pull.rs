@@ -1043,3 +1043,48 @@ fn a_connection_of_before_there_was_a_schedule_is_found() {
 fn connection_slots() -> u8 {
     crossdock::oauth::connection::PULL_SLOTS
 }
+
+/// Somebody takes a customer out of use, or merges it into another: who buys again is a customer again.
+/// (Xero's archived contacts are not made a second time, since they can be restored.)
+#[test]
+fn a_customer_that_was_taken_out_of_use_is_made_anew_when_it_buys() {
+    let named = |event: &Value| {
+        event["type"] == "order.created" && event["data"]["customer"]["id"].is_string()
+    };
+    let (mut run, event) = seeds(Books::Receipts)
+        .find_map(|(mut run, _, _)| {
+            let event = run.shop().events.iter().find(|event| named(event))?.clone();
+            Some((run, event))
+        })
+        .expect("a seed");
+    let buys = |run: &mut Run, id: &str| {
+        let mut order = event.clone();
+        order["id"] = json!(format!("{id}-order"));
+        order["data"]["id"] = json!(id);
+        order["data"]["number"] = json!(id);
+        let mut payment = order.clone();
+        payment["id"] = json!(format!("{id}-paid"));
+        payment["type"] = json!("payment.processed");
+        payment["data"] = json!({
+            "id": "p-again", "order_id": id, "outcome": "succeeded", "method": "card",
+            "amount": order["data"]["total"], "processed_at": order["data"]["placed_at"],
+        });
+        run.tell(order);
+        run.tell(payment);
+        run.drain();
+        let all = entities(run, "SalesReceipt");
+        let made = all.iter().find(|one| one["DocNumber"] == id);
+        made.unwrap_or_else(|| panic!("no receipt of {id}"))["CustomerRef"]["value"].clone()
+    };
+    let before = buys(&mut run, "again-1");
+    assert_eq!(buys(&mut run, "again-2"), before);
+    run.world.advance(Duration::from_secs(60));
+    let all = entities(&run, "Customer");
+    let mut gone = all.into_iter().find(|one| one["Id"] == before).unwrap();
+    gone["Active"] = json!(false);
+    at_quickbooks(&run, "customer", &gone);
+    pulled(&run);
+    let after = buys(&mut run, "again-3");
+    assert_ne!(after, before);
+    assert_eq!(buys(&mut run, "again-4"), after);
+}

@@ -140,7 +140,7 @@ pub async fn register_as(world: &World, ctx: &Ctx, merchant: &MerchantId) {
         currency: "USD".parse().unwrap(),
         created_at: ctx.now(),
     };
-    let write = Write::put(keys::merchant(merchant), Condition::Absent, &document).unwrap();
+    let write = Write::put(keys::merchant(merchant), Condition::Any, &document).unwrap();
     world.memory.write(write).await.unwrap();
     let redirect = crossdock::oauth::redirect_uri(PUBLIC_URL, world.vendor.name());
     let client = json!({
@@ -340,6 +340,8 @@ pub struct Run {
     processes: Vec<(Arc<Ctx>, Arc<AtomicI64>)>,
     connection: ConnectionId,
     books: Books,
+    /// How what is sold is posted.
+    sold: Posting,
     shop: Shop,
     /// Events that are still to be sent.
     pub unsent: Vec<usize>,
@@ -433,6 +435,7 @@ impl Run {
             processes: Vec::new(),
             connection,
             books,
+            sold: Posting::Each,
             shop,
             accepted: BTreeSet::new(),
             tasks: Vec::new(),
@@ -847,6 +850,7 @@ impl Run {
             let set = manage::set(&self.ctx, &merchant, &self.connection, settings);
             alone(set).unwrap();
         }
+        self.sold = sold;
         self.shop.sum_up(sold, returned);
     }
 
@@ -1348,7 +1352,7 @@ impl Run {
     pub fn check(&self) -> Result<(), String> {
         let expected = &self.shop.expected;
         let of = |entity: &str| alone(self.world.control("GET", &format!("entities/{entity}"), ""));
-        let kinds = self.books.kinds();
+        let kinds = self.books.kinds(self.sold);
         let wanted = |kind: &str| match kind {
             "order" => &expected.sales,
             "payment" => &expected.payments,
@@ -1832,11 +1836,12 @@ const XERO: &[Kind] = &[
 ];
 
 impl Books {
-    fn kinds(self) -> &'static [Kind] {
-        match self {
-            Books::Receipts => RECEIPTS,
-            Books::Invoices => INVOICES,
-            Books::Xero => XERO,
+    /// A summary is a receipt, whatever orders by themselves are.
+    fn kinds(self, sold: Posting) -> &'static [Kind] {
+        match (self, sold) {
+            (Books::Receipts, _) | (Books::Invoices, Posting::Daily) => RECEIPTS,
+            (Books::Invoices, Posting::Each) => INVOICES,
+            (Books::Xero, _) => XERO,
         }
     }
 

@@ -46,7 +46,7 @@ impl Plan {
         };
         let each = (Posting::Each, Posting::Each);
         let postings = match dice.below(4) {
-            0 if books != Books::Invoices => *dice.pick(&[
+            0 => *dice.pick(&[
                 (Posting::Daily, Posting::Daily),
                 (Posting::Daily, Posting::Daily),
                 (Posting::Each, Posting::Daily),

@@ -2,14 +2,14 @@
 //! the books show the shop's tax to the last unit.
 
 use crate::books::work;
-use crate::run::{Job, Run, alone, merchant};
+use crate::run::{Job, Run, alone, merchant, set_up_as};
 use crate::shop::{MERCHANT, Shop};
 use crate::world::{Dice, start};
 use chrono::TimeDelta;
 use crossdock::engine::again::{self, Wanted};
 use crossdock::oauth::connection::{Posting, Settings};
 use crossdock::oauth::manage;
-use crossdock::store::{Store, keys};
+use crossdock::store::{Condition, Store, Write, keys};
 use crossdock::sync::push::{Link, LinkState};
 use futures::FutureExt;
 use rust_decimal::Decimal;
@@ -284,6 +284,32 @@ fn a_rate_that_the_company_lacks_is_named_and_taken_up_once_it_is_there() {
     assert_eq!(problem.code, "sales_tax_off");
 }
 
+/// A company in the United States of before tax was automated names a group of taxes, or QuickBooks would
+/// drop the tax.
+#[test]
+fn where_tax_is_not_automated_its_group_is_named() {
+    let company = json!({
+        "country": "US", "home_currency": "USD", "automated_sales_tax": false,
+        "automated_tax_percent": "8",
+    });
+    let mut run = Run::abroad(SEED, company);
+    let sold = |rate: &str, amount: i64| {
+        json!({
+            "lines": [line("A", 1000, "USD", true), line("B", 500, "USD", false)],
+            "taxes": [tax(rate, amount, "USD")], "total": 1500 + amount,
+        })
+    };
+    // The shop's tax is what counts, whatever the rate comes to.
+    sell(&mut run, "S-1", "USD", sold("8", 81));
+    stands(&run, "order", "S-1");
+    let made = receipt(&run, "SalesReceipt", "S-1");
+    assert_eq!(plain(&made["TotalAmt"]), "15.81", "{made}");
+    assert_eq!(made["TxnTaxDetail"]["TxnTaxCodeRef"]["value"], "1");
+    sell(&mut run, "S-2", "USD", sold("9", 90));
+    let problem = link(&run, "order", "S-2").problem.unwrap();
+    assert_eq!(problem.code, "no_tax_rate");
+}
+
 /// Whatever is sold, the vendor's rules make the shop's total of it.
 #[test]
 fn any_sale_is_worth_there_what_it_was_here() {
@@ -291,8 +317,15 @@ fn any_sale_is_worth_there_what_it_was_here() {
         ("GB", "GBP", &["20", "5"][..]),
         ("AU", "AUD", &["10"]),
         ("CA", "CAD", &["5", "13", "12", "14.975"]),
+        ("US", "USD", &["8"]),
     ] {
-        let mut run = abroad(country, currency);
+        let mut run = Run::abroad(
+            SEED,
+            json!({
+                "country": country, "home_currency": currency, "automated_sales_tax": false,
+                "automated_tax_percent": "8",
+            }),
+        );
         let mut dice = Dice::new(SEED);
         let mut totals = Vec::new();
         for number in 0..40 {
@@ -397,4 +430,36 @@ fn a_daily_summary_names_the_code_of_each_of_its_orders() {
     let mut taxes = taxed(receipt);
     taxes.sort();
     assert_eq!(taxes, pairs(&[("22", "110"), ("5", "100")]));
+}
+
+/// A merchant with two companies: what keeps one of them from being written to does not keep the other.
+#[test]
+fn the_books_of_one_company_do_not_wait_for_those_of_another() {
+    let mut run = abroad("GB", "GBP");
+    let another = json!({ "country": "GB", "home_currency": "GBP", "realm": "45" });
+    alone(run.world.control("POST", "realms", &another.to_string()));
+    let second = alone(set_up_as(&run.world, &run.ctx, &merchant(), "45"));
+    let first = run.connection().id;
+    for (spoilt, well) in [(&first, "45"), (&second, "44")] {
+        // How many calls are left of this one, nobody can read.
+        let write = Write::put(
+            keys::budget(&merchant(), spoilt),
+            Condition::Any,
+            &json!([]),
+        )
+        .unwrap();
+        alone(run.world.memory.write(write)).unwrap();
+        let id = format!("S-{well}");
+        let sold = json!({ "lines": [line("A", 1000, "GBP", true)], "total": 1000 });
+        sell(&mut run, &id, "GBP", sold);
+        let path = format!("entities/SalesReceipt?realm={well}");
+        let all = alone(run.world.control("GET", &path, ""));
+        let numbers = all.as_array().unwrap().iter();
+        assert!(numbers.clone().any(|one| one["DocNumber"] == id), "{all}");
+        let write = Write::Delete {
+            key: keys::budget(&merchant(), spoilt),
+            condition: Condition::Any,
+        };
+        alone(run.world.memory.write(write)).unwrap();
+    }
 }

@@ -157,7 +157,9 @@ pub enum Bad {
     Truncated,
     Empty,
     Html,
-    /// The provider's refusal of the whole, where a success is said to be.
+    /// The provider's refusal of the whole.
+    Refused,
+    /// The same under a status of success.
     FaultInside,
     /// Its refusal of each element.
     ElementFaults,
@@ -176,11 +178,12 @@ pub enum Bad {
 }
 
 impl Bad {
-    pub const ALL: [Bad; 12] = [
+    pub const ALL: [Bad; 13] = [
         Bad::OtherShape,
         Bad::Truncated,
         Bad::Empty,
         Bad::Html,
+        Bad::Refused,
         Bad::FaultInside,
         Bad::ElementFaults,
         Bad::OtherElements,
@@ -280,7 +283,7 @@ impl Bad {
         }
     }
 
-    /// The refusal that comes under a status of success in place of the effect.
+    /// The refusal that comes in place of the effect.
     fn refusal(self, request: &http::Request<Vec<u8>>) -> Option<Response> {
         const WORDS: &str = "something is wrong with this";
         let error = json!({ "Message": WORDS, "Detail": WORDS, "code": "6000", "element": "" });
@@ -288,7 +291,7 @@ impl Bad {
         let errors = json!([{ "Message": WORDS }]);
         let body = match self {
             // QuickBooks' and Xero's in one: each is looked for by the one it belongs to.
-            Bad::FaultInside => json!({
+            Bad::Refused | Bad::FaultInside => json!({
                 "Fault": fault, "ErrorNumber": 10, "Type": "ValidationException",
                 "Message": "A validation exception occurred",
                 "Elements": [{ "ValidationErrors": errors }],
@@ -309,7 +312,8 @@ impl Bad {
             }
             _ => return None,
         };
-        Some(answered(200, "application/json", &body.to_string()))
+        let status = if self == Bad::Refused { 400 } else { 200 };
+        Some(answered(status, "application/json", &body.to_string()))
     }
 }
 

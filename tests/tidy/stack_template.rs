@@ -280,18 +280,10 @@ const FUNCTIONS: &[Function] = &[
         name: "reconcile_plan",
         variables: &[
             "TABLE_CONNECTIONS",
-            "TABLE_LEDGER",
             "QUEUE_RECONCILE_URL",
-            // What makes daily summaries is their message.
-            "QUEUE_SYNC_QUICKBOOKS_URL",
-            "QUEUE_SYNC_XERO_URL",
             "ENABLE_ACCOUNTING_SYNC",
         ],
-        tables: &[
-            ("Connections", &["Scan"]),
-            // Which reconciliation is the last, and the next one.
-            ("Ledger", &["GetItem", "UpdateItem"]),
-        ],
+        tables: &[("Connections", &["Scan"])],
         source: Source::Queue("ReconcilePlan"),
     },
     Function {

@@ -1049,8 +1049,8 @@ fn connection_schemas() -> Value {
                 "allOf": [words(Posting::ALL)],
                 "description": "`each`: every order and refund is posted by itself. `daily`: those of one \
                     day (UTC), channel and currency in one, once the day is over. A change counts from \
-                    the next day on, and what was posted stays as it is. In QuickBooks `daily` needs \
-                    sales receipts.",
+                    the next day on, and what was posted stays as it is. In QuickBooks a day is a \
+                    sales receipt, whatever `orders_as` says.",
             },
             "posting_from": {
                 "oneOf": [{ "type": "string", "format": "date" }, { "type": "null" }],

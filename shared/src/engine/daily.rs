@@ -136,13 +136,12 @@ pub(super) async fn ask_now(ctx: &Ctx, connection: &Connection, day: NaiveDate) 
     }
 }
 
-/// Asks for the summaries of yesterday, if `connection` has any. Its schedule calls it once a day.
-pub(super) async fn plan(ctx: &Ctx, connection: &Connection) -> Result<()> {
-    let yesterday = ctx.now().date_naive().pred_opt();
-    let summed = |day: &NaiveDate| connection.posting(*day) == Posting::Daily;
-    match yesterday.filter(summed) {
-        Some(day) if again::check(connection).is_ok() => ask_now(ctx, connection, day).await,
-        _ => Ok(()),
+/// Asks for the summaries of `day`, if `connection` has any. Its schedule calls it once a day.
+pub(super) async fn plan(ctx: &Ctx, connection: &Connection, day: NaiveDate) -> Result<()> {
+    let summed = connection.posting(day) == Posting::Daily;
+    match summed && again::check(connection).is_ok() {
+        true => ask_now(ctx, connection, day).await,
+        false => Ok(()),
     }
 }
 

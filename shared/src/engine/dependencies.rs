@@ -14,6 +14,10 @@ use std::collections::BTreeMap;
 /// Rounds of look-up and creation: one for each name to try, and one more for a lost race.
 const ROUNDS_MAX: usize = 4;
 
+/// Calls of one look-up that may be refused before all that is left of it is given up: what is refused for
+/// the sake of the company is refused of each.
+const REFUSED_MAX: usize = 20;
+
 /// What could not be resolved, and why.
 pub type Failures = BTreeMap<(DependencyKind, String), Fault>;
 
@@ -32,7 +36,9 @@ pub async fn resolve(
     let mut missing = Vec::new();
     for (dependency, item) in wanted.into_iter().zip(store.get_many(&keys).await?) {
         let link: Option<Link> = item.map(|item| item.read()).transpose()?;
-        match link.and_then(|link| link.remote) {
+        // What was deleted there, archived or merged into another is looked for and made anew.
+        let stands = link.filter(|link| link.gone.is_none());
+        match stands.and_then(|link| link.remote) {
             Some(remote) => {
                 references.insert((dependency.kind, dependency.key), remote.id);
             }
@@ -85,7 +91,7 @@ async fn round(
     let (mut absent, mut rest) = (Missing::new(), Missing::new());
     while !missing.is_empty() {
         let chunk: Missing = missing.drain(..find_max.min(missing.len())).collect();
-        absent.extend(adopt(session, kind, chunk, references).await?);
+        absent.extend(look_up(session, kind, chunk, references, failures).await?);
         while absent.len() >= create_max || (missing.is_empty() && !absent.is_empty()) {
             let most = session.together(absent.len(), create_max).await;
             let chunk: Missing = absent.drain(..most.min(absent.len())).collect();
@@ -95,11 +101,42 @@ async fn round(
     Ok(rest)
 }
 
+/// Looks up `missing`, in one call or, where that is refused as a whole, in halves down to the one that is
+/// to blame: the others do not suffer for it.
+async fn look_up(
+    session: &Session<'_>,
+    kind: DependencyKind,
+    missing: Missing,
+    references: &mut References,
+    failures: &mut Failures,
+) -> Result<Missing, Stop> {
+    let (mut chunks, mut rest, mut refused) = (vec![missing], Missing::new(), 0);
+    while let Some(mut chunk) = chunks.pop() {
+        let fault = match adopt(session, kind, &chunk, references).await {
+            Ok(absent) => {
+                rest.extend(absent);
+                continue;
+            }
+            Err(Stop::Theirs(fault @ Fault::Refused { .. })) => fault,
+            Err(stop) => return Err(stop),
+        };
+        refused += 1;
+        if chunk.len() > 1 && refused < REFUSED_MAX {
+            let half = chunk.split_off(chunk.len() / 2);
+            chunks.extend([half, chunk]);
+            continue;
+        }
+        let blamed = chunk.into_iter();
+        failures.extend(blamed.map(|(one, _)| ((one.kind, one.key), fault.clone())));
+    }
+    Ok(rest)
+}
+
 /// Looks up `missing` in one call, and adopts what is ours.
 async fn adopt(
     session: &Session<'_>,
     kind: DependencyKind,
-    missing: Missing,
+    missing: &Missing,
     references: &mut References,
 ) -> Result<Missing, Stop> {
     let provider = session.provider;
@@ -110,7 +147,7 @@ async fn adopt(
         .await?;
     let mut rest = Vec::new();
     let mut adopted = Vec::new();
-    for (dependency, position) in missing {
+    for (dependency, position) in missing.iter().cloned() {
         let named = |name: &String| {
             candidates
                 .iter()
@@ -164,10 +201,11 @@ async fn create(
         .await;
     let outcomes = match outcome {
         Ok((outcomes, _)) => outcomes,
-        // What is said of a call with one is said of that one.
-        Err(Stop::Theirs(fault @ (Fault::Refused { .. } | Fault::NameTaken)))
-            if wanted.len() == 1 =>
-        {
+        // What is said of a call with one is said of that one, and of several they are asked for alone.
+        Err(Stop::Theirs(fault @ (Fault::Refused { .. } | Fault::NameTaken))) => {
+            if wanted.len() > 1 {
+                return apart(session, ready, references, failures).await;
+            }
             vec![Err(fault)]
         }
         Err(stop) => return Err(stop),
@@ -184,6 +222,29 @@ async fn create(
         }
     }
     remember(session, created, references).await?;
+    Ok(rest)
+}
+
+/// Creates each of `missing` in a call of its own, until so many are refused that it lies with the company.
+async fn apart(
+    session: &Session<'_>,
+    missing: Missing,
+    references: &mut References,
+    failures: &mut Failures,
+) -> Result<Missing, Stop> {
+    let (mut rest, mut refused) = (Missing::new(), Vec::new());
+    for (one, position) in missing {
+        let name = (one.kind, one.key.clone());
+        if refused.len() >= REFUSED_MAX
+            && let Some(fault) = refused.last().cloned()
+        {
+            failures.insert(name, fault);
+            continue;
+        }
+        let alone = vec![(one, position)];
+        rest.extend(Box::pin(create(session, alone, references, failures)).await?);
+        refused.extend(failures.get(&name).cloned());
+    }
     Ok(rest)
 }
 

@@ -234,7 +234,8 @@ pub async fn run(ctx: &Ctx, notice: &PullNotice) -> Result<()> {
     if connection.status != Status::Live || ctx.config.enabled(connection.category).is_err() {
         return Ok(());
     }
-    let session = match Session::new(ctx, provider, &connection, 1, false).await {
+    // What a webhook wakes leaves calls to what is pushed: our own writes come back as webhooks too.
+    let session = match Session::new(ctx, provider, &connection, 1, notice.noted).await {
         Err(error) if error.code() == Code::ConnectionReauthRequired => return Ok(()),
         session => session?,
     };

@@ -145,7 +145,12 @@ impl Record {
             return Vec::new();
         }
         let usual = provider.order_forms().first().copied();
-        let wanted = connection.settings.orders_as.or(usual);
+        // All that a summary holds is paid, so it needs no document that payments settle.
+        let asked = connection
+            .settings
+            .orders_as
+            .filter(|_| self.summary.is_none());
+        let wanted = asked.or(usual);
         let held = link
             .held_form()
             .filter(|form| provider.order_forms().contains(form));
@@ -240,7 +245,8 @@ async fn push_merchant(
         }
         match push_or_wait(ctx, provider, connection, wanted, background).await {
             Ok(some) => failed.extend(some),
-            Err(error) => return all(wanted, &error),
+            // A merchant's other books do not wait for these.
+            Err(error) => failed.extend(all(wanted, &error)),
         }
     }
     failed

@@ -15,7 +15,7 @@ use crate::ctx::Ctx;
 use crate::error::{Code, Error, Result};
 use crate::model::event::RecordKind;
 use crate::model::ids::{ConnectionId, EventId, MerchantId};
-use crate::model::notice::RecordRef;
+use crate::model::notice::{Notice, RecordRef};
 use crate::model::summary::SummaryName;
 use crate::oauth::connection::{self, Connection, Posting, Status};
 use crate::providers::accounting::{Accounting, accounting};
@@ -48,16 +48,31 @@ const NOT_OURS_MAX: usize = 100;
 const STOPPED_SECONDS: u16 = 900;
 /// After how long without a step the next one is sent once more.
 const STANDSTILL: TimeDelta = TimeDelta::seconds(60);
+/// When nobody has touched what was on its way for so long, its message was given up: the queue hands it
+/// out ten times, twelve minutes apart.
+const LEFT_AFTER: TimeDelta = TimeDelta::hours(3);
 /// Rows of one page of the table of connections.
 const SCAN_ROWS_MAX: usize = 500;
 
-/// "This day of this reconciliation is to be compared."
+/// Something to do for the books of one connection.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReconcileNotice {
     pub merchant_id: MerchantId,
     pub connection_id: ConnectionId,
-    pub reconciliation_id: String,
-    pub day: NaiveDate,
+    #[serde(flatten)]
+    pub step: Step,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Step {
+    /// This day of this reconciliation is to be compared.
+    Compare {
+        reconciliation_id: String,
+        day: NaiveDate,
+    },
+    /// What the schedule does on this day is to begin.
+    Begin { planned_on: NaiveDate },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -133,46 +148,63 @@ fn expiring(write: Write, now: DateTime<Utc>) -> Write {
     write.expiring((now + FINDINGS_LIFE).timestamp())
 }
 
-/// Asks for the daily summaries of yesterday, and begins for every live connection what the schedule
-/// compares. Returns how many those are.
+/// Sends a message for every connection with books: what the schedule does for one is its own, so none
+/// waits for another, or ends with it. Returns how many those are.
 pub async fn plan(ctx: &Ctx) -> Result<usize> {
-    let today = ctx.now().date_naive();
+    let planned_on = ctx.now().date_naive();
     let (mut after, mut count) = (None, 0);
     loop {
         let page = ctx
             .store
             .scan(Table::Connections, after.as_deref(), SCAN_ROWS_MAX)
             .await?;
+        let mut messages = Vec::new();
         for item in &page.items {
             if !keys::is_connection(&item.key) {
                 continue;
             }
-            let connection: Connection = item.read()?;
+            let connection: Connection = match item.read() {
+                Ok(connection) => connection,
+                Err(error) => {
+                    tracing::error!(key = ?item.key, error = %error.chain(), "this connection cannot be read");
+                    continue;
+                }
+            };
             let of_books = accounting(&connection.provider).is_some();
-            let live = connection.status == Status::Live;
             if !of_books || ctx.config.enabled(connection.category).is_err() {
                 continue;
             }
-            // Where the connection is stopped, they wait for it like everything else.
-            daily::plan(ctx, &connection).await?;
-            if !live {
-                continue;
-            }
-            let to = today.checked_sub_days(Days::new(1)).unwrap_or(today);
-            let from = to
-                .checked_sub_days(Days::new(SCHEDULE_DAYS - 1))
-                .unwrap_or(to);
-            match start(ctx, &connection, from, to, Cause::Schedule).await {
-                Ok(_) => count += 1,
-                // One that somebody asked for is under way.
-                Err(error) if error.code() == Code::Conflict => {}
-                Err(error) => return Err(error),
-            }
+            messages.push(message(&connection, Step::Begin { planned_on }, 0)?);
         }
+        count += messages.len();
+        let queue = ctx.config.reconcile_queue()?;
+        ctx.queue.send_later(queue, messages).await?;
         after = page.next;
         if after.is_none() {
             return Ok(count);
         }
+    }
+}
+
+/// Asks for the daily summaries of the day before `planned_on`, and begins what the schedule compares.
+async fn begin(ctx: &Ctx, connection: &Connection, planned_on: NaiveDate) -> Result<()> {
+    if ctx.config.enabled(connection.category).is_err() {
+        return Ok(());
+    }
+    let to = planned_on.pred_opt().unwrap_or(planned_on);
+    // Where the connection is stopped, they wait for it like everything else.
+    daily::plan(ctx, connection, to).await?;
+    if connection.status != Status::Live {
+        return Ok(());
+    }
+    let from = to
+        .checked_sub_days(Days::new(SCHEDULE_DAYS - 1))
+        .unwrap_or(to);
+    match start(ctx, connection, from, to, Cause::Schedule).await {
+        Ok(_) => Ok(()),
+        // One that somebody asked for is under way.
+        Err(error) if error.code() == Code::Conflict => Ok(()),
+        Err(error) => Err(error),
     }
 }
 
@@ -195,8 +227,11 @@ pub async fn start(
     };
     if let Some(current) = current
         && let Some((_, running)) = held(ctx, connection, &current.id).await?
-        && running.state == State::Running
+        && (running.state == State::Running || repeats(&running, from, to, cause))
     {
+        if running.state != State::Running {
+            return Ok(running);
+        }
         if (running.from, running.to) != (from, to) {
             return Err(Error::new(
                 Code::Conflict,
@@ -234,6 +269,11 @@ pub async fn start(
         .await?;
     go_on(ctx, connection, &reconciliation, 0).await?;
     Ok(reconciliation)
+}
+
+/// Whether the schedule's message for these days came before.
+fn repeats(last: &Reconciliation, from: NaiveDate, to: NaiveDate, cause: Cause) -> bool {
+    cause == Cause::Schedule && (last.from, last.to, last.cause) == (from, to, cause)
 }
 
 async fn held(
@@ -290,22 +330,29 @@ async fn go_on(
     reconciliation: &Reconciliation,
     delay_seconds: u16,
 ) -> Result<()> {
-    let notice = ReconcileNotice {
-        merchant_id: connection.merchant_id.clone(),
-        connection_id: connection.id.clone(),
+    let step = Step::Compare {
         reconciliation_id: reconciliation.id.clone(),
         day: reconciliation.day,
     };
-    let body = serde_json::to_string(&notice).map_err(Error::internal)?;
-    let message = Message {
-        body,
-        delay_seconds,
-    };
     let queue = ctx.config.reconcile_queue()?;
+    let message = message(connection, step, delay_seconds)?;
     ctx.queue.send_later(queue, vec![message]).await
 }
 
-/// Compares one day.
+fn message(connection: &Connection, step: Step, delay_seconds: u16) -> Result<Message> {
+    let notice = ReconcileNotice {
+        merchant_id: connection.merchant_id.clone(),
+        connection_id: connection.id.clone(),
+        step,
+    };
+    let body = serde_json::to_string(&notice).map_err(Error::internal)?;
+    Ok(Message {
+        body,
+        delay_seconds,
+    })
+}
+
+/// Compares one day, or begins what the schedule does.
 pub async fn run(ctx: &Ctx, notice: &ReconcileNotice) -> Result<()> {
     let loaded = connection::load(ctx, &notice.merchant_id, &notice.connection_id).await;
     let connection = match loaded {
@@ -316,16 +363,23 @@ pub async fn run(ctx: &Ctx, notice: &ReconcileNotice) -> Result<()> {
     let Some(provider) = accounting(&connection.provider) else {
         return Ok(());
     };
-    let held = held(ctx, &connection, &notice.reconciliation_id).await?;
+    let (reconciliation_id, day_asked) = match &notice.step {
+        Step::Begin { planned_on } => return begin(ctx, &connection, *planned_on).await,
+        Step::Compare {
+            reconciliation_id,
+            day,
+        } => (reconciliation_id, *day),
+    };
+    let held = held(ctx, &connection, reconciliation_id).await?;
     let running = held.filter(|(_, one)| one.state == State::Running);
     let Some((condition, mut reconciliation)) = running else {
         return Ok(());
     };
     let now = ctx.now();
-    if reconciliation.day != notice.day {
+    if reconciliation.day != day_asked {
         // Whoever compared it may have died before it sent the next message, and is then the one who is
         // here again.
-        let before = notice.day.succ_opt() == Some(reconciliation.day);
+        let before = day_asked.succ_opt() == Some(reconciliation.day);
         if before && now - reconciliation.updated_at >= STANDSTILL {
             return go_on(ctx, &connection, &reconciliation, 0).await;
         }
@@ -350,7 +404,7 @@ pub async fn run(ctx: &Ctx, notice: &ReconcileNotice) -> Result<()> {
                 ));
             }
         }
-        reconciliation.day = notice.day.succ_opt().unwrap_or(NaiveDate::MAX);
+        reconciliation.day = day_asked.succ_opt().unwrap_or(NaiveDate::MAX);
         if reconciliation.day > reconciliation.to {
             reconciliation.state = State::Done;
         }
@@ -380,6 +434,8 @@ struct Compared {
     differences: Vec<Difference>,
     not_ours: u64,
     under_way: u64,
+    /// What nobody works at any more, and is sent again.
+    left: Vec<Open>,
 }
 
 impl Compared {
@@ -403,8 +459,11 @@ impl Compared {
                 sum,
             )?);
         }
-        let mut notices = Vec::new();
         let event_id = EventId::ours(ctx.uuid());
+        let left = self.left.into_iter();
+        let mut notices: Vec<Notice> = left
+            .map(|open| again::notice(connection, &event_id, open, now))
+            .collect();
         for difference in &self.differences {
             *reconciliation.found.entry(difference.class).or_default() += 1;
             if let (Decided::Sent, Some(row)) = (difference.decided, &difference.record) {
@@ -468,6 +527,21 @@ async fn day(
     // After theirs, so that what came to the books meanwhile is in the ledger.
     let ours = ours(&session, &settings, day).await?;
     let (sums, suspects) = compare(day, &ours, &theirs);
+    let left = ours.iter().filter(|one| one.progress == Progress::Left);
+    let left: BTreeMap<RecordRef, Open> = left
+        .map(|one| {
+            let (record, order_id) = (one.row.owner(), one.order_id.clone());
+            let code = None;
+            (
+                record.clone(),
+                Open {
+                    record,
+                    order_id,
+                    code,
+                },
+            )
+        })
+        .collect();
     let mut judge = Judge {
         session: &session,
         settings: &settings,
@@ -478,6 +552,7 @@ async fn day(
             differences: Vec::new(),
             not_ours: 0,
             under_way: 0,
+            left: left.into_values().collect(),
         },
     };
     for suspect in suspects {
@@ -539,7 +614,7 @@ async fn ours(
                     total: document.total(),
                     mark: document.mark(),
                     remote: link.and_then(|link| link.remote.clone()),
-                    progress: progress(link, known.record.rev),
+                    progress: progress(link, known.record.rev, ctx.now()),
                     behind: document.behind(),
                 });
             }
@@ -548,12 +623,17 @@ async fn ours(
     Ok(ours)
 }
 
-fn progress(link: Option<&Link>, rev: u64) -> Progress {
+fn progress(link: Option<&Link>, rev: u64, now: DateTime<Utc>) -> Progress {
     let Some(link) = link else {
         return Progress::Settled;
     };
+    let touched = link.next_attempt_at.max(link.updated_at);
+    let left = touched.is_some_and(|touched| now - touched >= LEFT_AFTER);
     match (link.state, &link.problem) {
-        _ if link.waiting.is_some() || link.intent.is_some() => Progress::UnderWay,
+        _ if link.waiting.is_some() => Progress::UnderWay,
+        (LinkState::Pending, Some(_)) if left => Progress::Left,
+        _ if link.intent.is_some() && left => Progress::Left,
+        _ if link.intent.is_some() => Progress::UnderWay,
         (LinkState::Parked, Some(problem)) => Progress::Parked(problem.clone()),
         (LinkState::Pending, Some(_)) => Progress::UnderWay,
         // The shop has a newer one, of which nobody has set out to push anything.
@@ -576,7 +656,7 @@ impl Judge<'_> {
     async fn hear(&mut self, suspect: Suspect<'_>) -> Result<(), Stop> {
         match suspect {
             Suspect::Absent(ours) | Suspect::Differs(ours, _)
-                if ours.progress == Progress::UnderWay =>
+                if matches!(ours.progress, Progress::UnderWay | Progress::Left) =>
             {
                 self.compared.under_way += 1;
                 Ok(())

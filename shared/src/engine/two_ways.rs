@@ -194,7 +194,12 @@ impl Meeting<'_> {
                 kept: None,
                 ..link
             },
-            false => link,
+            // It is no record of the shop's that somebody has to see to.
+            false => Link {
+                state: LinkState::Pending,
+                problem: None,
+                ..link
+            },
         };
         let mut all = vec![Write::put(key, Condition::Rev(item.rev), &link)?];
         all.extend(writes);
@@ -219,6 +224,7 @@ impl Meeting<'_> {
         let n = told.n;
         change.link.told = Some(told);
         let remote = change.link.remote.as_ref();
+        let stands = matches!(seen.standing, Standing::Stands { .. });
         let data = json!({
             "connection_id": connection.id,
             "provider": connection.provider,
@@ -230,6 +236,7 @@ impl Meeting<'_> {
                 "type": seen.kind,
                 "id": seen.id,
                 "number": remote.and_then(|remote| remote.number.as_ref()),
+                "shown": stands.then_some(&seen.shown),
             },
             "changed_at": seen.at,
         });

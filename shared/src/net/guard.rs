@@ -114,7 +114,10 @@ impl Resolve for Resolver {
 }
 
 /// Whether an address is reachable by everybody, after the IANA special-purpose registries
-/// (RFC 6890 and its updates). What embeds an IPv4 address is refused whole: nobody needs it here.
+/// (RFC 6890 and its updates), and stricter than they are in two ways. What embeds an IPv4 address is
+/// refused whole: a gateway would carry the call to that address, private ones too, and nobody needs
+/// it here. And so is what is reachable but serves no web pages: AS112, AMT, the anycast of PCP and
+/// TURN, and all of the IETF's protocol assignments, where the registry makes exceptions.
 fn is_global(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => is_global_v4(address),
@@ -139,14 +142,15 @@ fn is_global_v4(address: Ipv4Addr) -> bool {
         || (a == 198 && (b == 18 || b == 19))
         || (a == 198 && b == 51 && c == 100)
         || (a == 203 && b == 0 && c == 113)
+        // Multicast, and what is reserved.
         || a >= 224;
     !special
 }
 
 fn is_global_v6(address: Ipv6Addr) -> bool {
     let [a, b, c, _, e, f, ..] = address.segments();
-    // 2000::/3 is all that is given out; within it, some blocks are special.
-    let given_out = (0x2000..0x4000).contains(&a);
+    // 2000::/3 is all that is global unicast; within it, some blocks are special.
+    let unicast = (0x2000..0x4000).contains(&a);
     let special = match a {
         // IETF protocol assignments with Teredo and ORCHID, and documentation.
         0x2001 => b < 0x0200 || b == 0x0db8,
@@ -160,5 +164,5 @@ fn is_global_v6(address: Ipv6Addr) -> bool {
     };
     // ISATAP (RFC 5214) puts an IPv4 address behind any prefix.
     let isatap = matches!(e, 0 | 0x0200) && f == 0x5efe;
-    given_out && !special && !isatap
+    unicast && !special && !isatap
 }

@@ -283,9 +283,11 @@ fn a_url_is_judged_before_it_is_resolved() {
     assert!(Guard::new(false).check_url(&page).is_ok());
 }
 
-/// The IANA special-purpose address registries
-/// (iana.org/assignments/iana-ipv4-special-registry and iana-ipv6-special-registry): block, and
-/// whether it is "globally reachable". `None` stands for what the registry gives as not applicable.
+/// The IANA special-purpose address registries, every row in their order, both as last updated on
+/// 2025-10-09: <https://www.iana.org/assignments/iana-ipv4-special-registry/> and
+/// <https://www.iana.org/assignments/iana-ipv6-special-registry/>. A block, and what stands under
+/// "Globally Reachable". `None` is for "N/A" (Teredo, 6to4), and for the empty field of an
+/// assignment that has ended (the 6to4 relays, the first ORCHID).
 const REGISTRY: &[(&str, Option<bool>)] = &[
     ("0.0.0.0/8", Some(false)),
     ("0.0.0.0/32", Some(false)),
@@ -340,7 +342,7 @@ const REGISTRY: &[(&str, Option<bool>)] = &[
     ("fe80::/10", Some(false)),
 ];
 
-/// What is refused beyond the registries' "no" and "not applicable". Of what they call reachable:
+/// What is refused beyond the rows with "False" or `None`. Of what the registries call reachable:
 /// services that serve no web pages, or an IPv4 address inside an IPv6 one.
 const REFUSED_TOO: &[&str] = &[
     // Anycast of PCP and TURN, AS112, AMT.
@@ -350,13 +352,14 @@ const REFUSED_TOO: &[&str] = &[
     "192.52.193.0/24",
     "192.175.48.0/24",
     "2620:4f:8000::/48",
-    // All of the IETF's protocol assignments; the registry lets some of them through.
+    // All of the IETF's protocol assignments; more specific rows let some of them through.
     "2001::/23",
     // NAT64.
     "64:ff9b::/96",
     // Multicast, which has registries of its own.
     "224.0.0.0/4",
-    // What IANA has not given out for unicast: everything outside 2000::/3, multicast among it.
+    // What is not global unicast: everything outside 2000::/3, multicast among it
+    // (https://www.iana.org/assignments/ipv6-address-space/).
     "::/3",
     "4000::/2",
     "8000::/1",

@@ -16,7 +16,7 @@ use crate::providers::Fault;
 use crate::providers::accounting::accounting;
 use crate::providers::accounts::Guest;
 use crate::store::{Condition, Write, keys};
-use crate::sync::push::{Form, RowKind};
+use crate::sync::push::RowKind;
 use chrono::NaiveDate;
 use std::time::Duration;
 
@@ -232,27 +232,14 @@ fn invalid(place: &str, code: &'static str, detail: &str) -> Error {
     Error::invalid(vec![FieldError::new(place, code, detail)])
 }
 
-/// Refuses a way of posting where nothing is posted, and summaries where an order can be a receipt and is to
-/// be an invoice: a payment that leaves its summary would stay on that invoice.
+/// Refuses a way of posting where nothing is posted.
 fn check_posting(current: &Connection, settings: &Settings) -> Result<()> {
-    let refuse = |detail: &str| Err(invalid("/settings/posting", "not_offered", detail));
-    match accounting(&current.provider) {
-        Some(provider) => {
-            let receipts = provider.order_forms().contains(&Form::SalesReceipt);
-            let invoices = receipts && settings.orders_as == Some(Form::Invoice);
-            match settings.posting {
-                Posting::Daily if invoices => refuse(
-                    "a day is summed into a sales receipt here; leave `orders_as` at `sales_receipt`",
-                ),
-                _ => Ok(()),
-            }
-        }
-        None if settings.posting == Posting::Each && settings.posting_from.is_none() => Ok(()),
-        None => refuse(&format!(
-            "{} holds no orders; leave this out",
-            current.provider
-        )),
+    let usual = settings.posting == Posting::Each && settings.posting_from.is_none();
+    if usual || accounting(&current.provider).is_some() {
+        return Ok(());
     }
+    let detail = format!("{} holds no orders; leave this out", current.provider);
+    Err(invalid("/settings/posting", "not_offered", &detail))
 }
 
 /// Refuses customers to book on where nothing is booked.

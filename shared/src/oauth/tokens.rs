@@ -18,7 +18,7 @@ use super::connection::{
     change_within, load, patience_for_tokens, store,
 };
 use super::setup::{
-    Given, Setup, TokenError, account_of, is_invalid_grant, token_error, token_limits,
+    Given, Rejected, Setup, TokenError, account_of, is_invalid_grant, token_error, token_limits,
 };
 use super::vault::{self, DataKey, Sealed};
 use crate::ctx::Ctx;
@@ -26,7 +26,7 @@ use crate::error::{Code, Error, Result};
 use crate::model::event::EventType;
 use crate::model::ids::{ConnectionId, MerchantId};
 use crate::net::Limits;
-use crate::providers::{CodeFlow, Grant, Manifest, Refresh};
+use crate::providers::{CodeFlow, Fault, Grant, Manifest, Refresh};
 use crate::store::CALL_MAX;
 use chrono::{DateTime, TimeDelta, Utc};
 use secrecy::{ExposeSecret, SecretString};
@@ -613,7 +613,7 @@ pub async fn give_up(
     connection: &Connection,
     grant: &Grant,
 ) -> Result<Error> {
-    match account_of(ctx, setup, connection, grant).await {
+    let said = match account_of(ctx, setup, connection, grant).await {
         Ok(_) => {
             return Ok(Error::new(
                 Code::UpstreamFailed,
@@ -623,14 +623,19 @@ pub async fn give_up(
                 ),
             ));
         }
-        Err(rejected) if rejected.is_final() => {}
+        Err(rejected) if rejected.is_final() => match rejected {
+            Rejected::Theirs(Fault::Refused { detail, .. }) => Some(detail),
+            _ => None,
+        },
         Err(rejected) => return Ok(rejected.into_error(setup.manifest())),
-    }
+    };
     let (merchant, id) = (&connection.merchant_id, &connection.id);
-    let detail = format!(
-        "{} no longer takes our access; connect it again",
-        setup.manifest().title
-    );
+    let detail = said.unwrap_or_else(|| {
+        format!(
+            "{} no longer takes our access; connect it again",
+            setup.manifest().title
+        )
+    });
     let (current, _) = change(ctx, merchant, id, |current| {
         if current.tokens != connection.tokens || !current.status.holds_tokens() {
             return Ok(Decision::Leave(()));

@@ -3,7 +3,8 @@
 //! set; whoever calls stores it.
 
 use super::push::{Form, Link, LinkState, Problem, Remote};
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
+use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -101,6 +102,21 @@ pub struct Seen {
     pub at: Option<DateTime<Utc>>,
     /// The words by which we know a document of ours, if it carries any.
     pub mark: Option<String>,
+    pub shown: Shown,
+}
+
+/// What people see of a thing over there, as far as it has it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Shown {
+    pub day: Option<NaiveDate>,
+    /// In major units.
+    pub total: Option<Decimal>,
+    /// Absent where the company has one currency.
+    pub currency: Option<String>,
+    /// Of customers and items.
+    pub name: Option<String>,
+    /// Of documents, for people.
+    pub note: Option<String>,
 }
 
 /// What a change was.
@@ -372,6 +388,7 @@ mod tests {
             },
             at: Some(NOW),
             mark: None,
+            shown: Shown::default(),
         }
     }
 

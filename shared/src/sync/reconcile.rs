@@ -17,6 +17,8 @@ pub enum Progress {
     Newer,
     /// It is on its way, or is tried again by itself.
     UnderWay,
+    /// It was on its way, and nobody has touched it for long: its message was given up.
+    Left,
     /// It is not given to the provider until somebody changes something.
     Parked(Problem),
 }

@@ -95,7 +95,13 @@ pub fn data(kind: EventType) -> (RecordKind, &'static str, Value) {
                 "connection_id": connection_id, "provider": "quickbooks",
                 "record": { "type": "order", "id": "sample-1001" }, "what": "changed",
                 "fields": ["words"], "outcome": "provider_wins",
-                "there": { "type": "salesreceipt", "id": "145", "number": "1001" },
+                "there": {
+                    "type": "salesreceipt", "id": "145", "number": "1001",
+                    "shown": {
+                        "day": "2026-11-27", "total": "25.50", "currency": "USD", "name": null,
+                        "note": "Crossdock order sample-1001, paid at the counter",
+                    },
+                },
                 "changed_at": time,
             });
             (RecordKind::Order, "sample-1001", change)

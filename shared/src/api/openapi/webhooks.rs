@@ -421,6 +421,7 @@ pub(super) fn schemas() -> Value {
                 "type": { "type": "string" },
                 "id": { "type": "string" },
                 "number": { "type": ["string", "null"] },
+                "shown": nullable(shown()),
             }), &[]),
             "changed_at": nullable(time()),
         }), &[]),
@@ -511,4 +512,20 @@ pub(super) fn told() -> Value {
         (kind.as_str().to_owned(), json!({ "post": post }))
     });
     Value::Object(told.collect())
+}
+
+/// What people see of a thing at the provider.
+fn shown() -> Value {
+    let text =
+        |description: &str| json!({ "type": ["string", "null"], "description": description });
+    answer(
+        json!({
+            "day": nullable(json!({ "type": "string", "format": "date" })),
+            "total": text("In major units, such as `25.50`."),
+            "currency": text("Absent where the company keeps its books in one."),
+            "name": text("Of customers and items."),
+            "note": text("Of documents."),
+        }),
+        &[],
+    )
 }

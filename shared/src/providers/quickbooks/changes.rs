@@ -7,7 +7,7 @@ use crate::model::http::{Request, Response};
 use crate::providers::accounting::DependencyKind;
 use crate::providers::changes::{Changes, Next, Page, content, members};
 use crate::providers::{Fault, Tenant};
-use crate::sync::conflict::{Content, Gone, Seen, Standing};
+use crate::sync::conflict::{Content, Gone, Seen, Shown, Standing};
 use crate::sync::push::Form;
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use serde_json::{Value, json};
@@ -97,6 +97,7 @@ fn changed_at(entity: &Value) -> Option<DateTime<Utc>> {
 pub fn seen(kind: &'static str, entity: &Value) -> Option<Seen> {
     let id = entity["Id"].as_str()?.to_owned();
     let note = entity["PrivateNote"].as_str();
+    let text = |name: &str| entity[name].as_str().map(str::to_owned);
     let total = total(entity);
     // There is no flag: a void leaves nothing of the amounts and says so in the note.
     let voided = total.is_some_and(|total| total.is_zero())
@@ -120,6 +121,13 @@ pub fn seen(kind: &'static str, entity: &Value) -> Option<Seen> {
         standing,
         at: changed_at(entity),
         mark: note.map(str::to_owned),
+        shown: Shown {
+            day: text("TxnDate").and_then(|day| day.parse().ok()),
+            total,
+            currency: entity["CurrencyRef"]["value"].as_str().map(str::to_owned),
+            name: text("DisplayName").or_else(|| text("Name")),
+            note: note.map(str::to_owned),
+        },
     })
 }
 
@@ -238,6 +246,7 @@ impl Changes for QuickBooksChanges {
                 standing: Standing::Gone(Gone::Deleted),
                 at: None,
                 mark: None,
+                shown: Shown::default(),
             })
         };
         Ok(ids.iter().map(of).collect())

@@ -1,7 +1,7 @@
 //! The three shapes in which Intuit says no: `Fault` in JSON, the gateway's JSON with lower-case
 //! keys, and XML even where JSON was asked for.
 
-use crate::providers::Fault;
+use crate::providers::{Fault, NO_ACCOUNT};
 use serde_json::Value;
 
 /// Reads a refusal of any shape. `status` decides where the body does not.
@@ -94,17 +94,26 @@ fn judge(code: &str, message: &str, detail: &str) -> Fault {
         },
         5010 => Fault::Stale,
         6240 => Fault::NameTaken,
+        // Nothing of any record will be taken until somebody acts, so the connection stops.
+        3100 | 6190 => Fault::Refused {
+            code: NO_ACCOUNT.to_owned(),
+            detail: match number {
+                3100 => {
+                    "QuickBooks no longer lets Crossdock work in this company; connect it again"
+                }
+                _ => "The QuickBooks subscription has ended; renew it, then connect it again",
+            }
+            .to_owned(),
+        },
         _ => {
             let hint = match number {
                 610 | 2500 => {
                     "Something that the receipt names was deleted or made inactive in QuickBooks: "
                 }
                 6140 => "QuickBooks holds another document with this number: ",
-                6190 => "The QuickBooks subscription has ended; renew it, then retry: ",
                 6200 | 6210 => {
                     "The books are closed for this date; reopen them or post it by hand: "
                 }
-                3100 => "QuickBooks no longer lets Crossdock work in this company; reconnect it: ",
                 _ => "",
             };
             let code = if code.is_empty() { "unknown" } else { code };
@@ -134,6 +143,18 @@ mod tests {
             read(502, b"<html>bad gateway</html>"),
             Fault::Later { .. }
         ));
+        for (code, status) in [("3100", 403), ("6190", 400)] {
+            let stopped = format!(
+                r#"{{"Fault":{{"Error":[{{"Message":"m","Detail":"d","code":"{code}"}}]}}}}"#
+            );
+            match read(status, stopped.as_bytes()) {
+                Fault::Refused { code, detail } => {
+                    assert_eq!(code, NO_ACCOUNT);
+                    assert!(detail.contains("connect it again"), "{detail}");
+                }
+                other => panic!("{other:?}"),
+            }
+        }
         let closed = br#"{"Fault":{"Error":[{"Message":"m","Detail":"closed","code":"6200"}]}}"#;
         match read(400, closed) {
             Fault::Refused { code, detail } => {

@@ -242,7 +242,11 @@ fn clean(name: &str, max: usize) -> String {
 
 fn item_name(sku: &str) -> String {
     // Names are equal without regard to case, so one spelling is used for all.
-    clean(&sku.to_uppercase(), ITEM_NAME_MAX)
+    let name = clean(&sku.to_uppercase(), ITEM_NAME_MAX);
+    match name.is_empty() {
+        true => sku.replace(':', "-").chars().take(ITEM_NAME_MAX).collect(),
+        false => name,
+    }
 }
 
 /// On whom `document` is booked that names no customer.
@@ -410,7 +414,11 @@ fn customer_dependency(
         let phone: String = phone.chars().take(PHONE_MAX).collect();
         body["PrimaryPhone"] = json!({ "FreeFormNumber": phone });
     }
-    let cut: String = customer.name.chars().take(DISPLAY_NAME_MAX / 2).collect();
+    let mut cut: String = customer.name.chars().take(DISPLAY_NAME_MAX / 2).collect();
+    // Of a name such as `:` nothing is left that QuickBooks takes.
+    if clean(&cut, DISPLAY_NAME_MAX).is_empty() {
+        cut = customer.id.to_string();
+    }
     Dependency {
         kind: DependencyKind::Customer,
         key,
@@ -582,6 +590,12 @@ impl Said {
         if nameless(&self) != nameless(&other) {
             return taxes::no_free_code();
         }
+        let group = |said: &Said| said.detail.as_ref().map(|it| it["TxnTaxCodeRef"].clone());
+        if let (Some(one), Some(another)) = (group(&self), group(&other))
+            && one != another
+        {
+            return taxes::several();
+        }
         self.codes.extend(other.codes);
         self.gross.extend(other.gross);
         self.detail = match (self.detail, other.detail) {
@@ -604,15 +618,26 @@ fn say_tax(parts: &mut Parts, settings: &Settings, of_several: bool) -> Result<S
     }
     let count = parts.lines.len();
     if settings.country == "US" {
+        let detail = match parts.tax {
+            0 => None,
+            tax => {
+                let total = Money::new(tax, parts.currency);
+                let mut detail = json!({ "TotalTax": number(total.major()) });
+                if !settings.automated_tax {
+                    let group = taxes::group(&tax_form(parts, of_several), &settings.taxes)?;
+                    detail["TxnTaxCodeRef"] = json!({ "value": group });
+                }
+                Some(detail)
+            }
+        };
         take_out(parts);
         let taxed = |part: &Part| part.taxed == Taxed::Yes && parts.tax != 0;
         let code = |part| Some(if taxed(part) { "TAX" } else { "NON" }.to_owned());
-        let total = Money::new(parts.tax, parts.currency);
         return Ok(Said {
             how: None,
             codes: parts.lines.iter().map(code).collect(),
             gross: vec![None; count],
-            detail: (parts.tax != 0).then(|| json!({ "TotalTax": number(total.major()) })),
+            detail,
         });
     }
     if !settings.sales_tax {
@@ -623,21 +648,8 @@ fn say_tax(parts: &mut Parts, settings: &Settings, of_several: bool) -> Result<S
             detail: None,
         });
     }
-    let lines: Vec<(Taxed, i64)> = parts
-        .lines
-        .iter()
-        .map(|part| (part.taxed, part.amount.amount))
-        .collect();
-    let form = taxes::Form {
-        currency: parts.currency,
-        lines: lines.clone(),
-        discount: parts.discount,
-        tax: parts.tax,
-        included: parts.included,
-        taxes: &parts.taxes,
-        of_several,
-        orders: parts.orders,
-    };
+    let form = tax_form(parts, of_several);
+    let lines = form.lines.clone();
     let said = taxes::say(&form, &settings.taxes)?;
     for (part, net) in parts.lines.iter_mut().zip(&said.nets) {
         part.amount.amount = *net;
@@ -652,17 +664,31 @@ fn say_tax(parts: &mut Parts, settings: &Settings, of_several: bool) -> Result<S
     })
 }
 
+/// `parts` as far as their tax is concerned.
+fn tax_form<'p>(parts: &'p Parts<'_>, of_several: bool) -> taxes::Form<'p> {
+    let lines = parts.lines.iter();
+    taxes::Form {
+        currency: parts.currency,
+        lines: lines.map(|part| (part.taxed, part.amount.amount)).collect(),
+        discount: parts.discount,
+        tax: parts.tax,
+        included: parts.included,
+        taxes: &parts.taxes,
+        of_several,
+        orders: parts.orders,
+    }
+}
+
 /// Where prices include tax, the books of the United States get them without: the tax is taken out of
-/// every part in proportion, to the last unit. Gift cards and tips bear none.
+/// what bears it in proportion, to the last unit.
 fn take_out(parts: &mut Parts) {
     if !parts.included {
         return;
     }
-    let weight = |part: &Part| match part.taxed {
-        Taxed::Never => 0,
-        _ => part.amount.amount,
-    };
-    let weights: Vec<i64> = parts.lines.iter().map(weight).collect();
+    let bearing = taxes::bearing(&tax_form(parts, false));
+    let weights = parts.lines.iter().zip(bearing);
+    let weights = weights.map(|(part, bears)| if bears { part.amount.amount } else { 0 });
+    let weights: Vec<i64> = weights.collect();
     for (part, tax) in parts.lines.iter_mut().zip(allocate(parts.tax, &weights)) {
         part.amount.amount -= tax;
     }

@@ -17,6 +17,9 @@ pub struct Settings {
     pub home_currency: String,
     pub multicurrency: bool,
     pub sales_tax: bool,
+    /// Whether QuickBooks finds the tax by the addresses, in the United States.
+    #[serde(default)]
+    pub automated_tax: bool,
     /// Those of companies outside of the United States.
     #[serde(default)]
     pub taxes: Codes,
@@ -222,6 +225,7 @@ pub fn read(
         sales_tax: preferences["TaxPrefs"]["UsingSalesTax"]
             .as_bool()
             .unwrap_or(false),
+        automated_tax: preferences["TaxPrefs"]["PartnerTaxEnabled"] == true,
         taxes: Codes::read(codes, rates),
         chart: chart(accounts, preferences, home_currency),
         choices: Choices::default(),

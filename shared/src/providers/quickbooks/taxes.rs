@@ -208,6 +208,15 @@ pub fn no_free_code<T>() -> Result<T, Fault> {
     )
 }
 
+/// Refuses what has several taxes where they would have to be told apart.
+pub fn several<T>() -> Result<T, Fault> {
+    refused(
+        "several_taxes",
+        "this has several taxes on different lines, and the shop does not say which line has which, or \
+         QuickBooks takes one of them for a document; post it by hand",
+    )
+}
+
 /// What two details of one form say together: each rate once, over both.
 pub fn both(mut one: Value, other: &Value) -> Value {
     let add = |sum: &mut Value, more: &Value| {
@@ -234,10 +243,7 @@ pub fn both(mut one: Value, other: &Value) -> Value {
 
 /// Finds how the books say the tax of `form`.
 pub fn say(form: &Form, codes: &Codes) -> Result<Said, Fault> {
-    let mut parts = form.lines.clone();
-    if form.discount != 0 {
-        parts.push((Taxed::AsDiscount, -form.discount));
-    }
+    let mut parts = parts_of(form);
     let untouched = || form.lines.iter().map(|(_, amount)| *amount).collect();
     if form.tax == 0 {
         let codes = form.lines.iter().map(|(taxed, _)| codes.free(*taxed));
@@ -303,6 +309,33 @@ pub fn say(form: &Form, codes: &Codes) -> Result<Said, Fault> {
     })
 }
 
+/// The parts of a form, with what is taken off as one of them.
+fn parts_of(form: &Form) -> Vec<(Taxed, i64)> {
+    let mut parts = form.lines.clone();
+    if form.discount != 0 {
+        parts.push((Taxed::AsDiscount, -form.discount));
+    }
+    parts
+}
+
+/// Which lines of a form bear its tax.
+pub fn bearing(form: &Form) -> Vec<bool> {
+    let told = form.taxes.iter().filter(|(_, amount)| *amount != 0);
+    let percent = told.map(|(rate, _)| *rate).sum();
+    let bearing = bearers(&parts_of(form), form.tax, form.included, percent);
+    let mut bearing = bearing.unwrap_or_else(|| vec![true; form.lines.len()]);
+    bearing.truncate(form.lines.len());
+    bearing
+}
+
+/// The group of taxes that a form of a company in the United States names whose tax is not automated: one
+/// for all of it (<https://developer.intuit.com/app/developer/qbo/docs/workflows/manage-sales-tax-for-us-locales>,
+/// and for the total that takes the place of what it would come to
+/// <https://github.com/intuit/QuickBooks-V3-PHP-SDK/issues/199>).
+pub fn group(form: &Form, codes: &Codes) -> Result<String, Fault> {
+    code_of(form, &parts_of(form), codes).map(|code| code.id.clone())
+}
+
 /// The code with the rates of `form`.
 fn code_of<'c>(form: &Form, parts: &[(Taxed, i64)], codes: &'c Codes) -> Result<&'c Code, Fault> {
     let off = |percent: Decimal| base(parts, form.tax, form.included, percent).1;
@@ -327,11 +360,7 @@ fn code_of<'c>(form: &Form, parts: &[(Taxed, i64)], codes: &'c Codes) -> Result<
     }
     if rates.len() > 1 {
         let Some(stack) = stacked(parts, form.tax, form.included, &rates, form.orders) else {
-            return refused(
-                "several_taxes",
-                "this has several taxes on different lines, and the shop does not say which line has \
-                 which; post it by hand",
-            );
+            return several();
         };
         rates = stack;
     }

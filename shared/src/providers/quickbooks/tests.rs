@@ -13,6 +13,14 @@ use serde_json::{Value, json};
 
 /// A company in the United States; `more` are accounts beside the usual ones.
 fn company(more: Value) -> Value {
+    company_with_tax(
+        more,
+        json!({ "UsingSalesTax": true, "PartnerTaxEnabled": true }),
+    )
+}
+
+/// The same with other settings of its sales tax: three groups of taxes.
+fn company_with_tax(more: Value, sales_tax: Value) -> Value {
     let account = |id: &str, name: &str, kind: &str, sub_type: &str, active: bool| {
         json!({
             "Id": id, "Name": name, "AccountType": kind, "AccountSubType": sub_type, "Active": active,
@@ -44,12 +52,24 @@ fn company(more: Value) -> Value {
     let company = json!({ "CompanyInfo": { "CompanyName": "Demo", "Country": "US" } });
     let preferences = json!({ "Preferences": {
         "SalesFormsPrefs": { "DefaultDiscountAccount": "3", "DefaultShippingAccount": "4" },
-        "TaxPrefs": { "UsingSalesTax": true },
+        "TaxPrefs": sales_tax,
         "CurrencyPrefs": { "HomeCurrency": { "value": "USD" } },
     } });
     let accounts = json!({ "QueryResponse": { "Account": accounts } });
-    let none = json!({ "QueryResponse": {} });
-    settings::read(&company, &preferences, &accounts, &none, &none).unwrap()
+    let rate = |id: &str, percent: f64| json!({ "Id": id, "RateValue": percent, "Active": true });
+    let rates =
+        json!({ "QueryResponse": { "TaxRate": [rate("1", 5.0), rate("2", 3.0), rate("3", 7.0)] } });
+    let group = |id: &str, rates: &[&str]| {
+        let rates = rates.iter();
+        let rates = rates.map(|id| json!({ "TaxRateRef": { "value": id } }));
+        let rates: Vec<Value> = rates.collect();
+        json!({ "Id": id, "Name": id, "Active": true, "SalesTaxRateList": { "TaxRateDetail": rates } })
+    };
+    let codes = json!({ "QueryResponse": { "TaxCode": [
+        { "Id": "TAX", "Name": "TAX", "Active": true }, { "Id": "NON", "Name": "NON", "Active": true },
+        group("10", &["1", "2"]), group("11", &["3"]), group("12", &["1"]),
+    ] } });
+    settings::read(&company, &preferences, &accounts, &codes, &rates).unwrap()
 }
 
 fn liabilities() -> Value {
@@ -319,6 +339,56 @@ fn tax_that_is_included_is_taken_out_of_what_bears_it() {
         ])
     );
     assert_eq!(total(&receipt).normalize().to_string(), "36.8");
+}
+
+/// A book that bears no tax keeps its price.
+#[test]
+fn tax_that_is_included_is_not_taken_out_of_what_bears_none() {
+    let settings = chosen(&company(liabilities()), json!({}));
+    let mut book = line("book", 1000, false);
+    book["taxable"] = json!(false);
+    let sold = order(json!({
+        "lines": [book, line("mug", 1080, false)], "prices_include_tax": true,
+        "taxes": [{ "name": "Tax", "rate": "8", "amount": money(80) }], "total": money(2080),
+    }));
+    let (receipt, _) = body(Document::SalesReceipt(&sold, 0), &settings).unwrap();
+    assert_eq!(lines(&receipt), pairs(&[("BOOK", "10"), ("MUG", "10")]));
+}
+
+/// Where tax is not automated a document names the group of its taxes.
+#[test]
+fn tax_that_is_not_automated_names_its_group() {
+    let company = company_with_tax(liabilities(), json!({ "UsingSalesTax": true }));
+    let settings = chosen(&company, json!({}));
+    let sold = |rates: &[(&str, i64)]| {
+        let tax = |(rate, amount): &(&str, i64)| json!({ "name": "Tax", "rate": rate, "amount": money(*amount) });
+        let taxes: Vec<Value> = rates.iter().map(tax).collect();
+        let sum: i64 = rates.iter().map(|(_, amount)| amount).sum();
+        let sold = order(json!({ "taxes": taxes, "total": money(1000 + sum) }));
+        body(Document::SalesReceipt(&sold, 0), &settings)
+            .map(|(body, _)| body["TxnTaxDetail"].clone())
+    };
+    let named = |group: &str, total: &str| {
+        let total: Value = total.parse().unwrap();
+        json!({ "TotalTax": total, "TxnTaxCodeRef": { "value": group } })
+    };
+    assert_eq!(sold(&[("5", 50), ("3", 30)]).unwrap(), named("10", "0.8"));
+    assert_eq!(sold(&[("8", 80)]).unwrap(), named("10", "0.8"));
+    assert_eq!(sold(&[("7", 70)]).unwrap(), named("11", "0.7"));
+    assert_eq!(sold(&[]).unwrap(), Value::Null);
+    assert_eq!(code(sold(&[("9", 90)])), "no_tax_rate");
+}
+
+/// Of a name or a number of goods that QuickBooks takes nothing of, something is left to call them by.
+#[test]
+fn nothing_is_without_a_name() {
+    let settings = chosen(&company(json!([])), json!({}));
+    let sold = order(json!({
+        "customer": { "id": "c1", "name": " : ", "email": null }, "lines": [line(":", 1000, false)],
+    }));
+    let needed = map::dependencies(Document::SalesReceipt(&sold, 0), &settings).unwrap();
+    let names: Vec<&str> = needed.iter().map(|one| one.names[0].as_str()).collect();
+    assert!(names.contains(&"c1") && names.contains(&"-"), "{names:?}");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use crate::model::http::{Method, Request, Response};
 use crate::providers::accounting::DependencyKind;
 use crate::providers::changes::{Changes, Next, Page, content, members};
 use crate::providers::{Fault, Tenant};
-use crate::sync::conflict::{Content, Gone, Seen, Standing};
+use crate::sync::conflict::{Content, Gone, Seen, Shown, Standing};
 use crate::sync::push::Form;
 use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
 use serde_json::{Value, json};
@@ -114,12 +114,21 @@ pub fn seen(kind: &'static str, element: &Value) -> Option<Seen> {
             words: members(element, &OWN_WORDS),
         },
     };
+    let text = |name: &str| element[name].as_str().map(str::to_owned);
+    let number = |name: &str| element[name].to_string().parse().ok();
     Some(Seen {
         kind,
         id: element[id].as_str()?.to_owned(),
         standing,
         at: moment(&element["UpdatedDateUTC"]),
         mark: element["Reference"].as_str().map(str::to_owned),
+        shown: Shown {
+            day: moment(&element["Date"]).map(|at| at.date_naive()),
+            total: number("Total").or_else(|| number("Amount")),
+            currency: text("CurrencyCode"),
+            name: text("Name"),
+            note: text("Reference"),
+        },
     })
 }
 
@@ -280,6 +289,7 @@ impl Changes for XeroChanges {
                 standing: Standing::Gone(Gone::Deleted),
                 at: None,
                 mark: None,
+                shown: Shown::default(),
             })
         };
         Ok(ids.iter().map(of).collect())

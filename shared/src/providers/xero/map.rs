@@ -270,10 +270,14 @@ fn of_refund_section(
     }
     // What the order was taxed with, else the rate of the organisation that comes nearest.
     let taxes = order.map_or(&refund.taxes, |order| &order.taxes).iter();
-    let sum: Decimal = taxes.map(|tax| tax.rate).sum();
-    let candidates: Vec<Decimal> = match sum.is_zero() {
-        false => vec![sum.normalize()],
-        true => settings.percentages().collect(),
+    let taxes = taxes.filter(|tax| tax.amount.amount != 0);
+    let told: Vec<Decimal> = taxes.map(|tax| tax.rate.normalize()).collect();
+    let sum: Decimal = told.iter().sum();
+    let candidates: Vec<Decimal> = match told.first() {
+        // One rate may have been told more than once, of goods and of shipping say.
+        Some(one) if told.iter().all(|rate| rate == one) => vec![*one, sum.normalize()],
+        Some(_) => vec![sum.normalize()],
+        None => settings.percentages().collect(),
     };
     let amounts = amounts(&parts);
     let off = |percent: &Decimal| base(&amounts, tax, false, *percent).1;

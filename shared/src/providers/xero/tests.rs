@@ -234,6 +234,7 @@ fn what_cannot_be_right_is_parked_with_a_reason() {
 
 #[test]
 fn a_refund_is_a_credit_note_and_money_on_it() {
+    let order_of = order;
     let order = order(json!({ "taxes": [tax("20", 200)], "total": money(1200) }));
     let refund_of_it = refund(json!({ "tax": money(100), "reason": "Broken\non arrival" }));
     let note = body(Document::CreditNote(&refund_of_it, Some(&order))).unwrap();
@@ -257,6 +258,15 @@ fn a_refund_is_a_credit_note_and_money_on_it() {
     let alone = refund(json!({ "order_id": null, "amount": money(630), "tax": money(30) }));
     let note = body(Document::CreditNote(&alone, None)).unwrap();
     assert_eq!(note["LineItems"][0]["TaxType"], "RROUTPUT");
+    // A rate that was told of goods and of shipping is one, and a tax of nothing is none.
+    for taxes in [
+        json!([tax("20", 200), tax("20", 20)]),
+        json!([tax("20", 200), tax("7", 0)]),
+    ] {
+        let order = order_of(json!({ "taxes": taxes }));
+        let note = body(Document::CreditNote(&refund_of_it, Some(&order))).unwrap();
+        assert_eq!(note["LineItems"][0]["TaxType"], "OUTPUT2", "{taxes}");
+    }
     let odd = refund(json!({ "order_id": null, "tax": money(77) }));
     assert_eq!(code(body(Document::CreditNote(&odd, None))), "no_tax_rate");
 }

@@ -112,6 +112,11 @@ impl Books<'_> {
         self.preference("TaxPrefs", "UsingSalesTax")
     }
 
+    /// Whether the tax of a company in the United States is found by the addresses.
+    pub fn automated_tax(&self) -> bool {
+        self.preference("TaxPrefs", "PartnerTaxEnabled")
+    }
+
     pub fn sales_form(&self, name: &str) -> bool {
         self.preference("SalesFormsPrefs", name)
     }

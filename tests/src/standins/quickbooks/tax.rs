@@ -65,7 +65,8 @@ pub fn apply(books: &Books<'_>, fields: &mut Fields, sums: &Sums) -> Result<Deci
         .map(cents);
     let detail = if books.in_us() {
         fields.remove("GlobalTaxCalculation");
-        in_us(books, fields, sums, wanted)?
+        let group = sent.as_ref().and_then(|detail| detail.get("TxnTaxCodeRef"));
+        in_us(books, fields, sums, wanted, group)?
     } else {
         let how = fields
             .entry("GlobalTaxCalculation")
@@ -90,12 +91,14 @@ pub fn apply(books: &Books<'_>, fields: &mut Fields, sums: &Sums) -> Result<Deci
     Ok(total)
 }
 
-/// A total that was sent is honoured; otherwise the rate of the address is found.
+/// A total that was sent is honoured; otherwise the rate of the address is found. Where tax is not
+/// automated, a form names the group of its taxes, and without one it has none.
 fn in_us(
     books: &Books<'_>,
     fields: &Fields,
     sums: &Sums,
     wanted: Option<Decimal>,
+    group: Option<&Value>,
 ) -> Result<Value, Fault> {
     let taxable: Decimal = sums
         .taxed
@@ -104,19 +107,37 @@ fn in_us(
         .map(|(_, amount)| *amount)
         .sum();
     let any = sums.taxed.iter().any(|(code, _)| code == "TAX");
+    let named = group.map(|group| books.referenced("TaxCode", group));
+    let named = named.transpose()?;
+    let named = named.filter(|_| !books.automated_tax());
+    if !books.automated_tax() && named.is_none() {
+        return Ok(json!({"TotalTax": number(Decimal::ZERO)}));
+    }
+    let shown = |mut detail: Value| {
+        if let Some(code) = &named {
+            detail["TxnTaxCodeRef"] = json!({"value": text(code, "Id")});
+        }
+        detail
+    };
     if let Some(total) = wanted {
         if !total.is_zero() && !any {
             return Err(Fault::business(
                 "A tax amount was given, but no line of the transaction is taxable.",
             ));
         }
-        return Ok(json!({"TotalTax": number(total)}));
+        return Ok(shown(json!({"TotalTax": number(total)})));
     }
-    let percent: Decimal = books
-        .settings()
-        .automated_tax_percent
-        .parse()
-        .unwrap_or_default();
+    let percent: Decimal = match &named {
+        Some(code) => rates(books, text(code, "Id").unwrap_or_default())
+            .iter()
+            .map(|(_, percent)| *percent)
+            .sum(),
+        None => books
+            .settings()
+            .automated_tax_percent
+            .parse()
+            .unwrap_or_default(),
+    };
     let after_discount = fields.get("ApplyTaxAfterDiscount") == Some(&json!(true));
     let base = if after_discount {
         less_discount(taxable, sums)
@@ -127,7 +148,7 @@ fn in_us(
     if total.is_zero() {
         return Ok(json!({"TotalTax": number(Decimal::ZERO)}));
     }
-    Ok(json!({
+    Ok(shown(json!({
         "TotalTax": number(total),
         "TaxLine": [{
             "Amount": number(total),
@@ -139,7 +160,7 @@ fn in_us(
                 "NetAmountTaxable": number(base),
             },
         }],
-    }))
+    })))
 }
 
 /// The part of a form's discount that falls on `amount`, taken off it.
