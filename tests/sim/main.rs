@@ -30,6 +30,7 @@ mod payments;
 mod payouts;
 mod pull;
 mod refresh;
+mod requests;
 mod retail;
 mod rotation;
 mod run;

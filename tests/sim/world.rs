@@ -378,6 +378,8 @@ pub struct State {
     pub tamper: Option<Tamper>,
     /// The names of the calls to the provider so far.
     pub calls: BTreeSet<String>,
+    /// The calls themselves, where somebody wants them.
+    pub requests: Option<Vec<http::Request<Vec<u8>>>>,
     /// When they were sent, too.
     pub late: Vec<(DateTime<Utc>, http::Request<Vec<u8>>)>,
     pub queue: Vec<Message>,
@@ -481,6 +483,7 @@ impl World {
                 store_plan: None,
                 net_plan: None,
                 tamper: None,
+                requests: None,
                 calls: BTreeSet::new(),
                 late: Vec::new(),
                 queue: Vec::new(),
@@ -622,6 +625,9 @@ impl World {
         let mut state = self.state();
         if !state.traced {
             return None;
+        }
+        if let Some(requests) = &mut state.requests {
+            requests.push(request.clone());
         }
         let name = call_name(request);
         let tamper = state.tamper.as_mut().filter(|tamper| tamper.call == name);
