@@ -451,6 +451,11 @@ fn of_times(shop: &Shop, good: &Value) -> Vec<Case> {
         "sku": "s", "location": "l", "level": 1, "threshold": 2, "at": "2026-02-01T10:00:00Z",
     });
     let level = event(shop, "bad-9", "inventory.low_stock", level);
+    let product = json!({
+        "id": "bad-pr", "version": 1, "name": "Mug",
+        "variants": [{ "sku": "s", "price": { "amount": 1, "currency": "USD" } }],
+    });
+    let product = event(shop, "bad-11", "product.updated", product);
     let money = |amount: i64| json!({ "amount": amount, "currency": "USD" });
     let payout = json!({
         "id": "bad-po", "version": 1, "currency": "USD", "paid_at": "2026-02-01T10:00:00Z",
@@ -466,6 +471,7 @@ fn of_times(shop: &Shop, good: &Value) -> Vec<Case> {
         json!([{ "name": "x", "rate": "1001", "amount": { "amount": 0, "currency": "USD" } }]);
     let rate = with(good.clone(), "/data/taxes", tax);
     [
+        (&product, "/data/name", "a\u{0}b", characters),
         (good, "/occurred_at", far, range),
         (good, "/data/placed_at", early, range),
         (&paid, "/data/processed_at", far, range),

@@ -9,6 +9,7 @@ use super::{Request, Response, problem};
 use crate::ctx::Ctx;
 use crate::error::{Code, Error, FieldError, Result};
 use crate::model::event::{Event, Payload, RecordKind};
+use crate::model::goods::{Age, GoodsRecord};
 use crate::model::ids::RecordId;
 use crate::model::notice::{Notice, Place, RecordRef, StoredEvent};
 use crate::model::order_record::{Applied, OrderRecord};
@@ -269,18 +270,15 @@ async fn try_accept(ctx: &Ctx, event: &Event) -> Result<Option<Accepted>> {
         let (write, took, at) = take_payout(event, payout, record_key, found[1].as_ref())?;
         writes.push(write);
         (applied, place) = (took, at);
+    } else if let Some(age) = age(&event.payload) {
+        let (write, took, at) = take_goods(event, &age, record_key, found[1].as_ref())?;
+        writes.push(write);
+        (applied, place) = (took, at);
     } else if kind != RecordKind::Order {
-        // A refund, a stock level or a user is a document of its own.
-        let held = found[1].as_ref();
-        let newer = match kind {
-            RecordKind::Stock => held.is_none_or(|item| is_older(&item.doc, &event.data)),
-            _ => held.is_none(),
-        };
-        if newer {
-            let condition = held.map_or(Condition::Absent, |item| Condition::Rev(item.rev));
-            writes.push(Write::put(record_key, condition, &event.data)?);
-        } else {
-            applied = Applied::Superseded;
+        // A refund or a user is a document of its own.
+        match &found[1] {
+            None => writes.push(Write::put(record_key, Condition::Absent, &event.data)?),
+            Some(_) => applied = Applied::Superseded,
         }
     }
     if let Some((kind, id, at, order_id)) = dated(event)
@@ -351,8 +349,38 @@ fn dated(event: &Event) -> Option<(RowKind, String, DateTime<Utc>, Option<&Recor
             let id = payout.id.to_string();
             Some((RowKind::Payout, id, payout.paid_at, None))
         }
-        Payload::LowStock(_) | Payload::User(_) => None,
+        Payload::Product(_) | Payload::Level(_) | Payload::LowStock(_) | Payload::User(_) => None,
     }
+}
+
+/// What tells of goods and stock which of two is the later one.
+fn age(payload: &Payload) -> Option<Age> {
+    match payload {
+        Payload::Product(product) => Some(Age::Version(product.version)),
+        Payload::Level(level) => Some(Age::At(level.at)),
+        Payload::LowStock(level) => Some(Age::At(level.at)),
+        _ => None,
+    }
+}
+
+/// The write of a product or of a stock level after `event`, of which `held` is what stands there, with
+/// whether it changed and the event's place.
+fn take_goods(
+    event: &Event,
+    age: &Age,
+    key: Key,
+    held: Option<&Item>,
+) -> Result<(Write, Applied, Place)> {
+    let mut record: GoodsRecord = held.map(Item::read).transpose()?.unwrap_or_default();
+    let (applied, n, previous_id) = record.apply(&event.data, age, &event.id);
+    let condition = held.map_or(Condition::Absent, |item| Condition::Rev(item.rev));
+    let (kind, id) = event.payload.record();
+    let place = Place {
+        key: format!("{}/{id}", kind.as_str()),
+        n,
+        previous_id,
+    };
+    Ok((Write::put(key, condition, &record)?, applied, place))
 }
 
 /// The write of a payout after `event`, of which `held` is what stands there, with whether it changed and
@@ -382,13 +410,11 @@ fn apply(order: &mut OrderRecord, event: &Event) -> Result<Applied> {
         Payload::Order(new) => order.apply_order(new.clone()),
         Payload::Payment(payment) => order.apply_payment(payment.clone()),
         Payload::Refund(refund) => order.apply_refund(refund),
-        Payload::Payout(_) | Payload::LowStock(_) | Payload::User(_) => Ok(Applied::Changed),
+        Payload::Payout(_)
+        | Payload::Product(_)
+        | Payload::Level(_)
+        | Payload::LowStock(_)
+        | Payload::User(_) => Ok(Applied::Changed),
     };
     applied.map_err(|fault| Error::invalid(vec![fault.under("/data")]))
-}
-
-/// Whether a stored stock level is older than the one that came.
-fn is_older(held: &Value, new: &Value) -> bool {
-    let time = |level: &Value| level["at"].as_str()?.parse::<DateTime<Utc>>().ok();
-    time(held) < time(new)
 }

@@ -14,6 +14,7 @@ use super::routes::{ROUTES, Route};
 use super::{BODY_BYTES_MAX, events, integrations, merchants};
 use crate::error::Code;
 use crate::model::event::{EventType, RecordKind};
+use crate::model::goods;
 use crate::model::ids::EXTERNAL_ID_BYTES_MAX;
 use crate::model::money::AMOUNT_MAX;
 use crate::model::order::{LINES_MAX, PaymentOutcome};
@@ -792,7 +793,8 @@ fn event_schemas() -> Value {
             "occurred_at": time(),
             "data": { "oneOf": [
                 reference("Order"), reference("Payment"), reference("Refund"),
-                reference("Payout"), reference("LowStock"), reference("User"),
+                reference("Payout"), reference("Product"), reference("InventoryLevel"),
+                reference("LowStock"), reference("User"),
             ] },
         }), &[]),
         "Batch": object(json!({
@@ -921,6 +923,35 @@ fn record_schemas() -> Value {
             "amount": {
                 "allOf": [money()],
                 "description": "Above zero what the processor gives, below what it takes.",
+            },
+        }), &[]),
+        "Product": object(json!({
+            "id": reference("Id"),
+            "version": { "type": "integer", "minimum": 1 },
+            "name": text(1, goods::NAME_CHARACTERS_MAX),
+            "description": nullable(text(0, goods::DESCRIPTION_CHARACTERS_MAX)),
+            "active": { "type": "boolean", "default": true, "description": "Whether it is for sale." },
+            "variants": {
+                "type": "array", "items": reference("Variant"), "minItems": 1,
+                "maxItems": goods::VARIANTS_MAX,
+            },
+        }), &["description", "active"]),
+        "Variant": object(json!({
+            "sku": text(1, 100),
+            "name": nullable(text(1, goods::NAME_CHARACTERS_MAX)),
+            "price": money(),
+            "barcode": nullable(text(1, goods::BARCODE_CHARACTERS_MAX)),
+            "taxable": { "type": "boolean", "default": true },
+        }), &["name", "barcode", "taxable"]),
+        "InventoryLevel": object(json!({
+            "sku": text(1, 100), "location": text(1, 100),
+            "level": {
+                "type": "integer",
+                "description": "Below zero what was sold and is not there.",
+            },
+            "at": {
+                "allOf": [time()],
+                "description": "A later level of the same goods at the same place replaces an earlier.",
             },
         }), &[]),
         "LowStock": object(json!({

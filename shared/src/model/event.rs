@@ -1,7 +1,8 @@
 //! Events of the commerce backend: the envelope, the catalogue of types, and the body of each.
 
+use super::goods::{InventoryLevel, LowStock, Product};
 use super::ids::{EventId, MerchantId, RecordId};
-use super::order::{LowStock, Order, Payment, Refund};
+use super::order::{Order, Payment, Refund};
 use super::payout::Payout;
 use super::people::User;
 use super::text::check_time;
@@ -27,6 +28,10 @@ pub enum EventType {
     PaymentProcessed,
     #[serde(rename = "payout.paid")]
     PayoutPaid,
+    #[serde(rename = "product.updated")]
+    ProductUpdated,
+    #[serde(rename = "inventory.updated")]
+    InventoryUpdated,
     #[serde(rename = "inventory.low_stock")]
     InventoryLowStock,
     #[serde(rename = "user.created")]
@@ -46,13 +51,15 @@ pub enum EventType {
 }
 
 impl EventType {
-    pub const ALL: [EventType; 14] = [
+    pub const ALL: [EventType; 16] = [
         EventType::OrderCreated,
         EventType::OrderUpdated,
         EventType::OrderCompleted,
         EventType::OrderRefunded,
         EventType::PaymentProcessed,
         EventType::PayoutPaid,
+        EventType::ProductUpdated,
+        EventType::InventoryUpdated,
         EventType::InventoryLowStock,
         EventType::UserCreated,
         EventType::ConnectionConnected,
@@ -71,6 +78,8 @@ impl EventType {
             EventType::OrderRefunded => "order.refunded",
             EventType::PaymentProcessed => "payment.processed",
             EventType::PayoutPaid => "payout.paid",
+            EventType::ProductUpdated => "product.updated",
+            EventType::InventoryUpdated => "inventory.updated",
             EventType::InventoryLowStock => "inventory.low_stock",
             EventType::UserCreated => "user.created",
             EventType::ConnectionConnected => "connection.connected",
@@ -120,6 +129,8 @@ pub enum Payload {
     Payment(Payment),
     Refund(Refund),
     Payout(Payout),
+    Product(Product),
+    Level(InventoryLevel),
     LowStock(LowStock),
     User(User),
 }
@@ -131,6 +142,7 @@ pub enum RecordKind {
     Order,
     Refund,
     Payout,
+    Product,
     Stock,
     User,
     Connection,
@@ -138,10 +150,11 @@ pub enum RecordKind {
 }
 
 impl RecordKind {
-    pub const ALL: [RecordKind; 7] = [
+    pub const ALL: [RecordKind; 8] = [
         RecordKind::Order,
         RecordKind::Refund,
         RecordKind::Payout,
+        RecordKind::Product,
         RecordKind::Stock,
         RecordKind::User,
         RecordKind::Connection,
@@ -153,6 +166,7 @@ impl RecordKind {
             RecordKind::Order => "order",
             RecordKind::Refund => "refund",
             RecordKind::Payout => "payout",
+            RecordKind::Product => "product",
             RecordKind::Stock => "stock",
             RecordKind::User => "user",
             RecordKind::Connection => "connection",
@@ -248,6 +262,16 @@ impl Payload {
                 let faults = payout.faults();
                 (Payload::Payout(payout), faults)
             }
+            EventType::ProductUpdated => {
+                let product: Product = wire::read(data).map_err(|fault| vec![fault])?;
+                let faults = product.faults();
+                (Payload::Product(product), faults)
+            }
+            EventType::InventoryUpdated => {
+                let level: InventoryLevel = wire::read(data).map_err(|fault| vec![fault])?;
+                let faults = level.faults();
+                (Payload::Level(level), faults)
+            }
             EventType::InventoryLowStock => {
                 let level: LowStock = wire::read(data).map_err(|fault| vec![fault])?;
                 let faults = level.faults();
@@ -282,10 +306,9 @@ impl Payload {
             Payload::Payment(payment) => (RecordKind::Order, payment.order_id.to_string()),
             Payload::Refund(refund) => (RecordKind::Refund, refund.id.to_string()),
             Payload::Payout(payout) => (RecordKind::Payout, payout.id.to_string()),
-            Payload::LowStock(level) => (
-                RecordKind::Stock,
-                format!("{}@{}", level.sku, level.location),
-            ),
+            Payload::Product(product) => (RecordKind::Product, product.id.to_string()),
+            Payload::Level(level) => (RecordKind::Stock, stock(&level.sku, &level.location)),
+            Payload::LowStock(level) => (RecordKind::Stock, stock(&level.sku, &level.location)),
             Payload::User(user) => (RecordKind::User, user.id.to_string()),
         }
     }
@@ -296,9 +319,18 @@ impl Payload {
             Payload::Order(order) => Some(&order.id),
             Payload::Payment(payment) => Some(&payment.order_id),
             Payload::Refund(refund) => refund.order_id.as_ref(),
-            Payload::Payout(_) | Payload::LowStock(_) | Payload::User(_) => None,
+            Payload::Payout(_)
+            | Payload::Product(_)
+            | Payload::Level(_)
+            | Payload::LowStock(_)
+            | Payload::User(_) => None,
         }
     }
+}
+
+/// The id of a stock record.
+fn stock(sku: &str, location: &str) -> String {
+    format!("{sku}@{location}")
 }
 
 /// SHA-256 over the canonical form of `value` (keys sorted, no spaces), in hexadecimal.

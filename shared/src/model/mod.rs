@@ -4,6 +4,7 @@
 pub mod allocate;
 pub mod channel;
 pub mod event;
+pub mod goods;
 pub mod http;
 pub mod ids;
 pub mod money;

@@ -186,17 +186,6 @@ pub struct Refund {
     pub sections: Vec<Refund>,
 }
 
-/// A stock level that fell to its threshold.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct LowStock {
-    pub sku: String,
-    pub location: String,
-    pub level: i64,
-    pub threshold: i64,
-    pub at: DateTime<Utc>,
-}
-
 impl Line {
     /// Whether tax is reckoned on it.
     pub fn bears_tax(&self) -> bool {
@@ -414,16 +403,6 @@ impl Refund {
                 ),
             ));
         }
-        faults
-    }
-}
-
-impl LowStock {
-    pub fn faults(&self) -> Vec<FieldError> {
-        let mut faults = Vec::new();
-        check_line(&mut faults, "/sku", &self.sku, 1, 100);
-        check_line(&mut faults, "/location", &self.location, 1, 100);
-        check_time(&mut faults, "/at", self.at);
         faults
     }
 }

@@ -68,6 +68,18 @@ pub fn data(kind: EventType) -> (RecordKind, &'static str, Value) {
             });
             (RecordKind::Payout, "sample-po-1", payout)
         }
+        EventType::ProductUpdated => {
+            let product = json!({
+                "id": "sample-lamp", "version": 1, "name": "Lamp", "description": "For a desk.",
+                "active": true,
+                "variants": [{ "sku": "LAMP-01", "name": "black", "price": money(1000), "taxable": true }],
+            });
+            (RecordKind::Product, "sample-lamp", product)
+        }
+        EventType::InventoryUpdated => {
+            let level = json!({ "sku": "LAMP-01", "location": "main", "level": 12, "at": time });
+            (RecordKind::Stock, "LAMP-01@main", level)
+        }
         EventType::InventoryLowStock => {
             let stock = json!({
                 "sku": "LAMP-01", "location": "main", "level": 2, "threshold": 5, "at": time,

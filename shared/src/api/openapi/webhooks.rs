@@ -473,6 +473,8 @@ fn data(kind: EventType) -> &'static str {
         EventType::OrderRefunded => "Refund",
         EventType::PaymentProcessed => "Payment",
         EventType::PayoutPaid => "Payout",
+        EventType::ProductUpdated => "Product",
+        EventType::InventoryUpdated => "InventoryLevel",
         EventType::InventoryLowStock => "LowStock",
         EventType::UserCreated => "User",
         EventType::ConnectionConnected
