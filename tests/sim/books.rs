@@ -4,7 +4,7 @@
 use crate::judge;
 use crate::run::{Books, Job, Run, alone, merchant};
 use crate::shop::{Shop, Size};
-use crate::world::{Dice, Message, PLATFORM_KEY, RECONCILE_QUEUE, Stand};
+use crate::world::{Dice, PLATFORM_KEY, RECONCILE_QUEUE, Stand};
 use axum::http;
 use chrono::NaiveDate;
 use crossdock::api::{self, records};
@@ -512,7 +512,7 @@ fn what_never_arrived_is_sent_again_by_itself() {
 }
 
 /// An outage that is longer than the queue hands a message out: each ends in the dead-letter queue, some
-/// with an open intent.
+/// with an open intent. (Here it gives up after two, so that Xero's tokens outlive it.)
 #[test]
 fn what_the_queue_gave_up_is_sent_again_by_itself() {
     for books in ALL {
@@ -521,19 +521,13 @@ fn what_the_queue_gave_up_is_sent_again_by_itself() {
             judge(&format!("{books:?}, {net} of 1000"), &mut run, |run| {
                 begin(run);
                 run.world.state().chances.net = net;
-                for _ in 0..10 {
+                for _ in 0..2 {
                     let notices = run.receive_all();
-                    run.whole(Job::Push(notices.clone()));
+                    run.whole(Job::Push(notices));
                     run.world.advance(Duration::from_secs(720));
-                    run.world.state().queue.clear();
-                    let again = notices.into_iter().map(|notice| Message {
-                        notice,
-                        visible_at: run.ctx.now(),
-                    });
-                    let again: Vec<Message> = again.collect();
-                    run.world.state().queue.extend(again);
                 }
-                run.receive_all();
+                let given_up = run.receive_all();
+                assert!(!given_up.is_empty());
                 run.calm();
                 let (_, early, _) = reconciled(run, None);
                 assert!(
