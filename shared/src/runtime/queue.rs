@@ -12,6 +12,7 @@ use futures::future::{BoxFuture, join_all};
 use lambda_runtime::LambdaEvent;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use std::collections::BTreeSet;
 
 /// Handles a batch: one result for each message, in order.
 type BatchHandler = for<'a> fn(&'a Ctx, Vec<String>) -> BoxFuture<'a, Vec<Result<()>>>;
@@ -289,16 +290,19 @@ fn about(message: &SqsMessage) -> (String, String) {
     (text("merchant_id"), text("event_id"))
 }
 
-/// Reports the messages that go back to the queue, and logs what became of each.
+/// Reports the messages that go back to the queue. The log has one line for all that is done, since lines
+/// are paid for, and one for each that is not.
 fn answer(messages: &[SqsMessage], results: Vec<Result<()>>) -> SqsBatchResponse {
     let mut failures = Vec::new();
+    let (mut merchants, mut events) = (BTreeSet::new(), Vec::new());
     for (message, result) in messages.iter().zip(results) {
         let id = message.message_id.clone().unwrap_or_default();
         let (merchant, event) = about(message);
         let Err(error) = result else {
             // The schedule's messages are about no event.
             if !event.is_empty() {
-                tracing::info!(message_id = %id, merchant_id = %merchant, event_id = %event, "done");
+                merchants.insert(merchant);
+                events.push(event);
             }
             continue;
         };
@@ -320,7 +324,62 @@ fn answer(messages: &[SqsMessage], results: Vec<Result<()>>) -> SqsBatchResponse
             }
         }
     }
+    if !events.is_empty() {
+        // No id has a space in it.
+        let merchants: Vec<String> = merchants.into_iter().collect();
+        tracing::info!(
+            merchant_ids = merchants.join(" "),
+            event_ids = events.join(" "),
+            "done"
+        );
+    }
     let mut response = SqsBatchResponse::default();
     response.batch_item_failures = failures;
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtime::{Lines, log};
+    use serde_json::json;
+    use tracing_subscriber::filter::EnvFilter;
+
+    /// What a million deliveries cost counts with lines of this length (`tests/sim/cost.rs`).
+    #[test]
+    fn what_is_done_of_a_batch_is_one_line_of_the_log() {
+        let messages: Vec<SqsMessage> = (0..10)
+            .map(|number| {
+                let mut message = SqsMessage::default();
+                let event = format!("evt_{number:026}");
+                let body = json!({ "merchant_id": "m_0123456789", "event_id": event });
+                message.body = Some(body.to_string());
+                message.message_id = Some(number.to_string());
+                message
+            })
+            .collect();
+        let mut results: Vec<Result<()>> = messages.iter().map(|_| Ok(())).collect();
+        let said = |results| {
+            let lines = Lines::default();
+            let writer = lines.clone();
+            let log = log(EnvFilter::new("info"), move || writer.clone());
+            let answer = tracing::subscriber::with_default(log, || answer(&messages, results));
+            let failed = answer.batch_item_failures.into_iter();
+            let failed: Vec<String> = failed.map(|one| one.item_identifier).collect();
+            (lines.text(), failed)
+        };
+        let (line, failed) = said(messages.iter().map(|_| Ok(())).collect());
+        assert_eq!((line.lines().count(), failed.len()), (1, 0), "{line}");
+        let read: Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(read["merchant_ids"], "m_0123456789");
+        let events: Vec<&str> = read["event_ids"].as_str().unwrap().split(' ').collect();
+        assert_eq!(events.len(), 10, "{line}");
+        assert!(line.len() <= 200 + 10 * 35, "{}: {line}", line.len());
+
+        results[3] = Err(Error::internal("simulated"));
+        let (lines, failed) = said(results);
+        assert_eq!((lines.lines().count(), failed), (2, vec!["3".to_owned()]));
+        let events = |line: &str| line.matches("evt_").count();
+        assert_eq!(lines.lines().map(events).collect::<Vec<_>>(), [1, 9]);
+    }
 }
