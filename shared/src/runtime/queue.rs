@@ -44,12 +44,15 @@ async fn push_batch(ctx: &Ctx, provider: &str, bodies: Vec<String>) -> Vec<Resul
     engine::budget::postpone(ctx, queue, &bodies, results).await
 }
 
-/// `webhook_fanout`: makes the deliveries of each event.
+/// `webhook_fanout`: makes the deliveries of a batch of events.
 pub async fn fanout() -> Result<(), lambda_runtime::Error> {
     fn handle(ctx: &Ctx, bodies: Vec<String>) -> BoxFuture<'_, Vec<Result<()>>> {
         Box::pin(async move {
-            let one = async |body: String| webhooks::fanout::fan_out(ctx, &from_bus(&body)?).await;
-            join_all(bodies.into_iter().map(one)).await
+            let work = async |envelopes: Vec<Envelope>| {
+                let notices: Vec<Notice> = envelopes.into_iter().map(|one| one.detail).collect();
+                webhooks::fanout::fan_out(ctx, &notices).await
+            };
+            readable(&bodies, work).await
         })
     }
     run(handle).await
@@ -234,10 +237,6 @@ fn each<T>(bodies: &[String], outcome: &Result<T>) -> Vec<Result<()>> {
         Some(line) => Err(Error::internal(line.clone())),
     };
     bodies.iter().map(result).collect()
-}
-
-fn from_bus(body: &str) -> Result<Notice> {
-    Ok(parse::<Envelope>(body)?.detail)
 }
 
 /// Lets `work` do all that can be read of a batch at once, and returns one result for each message.

@@ -214,7 +214,8 @@ impl Bench {
             let notice = samples::store(&self.ctx, one, EventType::OrderCreated)
                 .await
                 .unwrap();
-            fanout::fan_out(&self.ctx, &notice).await.unwrap();
+            let made = fanout::fan_out(&self.ctx, &[notice.clone()]).await;
+            assert!(made.iter().all(Result::is_ok), "{made:?}");
         }
         self.messages()
     }
