@@ -147,10 +147,11 @@ impl Meter {
         hold(&self.counts).stage = stage;
     }
 
-    fn read<'a>(&self, items: impl Iterator<Item = Option<&'a Item>>) {
+    /// Each item by itself; `share` is what it costs of a read that sees every write.
+    fn read<'a>(&self, items: impl Iterator<Item = Option<&'a Item>>, share: f64) {
         for item in items {
             let bytes = item.map_or(0, |item| size(&item.doc));
-            self.count(Unit::Read, bytes.div_ceil(4096).max(1) as f64);
+            self.count(Unit::Read, bytes.div_ceil(4096).max(1) as f64 * share);
         }
     }
 
@@ -201,13 +202,19 @@ impl Meter {
 impl Store for Meter {
     async fn get(&self, key: &Key) -> Result<Option<Item>> {
         let found = self.world.memory.get(key).await?;
-        self.read([found.as_ref()].into_iter());
+        self.read([found.as_ref()].into_iter(), 1.0);
         Ok(found)
     }
 
     async fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Item>>> {
         let found = self.world.memory.get_many(keys).await?;
-        self.read(found.iter().map(Option::as_ref));
+        self.read(found.iter().map(Option::as_ref), 1.0);
+        Ok(found)
+    }
+
+    async fn get_many_settled(&self, keys: &[Key]) -> Result<Vec<Option<Item>>> {
+        let found = self.world.memory.get_many(keys).await?;
+        self.read(found.iter().map(Option::as_ref), 0.5);
         Ok(found)
     }
 

@@ -972,8 +972,10 @@ fn what_is_remembered_of_an_endpoint_is_young_and_good() {
     let later = || story.town.world.advance(Duration::from_secs(5));
     let seen = || hold(&story.town.receivers)[&host(0)].seen;
     for _ in 0..2 {
-        // One read of all at once, and one write.
-        assert_eq!(deliver(), (DeliveryState::Delivered, 2));
+        // One read of deliveries, one of events, or two where one seems to be missing, and one write.
+        let (state, calls) = deliver();
+        assert_eq!(state, DeliveryState::Delivered);
+        assert!((3..=4).contains(&calls), "{calls}");
     }
     alone(endpoint::disable(&story.ctx, &merchant(), &id)).unwrap();
     assert_eq!(deliver().0, DeliveryState::Delivered, "not heard of yet");

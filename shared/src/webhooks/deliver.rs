@@ -18,7 +18,7 @@ use crate::queue::Message;
 use crate::store::{Condition, Item, Key, Write, WriteError, keys};
 use crate::sync::delivery::{self as ladder, Admission, Answer, Verdict};
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
-use futures::future::join_all;
+use futures::future::{join, join_all};
 use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -335,11 +335,12 @@ impl AtHand {
     async fn read(ctx: &Ctx, notices: &[DeliveryNotice]) -> Result<AtHand> {
         let now = ctx.now();
         let mut rows = HashMap::new();
-        let (mut wanted, mut endpoints) = (BTreeSet::new(), BTreeSet::new());
+        let (mut wanted, mut events) = (BTreeSet::new(), BTreeSet::new());
+        let mut endpoints = BTreeSet::new();
         for notice in notices {
             let (merchant, id) = (&notice.merchant_id, &notice.endpoint_id);
             wanted.insert(delivery_key(notice));
-            wanted.insert(keys::event(merchant, &notice.event_id));
+            events.insert(keys::event(merchant, &notice.event_id));
             let endpoint = keys::endpoint(merchant, id);
             match ctx.recent.get(&endpoint, now) {
                 Some(item) => {
@@ -353,8 +354,8 @@ impl AtHand {
             }
         }
         let wanted: Vec<Key> = wanted.into_iter().collect();
-        let found = ctx.store.get_many(&wanted).await?;
-        let found = found.into_iter().flatten();
+        let (found, events) = join(ctx.store.get_many(&wanted), read_events(ctx, events)).await;
+        let found = found?.into_iter().flatten().chain(events?);
         rows.extend(found.map(|item| (item.key.clone(), Arc::new(item))));
         let at_hand = AtHand { rows };
         for (endpoint, health) in endpoints {
@@ -374,6 +375,20 @@ impl AtHand {
     fn row(&self, key: &Key) -> Option<&Item> {
         self.rows.get(key).map(|item| &**item)
     }
+}
+
+/// Reads events, which never change once they stand there. One that was accepted a moment ago may seem to be
+/// missing, and is read once more.
+async fn read_events(ctx: &Ctx, events: BTreeSet<Key>) -> Result<Vec<Item>> {
+    let events: Vec<Key> = events.into_iter().collect();
+    let found = ctx.store.get_many_settled(&events).await?;
+    let missing = events.iter().zip(&found).filter(|(_, item)| item.is_none());
+    let missing: Vec<Key> = missing.map(|(key, _)| key.clone()).collect();
+    let young = match missing.is_empty() {
+        true => Vec::new(),
+        false => ctx.store.get_many(&missing).await?,
+    };
+    Ok(found.into_iter().chain(young).flatten().collect())
 }
 
 fn delivery_key(notice: &DeliveryNotice) -> Key {
