@@ -21,7 +21,7 @@ use crossdock::net::{Limits, Net};
 use crossdock::queue::{Message, Queue};
 use crossdock::store::{Condition, Store, Write, keys};
 use crossdock::sync::delivery::LIFE;
-use crossdock::webhooks::deliver::{self, Delivery, DeliveryState};
+use crossdock::webhooks::deliver::{self, Arrival, Delivery, DeliveryState};
 use crossdock::webhooks::endpoint::{self, Endpoint, OffReason, Ordering, Payload, Wish};
 use crossdock::webhooks::{fanout, feed, recover, samples, schedule};
 use futures::FutureExt;
@@ -84,6 +84,8 @@ struct Receiver {
 struct Waiting {
     lane: &'static str,
     body: String,
+    /// Whether it was taken before.
+    again: bool,
     visible_at: DateTime<Utc>,
 }
 
@@ -118,6 +120,7 @@ impl Queue for Town {
                 hold(&self.waiting).push(Waiting {
                     lane,
                     body: message.body.clone(),
+                    again: false,
                     visible_at,
                 });
             }
@@ -294,6 +297,16 @@ fn fan_out(ctx: &Ctx, notice: &Notice) {
     assert!(made.iter().all(Result::is_ok), "{made:?}");
 }
 
+/// Lets a function have the message of one delivery for the first time.
+fn deliver(ctx: &Ctx, endpoint: &EndpointId, notice: &Notice) {
+    let arrival = Arrival {
+        notice: DeliveryNotice::new(notice, endpoint.clone()),
+        again: false,
+    };
+    let done = alone(deliver::deliver(ctx, &[arrival]));
+    assert!(done[0].is_ok(), "{done:?}");
+}
+
 fn host(number: usize) -> String {
     format!("{number}.example")
 }
@@ -376,6 +389,7 @@ impl Story {
         let waiting = Waiting {
             lane: FANOUT,
             body: body.unwrap(),
+            again: false,
             visible_at: self.now(),
         };
         hold(&self.town.waiting).push(waiting);
@@ -414,7 +428,7 @@ impl Story {
             return false;
         }
         let lane = lanes[self.below(lanes.len())];
-        let mut bodies = Vec::new();
+        let (mut bodies, mut again) = (Vec::new(), Vec::new());
         for _ in 0..BATCH {
             let mut waiting = hold(&self.town.waiting);
             let visible: Vec<usize> = (0..waiting.len())
@@ -424,7 +438,9 @@ impl Story {
                 break;
             }
             let at = visible[self.town.world.state().dice.below(visible.len())];
-            bodies.push(waiting.swap_remove(at).body);
+            let taken = waiting.swap_remove(at);
+            bodies.push(taken.body);
+            again.push(taken.again);
         }
         // A process does one thing at a time.
         let idle: Vec<usize> = (0..self.processes.len())
@@ -439,7 +455,11 @@ impl Story {
                     let notices: Vec<Notice> = all.map(|envelope| envelope.detail).collect();
                     fanout::fan_out(&ctx, &notices).await
                 }
-                DELIVER => deliver::deliver(&ctx, &read::<DeliveryNotice>(&all)).await,
+                DELIVER => {
+                    let notices = read::<DeliveryNotice>(&all).into_iter().zip(again);
+                    let arrivals = notices.map(|(notice, again)| Arrival { notice, again });
+                    deliver::deliver(&ctx, &arrivals.collect::<Vec<_>>()).await
+                }
                 _ => recover::retry(&ctx, &read::<RetryNotice>(&all)).await,
             };
             assert_eq!(done.len(), all.len());
@@ -459,6 +479,7 @@ impl Story {
         hold(&self.town.waiting).extend(bodies.into_iter().map(|body| Waiting {
             lane,
             body,
+            again: true,
             visible_at,
         }));
     }
@@ -859,6 +880,55 @@ fn the_feed_hands_out_everything_once_and_takes_it() {
     println!("feed: {all} deliveries, each read once; {taken} of them were not called out");
 }
 
+/// A delivery without order is no more than its message until it was tried. Whoever has the message dies,
+/// and in the end it goes to where dead letters go: by then the delivery stands in the log, and the schedule
+/// has it tried.
+#[test]
+fn what_dies_again_and_again_is_found_by_the_schedule() {
+    let mut story = Story::new(3, &[Mode::Well]);
+    let id = story.endpoints[0].clone();
+    story.calm();
+    story.happen();
+    let notice = story.notices[0].clone();
+    fan_out(&story.ctx, &notice);
+    assert_eq!(story.delivery(&id, &notice), None, "there is its message");
+    assert_eq!(hold(&story.town.waiting).len(), 2);
+    hold(&story.town.waiting).clear();
+    let dies = |again| {
+        let arrival = Arrival {
+            notice: DeliveryNotice::new(&notice, id.clone()),
+            again,
+        };
+        let arrivals = [arrival];
+        let mut future = deliver::deliver(&story.ctx, &arrivals).boxed();
+        for _ in 0..20 {
+            let polled = future
+                .as_mut()
+                .poll(&mut Context::from_waker(Waker::noop()));
+            if story.delivery(&id, &notice).is_some() {
+                assert!(polled.is_pending());
+                return true;
+            }
+            if hold(&story.town.receivers)[&host(0)].seen > 0 {
+                panic!("it was tried before it was written down");
+            }
+            if !again {
+                return false;
+            }
+        }
+        panic!("it is not written down")
+    };
+    assert!(!dies(false));
+    assert!(dies(true));
+    let state = |story: &Story| story.delivery(&id, &notice).unwrap().state;
+    assert_eq!(state(&story), DeliveryState::Pending, "everybody sees it");
+    story.run(story.now() + TimeDelta::minutes(5), 0);
+    assert_eq!(state(&story), DeliveryState::Delivered);
+    // What comes of the message after all finds that there is nothing to do.
+    deliver(&story.ctx, &id, &notice);
+    assert_eq!(hold(&story.town.receivers)[&host(0)].seen, 1);
+}
+
 /// With the switch off nothing is made, and what was pending ends without a call.
 #[test]
 fn what_is_switched_off_sends_nothing() {
@@ -873,9 +943,7 @@ fn what_is_switched_off_sends_nothing() {
     fan_out(&off, &meanwhile);
     for endpoint in &story.endpoints {
         assert_eq!(story.delivery(endpoint, &meanwhile), None);
-        let pending = story.delivery(endpoint, &before).unwrap().notice();
-        let done = alone(deliver::deliver(&off, &[pending]));
-        assert!(done[0].is_ok(), "{done:?}");
+        deliver(&off, endpoint, &before);
         let state = story.delivery(endpoint, &before).unwrap().state;
         assert_eq!(state, DeliveryState::Stopped);
     }
@@ -958,14 +1026,13 @@ fn what_is_remembered_of_an_endpoint_is_young_and_good() {
         story.happen();
         let notice = story.notices.last().unwrap();
         fan_out(&story.ctx, notice);
-        notices.push(story.delivery(&id, notice).unwrap().notice());
+        notices.push(notice.clone());
     }
-    let mut notices = notices.into_iter().zip(story.notices.clone());
+    let mut notices = notices.into_iter();
     let mut deliver = || {
-        let (delivery, notice) = notices.next().unwrap();
+        let notice = notices.next().unwrap();
         let before = story.town.world.state().store_calls;
-        let done = alone(deliver::deliver(&warm, &[delivery]));
-        assert!(done[0].is_ok(), "{done:?}");
+        deliver(&warm, &id, &notice);
         let calls = story.town.world.state().store_calls - before;
         (story.delivery(&id, &notice).unwrap().state, calls)
     };

@@ -5,8 +5,8 @@ use super::{begin, context};
 use crate::ctx::Ctx;
 use crate::engine;
 use crate::error::{Disposition, Error, Result};
-use crate::model::notice::{DeliveryNotice, Envelope, HookNotice, Notice, RetryNotice};
-use crate::webhooks;
+use crate::model::notice::{Envelope, HookNotice, Notice, RetryNotice};
+use crate::webhooks::{self, deliver::Arrival};
 use aws_lambda_events::sqs::{BatchItemFailure, SqsBatchResponse, SqsEvent, SqsMessage};
 use futures::future::{BoxFuture, join_all};
 use lambda_runtime::LambdaEvent;
@@ -39,7 +39,7 @@ async fn push_batch(ctx: &Ctx, provider: &str, bodies: Vec<String>) -> Vec<Resul
         let notices: Vec<Notice> = envelopes.into_iter().map(|one| one.detail).collect();
         engine::push::push(ctx, provider, &notices).await
     };
-    let results = readable(&bodies, work).await;
+    let results = readable(bodies.iter().map(|body| parse(body)), work).await;
     let queue = ctx.config.sync_queue(provider);
     engine::budget::postpone(ctx, queue, &bodies, results).await
 }
@@ -52,7 +52,7 @@ pub async fn fanout() -> Result<(), lambda_runtime::Error> {
                 let notices: Vec<Notice> = envelopes.into_iter().map(|one| one.detail).collect();
                 webhooks::fanout::fan_out(ctx, &notices).await
             };
-            readable(&bodies, work).await
+            readable(bodies.iter().map(|body| parse(body)), work).await
         })
     }
     run(handle).await
@@ -60,15 +60,23 @@ pub async fn fanout() -> Result<(), lambda_runtime::Error> {
 
 /// `webhook_deliver`: makes the deliveries of a batch side by side.
 pub async fn deliver() -> Result<(), lambda_runtime::Error> {
-    fn handle(ctx: &Ctx, bodies: Vec<String>) -> BoxFuture<'_, Vec<Result<()>>> {
+    fn handle<'a>(ctx: &'a Ctx, messages: &'a [SqsMessage]) -> BoxFuture<'a, Vec<Result<()>>> {
         Box::pin(async move {
-            let work = async |notices: Vec<DeliveryNotice>| {
-                webhooks::deliver::deliver(ctx, &notices).await
-            };
-            readable(&bodies, work).await
+            let work =
+                async |arrivals: Vec<Arrival>| webhooks::deliver::deliver(ctx, &arrivals).await;
+            readable(messages.iter().map(arrival), work).await
         })
     }
-    run(handle).await
+    run_messages(handle).await
+}
+
+fn arrival(message: &SqsMessage) -> Result<Arrival> {
+    let count = message.attributes.get("ApproximateReceiveCount");
+    let count = count.and_then(|count| count.parse::<u32>().ok());
+    Ok(Arrival {
+        notice: parse(message.body.as_deref().unwrap_or_default())?,
+        again: count.is_some_and(|count| count > 1),
+    })
 }
 
 /// `webhook_retry`: the attempts after the first, and what is sent again. It is apart from the first
@@ -78,7 +86,7 @@ pub async fn retry() -> Result<(), lambda_runtime::Error> {
         Box::pin(async move {
             let work =
                 async |notices: Vec<RetryNotice>| webhooks::recover::retry(ctx, &notices).await;
-            readable(&bodies, work).await
+            readable(bodies.iter().map(|body| parse(body)), work).await
         })
     }
     run(handle).await
@@ -240,13 +248,13 @@ fn each<T>(bodies: &[String], outcome: &Result<T>) -> Vec<Result<()>> {
 }
 
 /// Lets `work` do all that can be read of a batch at once, and returns one result for each message.
-async fn readable<T: DeserializeOwned>(
-    bodies: &[String],
+async fn readable<T>(
+    read: impl Iterator<Item = Result<T>>,
     work: impl AsyncFnOnce(Vec<T>) -> Vec<Result<()>>,
 ) -> Vec<Result<()>> {
     let (mut notices, mut unread) = (Vec::new(), Vec::new());
-    for body in bodies {
-        match parse(body) {
+    for one in read {
+        match one {
             Ok(notice) => {
                 notices.push(notice);
                 unread.push(None);
@@ -265,16 +273,21 @@ fn parse<T: DeserializeOwned>(body: &str) -> Result<T> {
 }
 
 async fn run(handler: BatchHandler) -> Result<(), lambda_runtime::Error> {
+    let body = |message: &SqsMessage| message.body.clone().unwrap_or_default();
+    run_messages(move |ctx, messages| handler(ctx, messages.iter().map(body).collect())).await
+}
+
+/// The same for whoever wants to know more of a message than its body.
+async fn run_messages<H>(handler: H) -> Result<(), lambda_runtime::Error>
+where
+    H: for<'a> Fn(&'a Ctx, &'a [SqsMessage]) -> BoxFuture<'a, Vec<Result<()>>>,
+{
     let ctx = context().await?;
-    let ctx = &ctx;
+    let (ctx, handler) = (&ctx, &handler);
     let serve = move |event: LambdaEvent<SqsEvent>| async move {
         begin(ctx, &event.context);
         let messages = event.payload.records;
-        let bodies = messages
-            .iter()
-            .map(|m| m.body.clone().unwrap_or_default())
-            .collect();
-        let results = handler(ctx, bodies).await;
+        let results = handler(ctx, &messages).await;
         Ok::<_, lambda_runtime::Error>(answer(&messages, results))
     };
     lambda_runtime::run(lambda_runtime::service_fn(serve)).await

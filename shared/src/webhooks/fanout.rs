@@ -1,6 +1,7 @@
-//! Fan-out: one accepted event becomes one delivery for each endpoint that wants it.
+//! Fan-out: one accepted event becomes one delivery for each endpoint that wants it. What has no order is
+//! no more than a message until its first attempt; what has order is written into its line.
 
-use super::deliver::{self, Delivery};
+use super::deliver;
 use super::endpoint::{self, Endpoint, Ordering};
 use super::filter::Filter;
 use super::order;
@@ -8,13 +9,10 @@ use crate::ctx::Ctx;
 use crate::error::{Error, Result};
 use crate::model::ids::MerchantId;
 use crate::model::notice::{DeliveryNotice, Notice, StoredEvent};
-use crate::store::{Condition, keys};
+use crate::store::keys;
 use chrono::{DateTime, Utc};
 use futures::future::join_all;
 use std::collections::{BTreeMap, BTreeSet};
-
-/// Deliveries that are stored side by side.
-const SIDE_BY_SIDE_MAX: usize = 16;
 
 /// Why an endpoint does not get an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,11 +81,11 @@ pub(super) fn wants(endpoint: &Endpoint, event: &StoredEvent) -> bool {
     kept_back(endpoint, event, filter.as_ref()).is_empty()
 }
 
-/// Makes the deliveries of a batch of events and puts a notice of each into the delivery queue: one result
-/// for each event, in order.
+/// Puts a notice of each delivery of a batch of events into the delivery queue: one result for each event, in
+/// order.
 ///
 /// A doubled notice makes no second delivery: its key is the endpoint and the event. The queue is
-/// told again all the same, since the first time may have ended between the two.
+/// told again all the same, since the first time may have ended before it was.
 pub async fn fan_out(ctx: &Ctx, notices: &[Notice]) -> Vec<Result<()>> {
     if ctx.config.webhooks_enabled().is_err() {
         return notices.iter().map(|_| Ok(())).collect();
@@ -172,20 +170,9 @@ async fn make_all(
         endpoints = without;
         in_order = Some((event, with));
     }
-    let deliveries: Vec<Delivery> = endpoints
-        .iter()
-        .map(|endpoint| Delivery::new(endpoint.id.clone(), notice, ctx.now()))
-        .collect();
-    for chunk in deliveries.chunks(SIDE_BY_SIDE_MAX) {
-        let stored = chunk
-            .iter()
-            .map(|delivery| deliver::store(ctx, delivery, Condition::Absent));
-        // What stands there already is a twin's.
-        for stored in join_all(stored).await {
-            stored?;
-        }
-    }
-    told.extend(deliveries.iter().map(Delivery::notice));
+    // The first attempt makes the row: a row before it would be a write more for each delivery.
+    let plain = endpoints.into_iter();
+    told.extend(plain.map(|endpoint| DeliveryNotice::new(notice, endpoint.id.clone())));
     // What has order comes last, and what fails of it keeps nothing else back.
     let mut failed = Ok(());
     if let Some((event, with)) = &in_order {

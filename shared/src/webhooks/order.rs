@@ -6,7 +6,7 @@
 //! order: whoever brings one also brings those before it that were not brought yet, which the events' own
 //! chain (`previous_id`) names.
 
-use super::deliver::{Delivery, DeliveryState, KEPT, minute_of};
+use super::deliver::{Delivery, DeliveryState, KEPT, reminder};
 use super::endpoint::Endpoint;
 use super::fanout::wants;
 use crate::ctx::Ctx;
@@ -26,8 +26,6 @@ const BEFORE_MAX: TimeDelta = TimeDelta::days(3);
 /// Events that one message brings along: with the row, a transaction takes 100 writes.
 const ALONG_MAX: usize = 40;
 const RACE_ROUNDS_MAX: usize = 8;
-/// Minutes after which the schedule comes by: by then an attempt that began is over.
-const REMINDED: i64 = 2;
 
 /// What waits at one endpoint with one key.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -102,12 +100,6 @@ pub(super) async fn line_up(
         }
     }
     Err(busy())
-}
-
-/// The write by which the schedule comes by in a while, for whoever dies before he has told.
-fn reminder(ctx: &Ctx, notice: &DeliveryNotice) -> Result<Write> {
-    let key = keys::webhook_due_delivery(minute_of(ctx.now()) + REMINDED, notice);
-    Write::put(key, Condition::Any, notice)
 }
 
 fn busy() -> Error {
