@@ -22,8 +22,8 @@ use crossdock::queue::{Message, Queue};
 use crossdock::store::{Condition, Store, Write, keys};
 use crossdock::sync::delivery::LIFE;
 use crossdock::webhooks::deliver::{self, Arrival, Delivery, DeliveryState};
-use crossdock::webhooks::endpoint::{self, Endpoint, OffReason, Ordering, Payload, Wish};
-use crossdock::webhooks::{fanout, feed, recover, samples, schedule};
+use crossdock::webhooks::endpoint::{self, Endpoint, Log, OffReason, Ordering, Payload, Wish};
+use crossdock::webhooks::{fanout, feed, recover, samples, schedule, stats};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use secrecy::{ExposeSecret, SecretString};
@@ -320,6 +320,11 @@ fn public_key(ctx: &Ctx, endpoint: &Endpoint) -> Vec<u8> {
 
 impl Story {
     fn new(seed: u64, modes: &[Mode]) -> Story {
+        Story::with_log(seed, modes, Log::Full)
+    }
+
+    /// The same where endpoints without order have such a log.
+    fn with_log(seed: u64, modes: &[Mode], log: Log) -> Story {
         let world = World::new(seed);
         world.state().traced = false;
         let town = Arc::new(Town {
@@ -330,6 +335,10 @@ impl Story {
         let ctx = town.process();
         let mut endpoints = Vec::new();
         for (number, mode) in modes.iter().enumerate() {
+            let ordering = match (seed as usize + number) % 2 {
+                0 => Ordering::ByKey,
+                _ => Ordering::None,
+            };
             let wish = Wish {
                 url: Some(format!("https://{}/hook", host(number)).parse().unwrap()),
                 event_types: Some(EventType::ALL.into_iter().collect()),
@@ -337,9 +346,10 @@ impl Story {
                     0 => Payload::Full,
                     _ => Payload::Thin,
                 }),
-                ordering: Some(match (seed as usize + number) % 2 {
-                    0 => Ordering::ByKey,
-                    _ => Ordering::None,
+                ordering: Some(ordering),
+                log: Some(match ordering {
+                    Ordering::ByKey => Log::Full,
+                    Ordering::None => log,
                 }),
                 ..Wish::default()
             };
@@ -592,20 +602,27 @@ impl Story {
             }
             for notice in &self.notices {
                 let told = notice.kind.as_str();
-                let Some(delivery) = self.delivery(id, notice) else {
-                    if endpoint
-                        .off
-                        .as_ref()
-                        .is_some_and(|off| off.at >= notice.accepted_at)
-                    {
-                        return Err(format!("{told} {} has no delivery", notice.event_id));
+                let taken = receiver.taken.get(notice.event_id.as_str()).copied();
+                let mut count = || {
+                    counts.deliveries += 1;
+                    counts.taken += usize::from(taken.is_some());
+                    // Whoever hides his answer asks for a double.
+                    if !matches!(modes[number], Mode::Mute(_)) {
+                        counts.doubled += taken.unwrap_or(0).saturating_sub(1);
                     }
-                    if endpoint.off.is_none() {
+                };
+                let Some(delivery) = self.delivery(id, notice) else {
+                    // Of what arrives at once a log of failures says nothing.
+                    if endpoint.log == Log::Failures && taken.is_some() {
+                        count();
+                        continue;
+                    }
+                    let off = endpoint.off.as_ref();
+                    if off.is_none_or(|off| off.at >= notice.accepted_at) {
                         return Err(format!("{told} {} has no delivery", notice.event_id));
                     }
                     continue;
                 };
-                let taken = receiver.taken.get(notice.event_id.as_str()).copied();
                 let good = match delivery.state {
                     DeliveryState::Delivered => taken.is_some(),
                     DeliveryState::Pending => false,
@@ -619,12 +636,7 @@ impl Story {
                         delivery.state.as_str()
                     ));
                 }
-                counts.deliveries += 1;
-                counts.taken += usize::from(taken.is_some());
-                // Whoever hides his answer asks for a double.
-                if !matches!(modes[number], Mode::Mute(_)) {
-                    counts.doubled += taken.unwrap_or(0).saturating_sub(1);
-                }
+                count();
             }
             let in_order = |places: &Vec<u64>| places.is_sorted();
             if endpoint.ordering == Ordering::ByKey && !receiver.order.values().all(in_order) {
@@ -660,8 +672,8 @@ const MODES: [Mode; 8] = [
     Mode::Leaves(12),
 ];
 
-fn tell(seed: u64, chances: Chances, deaths: u64) -> Result<Counts, String> {
-    let mut story = Story::new(seed, &MODES);
+fn tell(seed: u64, log: Log, chances: Chances, deaths: u64) -> Result<Counts, String> {
+    let mut story = Story::with_log(seed, &MODES, log);
     story.town.world.state().chances = chances;
     let began = story.now();
     for number in 0..EVENTS {
@@ -683,12 +695,12 @@ fn tell(seed: u64, chances: Chances, deaths: u64) -> Result<Counts, String> {
     story.check(&MODES)
 }
 
-fn tell_all(what: &str, stories: u64, chances: Chances, deaths: u64) -> Counts {
+fn tell_all(log: Log, what: &str, stories: u64, chances: Chances, deaths: u64) -> Counts {
     let first = number("CROSSDOCK_SEED", 1);
     let (mut all, mut wrong) = (Counts::default(), Vec::new());
     on_all_cores(
         first..first + stories,
-        |seed| tell(seed, chances, deaths),
+        |seed| tell(seed, log, chances, deaths),
         |told| {
             match told {
                 Some((_, Ok(one))) => {
@@ -704,10 +716,10 @@ fn tell_all(what: &str, stories: u64, chances: Chances, deaths: u64) -> Counts {
             wrong.len() < 3
         },
     );
-    assert!(wrong.is_empty(), "{what}:\n{}", wrong.join("\n"));
+    assert!(wrong.is_empty(), "{log:?}, {what}:\n{}", wrong.join("\n"));
     let share = all.doubled as f64 / all.taken as f64 * 100.0;
     println!(
-        "{what}: {} deliveries, 0 lost, {} doubled ({share:.4} %), {} attempts, {} functions died",
+        "log {log:?}, {what}: {} deliveries, 0 lost, {} doubled ({share:.4} %), {} attempts, {} functions died",
         all.deliveries, all.doubled, all.attempts, all.deaths
     );
     all
@@ -715,23 +727,32 @@ fn tell_all(what: &str, stories: u64, chances: Chances, deaths: u64) -> Counts {
 
 #[test]
 fn every_event_arrives_or_ends_visibly() {
-    let stories = number("CROSSDOCK_RUNS", STORIES);
-    let healthy = tell_all("healthy", stories.div_ceil(3), Chances::default(), 0);
-    assert_eq!(healthy.doubled, 0, "nothing doubles by itself");
+    let all = number("CROSSDOCK_RUNS", STORIES);
     let rough = Chances {
         store: 10,
         net: 0,
         bus: 10,
     };
-    tell_all("killed, throttled, doubled", stories, rough, 3);
+    for (log, stories) in [(Log::Full, all), (Log::Failures, all.div_ceil(2))] {
+        let healthy = all.div_ceil(3);
+        let healthy = tell_all(log, "healthy", healthy, Chances::default(), 0);
+        assert_eq!(healthy.doubled, 0, "nothing doubles by itself");
+        tell_all(log, "killed, throttled, doubled", stories, rough, 3);
+    }
 }
 
 /// A crash at every step of one delivery that fails twice and then arrives.
 #[test]
 fn a_death_at_any_step_loses_nothing() {
+    for (seed, log) in [(7, Log::Full), (7, Log::Failures), (8, Log::Failures)] {
+        dies_at_any_step(seed, log);
+    }
+}
+
+fn dies_at_any_step(seed: u64, log: Log) {
     let modes = [Mode::Flaky(2), Mode::Down(0, 1)];
     for dies_at in 0.. {
-        let mut story = Story::new(7, &modes);
+        let mut story = Story::with_log(seed, &modes, log);
         story.happen();
         let until = story.now() + TimeDelta::days(1);
         let (mut polls, mut died) = (0, false);
@@ -747,7 +768,7 @@ fn a_death_at_any_step_loses_nothing() {
         }
         story
             .check(&modes)
-            .unwrap_or_else(|wrong| panic!("death at step {dies_at}: {wrong}"));
+            .unwrap_or_else(|wrong| panic!("{log:?}, death at step {dies_at}: {wrong}"));
         if !died && dies_at > polls {
             assert!(dies_at > 30, "there is nothing to die at");
             return;
@@ -927,6 +948,63 @@ fn what_dies_again_and_again_is_found_by_the_schedule() {
     // What comes of the message after all finds that there is nothing to do.
     deliver(&story.ctx, &id, &notice);
     assert_eq!(hold(&story.town.receivers)[&host(0)].seen, 1);
+}
+
+/// Where the log holds failures alone, what arrives at once leaves a sample, and the rest is as ever.
+#[test]
+fn a_log_of_failures_holds_what_did_not_arrive_at_once() {
+    let modes = [Mode::Flaky(4)];
+    let mut story = Story::with_log(3, &modes, Log::Failures);
+    let id = story.endpoints[0].clone();
+    let wish = |log, ordering| Wish {
+        log,
+        ordering,
+        ..Wish::default()
+    };
+    let change = |story: &Story, wish| alone(endpoint::update(&story.ctx, &merchant(), &id, wish));
+    story.calm();
+    for _ in 0..800 {
+        story.happen();
+    }
+    // Less than the day of which `stats` tells.
+    story.run(story.now() + TimeDelta::hours(20), 0);
+    let counts = story.check(&modes).unwrap();
+    assert_eq!((counts.taken, counts.doubled), (800, 0));
+    let (sampled, others): (Vec<Delivery>, Vec<Delivery>) = story
+        .notices
+        .iter()
+        .filter_map(|notice| story.delivery(&id, notice))
+        .partition(|delivery| delivery.stands_for.is_some());
+    assert!((1..=20).contains(&sampled.len()), "{}", sampled.len());
+    assert!(sampled.iter().all(|one| one.attempts_total == 1));
+    assert!(others.len() >= 100, "{}", others.len());
+    assert!(
+        others.iter().all(|one| one.step > 1),
+        "none arrived at once"
+    );
+    let (_, endpoint) = alone(endpoint::load(&story.ctx, &merchant(), &id)).unwrap();
+    let stats = alone(stats::count(&story.ctx, &endpoint)).unwrap();
+    let estimate = sampled.len() * 100 + others.len();
+    assert_eq!((stats.estimated, stats.deliveries), (true, estimate as u64));
+    // Some were put off while the endpoint rested, and arrived at the first attempt that was made.
+    let rested = others.iter().filter(|one| one.attempts_total == 1).count();
+    let at_first = sampled.len() * 100 + rested;
+    assert_eq!(stats.delivered_at_first, at_first as u64);
+    // What needs a whole log is refused.
+    let refused = alone(feed::read(&story.ctx, &endpoint, None, 10)).unwrap_err();
+    assert_eq!(refused.code(), Code::Conflict);
+    let refused = change(&story, wish(None, Some(Ordering::ByKey))).unwrap_err();
+    assert_eq!(refused.code(), Code::ValidationFailed);
+    let ordered = wish(Some(Log::Full), Some(Ordering::ByKey));
+    change(&story, ordered).unwrap();
+    let refused = change(&story, wish(Some(Log::Failures), None)).unwrap_err();
+    assert_eq!(refused.code(), Code::ValidationFailed);
+    change(&story, wish(None, Some(Ordering::None))).unwrap();
+    story.town.world.advance(Duration::from_secs(5));
+    story.happen();
+    story.run(story.now() + TimeDelta::hours(1), 0);
+    let last = story.notices.last().unwrap();
+    assert!(story.delivery(&id, last).is_some(), "a whole log again");
 }
 
 /// With the switch off nothing is made, and what was pending ends without a call.
