@@ -191,6 +191,21 @@ async fn is_read_as_well(world: &World, merchant: &str, endpoint: &str, events: 
         "merchant_id": merchant, "event_id": events[0]["id"], "filter": "@.data.total >",
     });
     world.post(&dry_run, &wish).await.expect(422);
+
+    // A log of failures alone is no feed, and order needs the whole.
+    let path = format!("/api/v1/webhooks/{endpoint}");
+    let change = async |log: &str, ordering: &str| {
+        let wish = json!({ "merchant_id": merchant, "log": log, "ordering": ordering });
+        world
+            .api(Method::PATCH, &path, Some(wish.to_string()))
+            .await
+    };
+    change("failures", "by_key").await.expect(422);
+    let changed = change("failures", "none").await.expect(200).json();
+    assert_eq!(changed["log"], "failures", "{changed}");
+    world.get(&feed).await.expect(409);
+    change("full", "none").await.expect(200);
+    world.get(&feed).await.expect(200);
 }
 
 async fn all_arrive(world: &World, events: &[&Value]) {

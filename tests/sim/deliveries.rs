@@ -21,9 +21,9 @@ use crossdock::net::{Limits, Net};
 use crossdock::queue::{Message, Queue};
 use crossdock::store::{Condition, Store, Write, keys};
 use crossdock::sync::delivery::LIFE;
-use crossdock::webhooks::deliver::{self, Delivery, DeliveryState};
-use crossdock::webhooks::endpoint::{self, Endpoint, OffReason, Ordering, Payload, Wish};
-use crossdock::webhooks::{fanout, feed, recover, samples, schedule};
+use crossdock::webhooks::deliver::{self, Arrival, Delivery, DeliveryState};
+use crossdock::webhooks::endpoint::{self, Endpoint, Log, OffReason, Ordering, Payload, Wish};
+use crossdock::webhooks::{fanout, feed, recover, samples, schedule, stats};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use secrecy::{ExposeSecret, SecretString};
@@ -84,6 +84,8 @@ struct Receiver {
 struct Waiting {
     lane: &'static str,
     body: String,
+    /// Whether it was taken before.
+    again: bool,
     visible_at: DateTime<Utc>,
 }
 
@@ -118,6 +120,7 @@ impl Queue for Town {
                 hold(&self.waiting).push(Waiting {
                     lane,
                     body: message.body.clone(),
+                    again: false,
                     visible_at,
                 });
             }
@@ -288,6 +291,22 @@ fn read<T: DeserializeOwned>(bodies: &[String]) -> Vec<T> {
     read.collect::<Result<_, _>>().unwrap()
 }
 
+/// Fans out one event by itself.
+fn fan_out(ctx: &Ctx, notice: &Notice) {
+    let made = alone(fanout::fan_out(ctx, std::slice::from_ref(notice)));
+    assert!(made.iter().all(Result::is_ok), "{made:?}");
+}
+
+/// Lets a function have the message of one delivery for the first time.
+fn deliver(ctx: &Ctx, endpoint: &EndpointId, notice: &Notice) {
+    let arrival = Arrival {
+        notice: DeliveryNotice::new(notice, endpoint.clone()),
+        again: false,
+    };
+    let done = alone(deliver::deliver(ctx, &[arrival]));
+    assert!(done[0].is_ok(), "{done:?}");
+}
+
 fn host(number: usize) -> String {
     format!("{number}.example")
 }
@@ -301,6 +320,11 @@ fn public_key(ctx: &Ctx, endpoint: &Endpoint) -> Vec<u8> {
 
 impl Story {
     fn new(seed: u64, modes: &[Mode]) -> Story {
+        Story::with_log(seed, modes, Log::Full)
+    }
+
+    /// The same where endpoints without order have such a log.
+    fn with_log(seed: u64, modes: &[Mode], log: Log) -> Story {
         let world = World::new(seed);
         world.state().traced = false;
         let town = Arc::new(Town {
@@ -311,6 +335,10 @@ impl Story {
         let ctx = town.process();
         let mut endpoints = Vec::new();
         for (number, mode) in modes.iter().enumerate() {
+            let ordering = match (seed as usize + number) % 2 {
+                0 => Ordering::ByKey,
+                _ => Ordering::None,
+            };
             let wish = Wish {
                 url: Some(format!("https://{}/hook", host(number)).parse().unwrap()),
                 event_types: Some(EventType::ALL.into_iter().collect()),
@@ -318,9 +346,10 @@ impl Story {
                     0 => Payload::Full,
                     _ => Payload::Thin,
                 }),
-                ordering: Some(match (seed as usize + number) % 2 {
-                    0 => Ordering::ByKey,
-                    _ => Ordering::None,
+                ordering: Some(ordering),
+                log: Some(match ordering {
+                    Ordering::ByKey => Log::Full,
+                    Ordering::None => log,
                 }),
                 ..Wish::default()
             };
@@ -370,6 +399,7 @@ impl Story {
         let waiting = Waiting {
             lane: FANOUT,
             body: body.unwrap(),
+            again: false,
             visible_at: self.now(),
         };
         hold(&self.town.waiting).push(waiting);
@@ -408,7 +438,7 @@ impl Story {
             return false;
         }
         let lane = lanes[self.below(lanes.len())];
-        let mut bodies = Vec::new();
+        let (mut bodies, mut again) = (Vec::new(), Vec::new());
         for _ in 0..BATCH {
             let mut waiting = hold(&self.town.waiting);
             let visible: Vec<usize> = (0..waiting.len())
@@ -418,7 +448,9 @@ impl Story {
                 break;
             }
             let at = visible[self.town.world.state().dice.below(visible.len())];
-            bodies.push(waiting.swap_remove(at).body);
+            let taken = waiting.swap_remove(at);
+            bodies.push(taken.body);
+            again.push(taken.again);
         }
         // A process does one thing at a time.
         let idle: Vec<usize> = (0..self.processes.len())
@@ -429,13 +461,15 @@ impl Story {
         let future = async move {
             let done = match lane {
                 FANOUT => {
-                    let notices: Vec<Envelope> = read(&all);
-                    let made = notices
-                        .iter()
-                        .map(|notice| fanout::fan_out(&ctx, &notice.detail));
-                    futures::future::join_all(made).await
+                    let all = read::<Envelope>(&all).into_iter();
+                    let notices: Vec<Notice> = all.map(|envelope| envelope.detail).collect();
+                    fanout::fan_out(&ctx, &notices).await
                 }
-                DELIVER => deliver::deliver(&ctx, &read::<DeliveryNotice>(&all)).await,
+                DELIVER => {
+                    let notices = read::<DeliveryNotice>(&all).into_iter().zip(again);
+                    let arrivals = notices.map(|(notice, again)| Arrival { notice, again });
+                    deliver::deliver(&ctx, &arrivals.collect::<Vec<_>>()).await
+                }
                 _ => recover::retry(&ctx, &read::<RetryNotice>(&all)).await,
             };
             assert_eq!(done.len(), all.len());
@@ -455,6 +489,7 @@ impl Story {
         hold(&self.town.waiting).extend(bodies.into_iter().map(|body| Waiting {
             lane,
             body,
+            again: true,
             visible_at,
         }));
     }
@@ -567,20 +602,27 @@ impl Story {
             }
             for notice in &self.notices {
                 let told = notice.kind.as_str();
-                let Some(delivery) = self.delivery(id, notice) else {
-                    if endpoint
-                        .off
-                        .as_ref()
-                        .is_some_and(|off| off.at >= notice.accepted_at)
-                    {
-                        return Err(format!("{told} {} has no delivery", notice.event_id));
+                let taken = receiver.taken.get(notice.event_id.as_str()).copied();
+                let mut count = || {
+                    counts.deliveries += 1;
+                    counts.taken += usize::from(taken.is_some());
+                    // Whoever hides his answer asks for a double.
+                    if !matches!(modes[number], Mode::Mute(_)) {
+                        counts.doubled += taken.unwrap_or(0).saturating_sub(1);
                     }
-                    if endpoint.off.is_none() {
+                };
+                let Some(delivery) = self.delivery(id, notice) else {
+                    // Of what arrives at once a log of failures says nothing.
+                    if endpoint.log == Log::Failures && taken.is_some() {
+                        count();
+                        continue;
+                    }
+                    let off = endpoint.off.as_ref();
+                    if off.is_none_or(|off| off.at >= notice.accepted_at) {
                         return Err(format!("{told} {} has no delivery", notice.event_id));
                     }
                     continue;
                 };
-                let taken = receiver.taken.get(notice.event_id.as_str()).copied();
                 let good = match delivery.state {
                     DeliveryState::Delivered => taken.is_some(),
                     DeliveryState::Pending => false,
@@ -594,12 +636,7 @@ impl Story {
                         delivery.state.as_str()
                     ));
                 }
-                counts.deliveries += 1;
-                counts.taken += usize::from(taken.is_some());
-                // Whoever hides his answer asks for a double.
-                if !matches!(modes[number], Mode::Mute(_)) {
-                    counts.doubled += taken.unwrap_or(0).saturating_sub(1);
-                }
+                count();
             }
             let in_order = |places: &Vec<u64>| places.is_sorted();
             if endpoint.ordering == Ordering::ByKey && !receiver.order.values().all(in_order) {
@@ -635,8 +672,8 @@ const MODES: [Mode; 8] = [
     Mode::Leaves(12),
 ];
 
-fn tell(seed: u64, chances: Chances, deaths: u64) -> Result<Counts, String> {
-    let mut story = Story::new(seed, &MODES);
+fn tell(seed: u64, log: Log, chances: Chances, deaths: u64) -> Result<Counts, String> {
+    let mut story = Story::with_log(seed, &MODES, log);
     story.town.world.state().chances = chances;
     let began = story.now();
     for number in 0..EVENTS {
@@ -658,12 +695,12 @@ fn tell(seed: u64, chances: Chances, deaths: u64) -> Result<Counts, String> {
     story.check(&MODES)
 }
 
-fn tell_all(what: &str, stories: u64, chances: Chances, deaths: u64) -> Counts {
+fn tell_all(log: Log, what: &str, stories: u64, chances: Chances, deaths: u64) -> Counts {
     let first = number("CROSSDOCK_SEED", 1);
     let (mut all, mut wrong) = (Counts::default(), Vec::new());
     on_all_cores(
         first..first + stories,
-        |seed| tell(seed, chances, deaths),
+        |seed| tell(seed, log, chances, deaths),
         |told| {
             match told {
                 Some((_, Ok(one))) => {
@@ -679,10 +716,10 @@ fn tell_all(what: &str, stories: u64, chances: Chances, deaths: u64) -> Counts {
             wrong.len() < 3
         },
     );
-    assert!(wrong.is_empty(), "{what}:\n{}", wrong.join("\n"));
+    assert!(wrong.is_empty(), "{log:?}, {what}:\n{}", wrong.join("\n"));
     let share = all.doubled as f64 / all.taken as f64 * 100.0;
     println!(
-        "{what}: {} deliveries, 0 lost, {} doubled ({share:.4} %), {} attempts, {} functions died",
+        "log {log:?}, {what}: {} deliveries, 0 lost, {} doubled ({share:.4} %), {} attempts, {} functions died",
         all.deliveries, all.doubled, all.attempts, all.deaths
     );
     all
@@ -690,23 +727,32 @@ fn tell_all(what: &str, stories: u64, chances: Chances, deaths: u64) -> Counts {
 
 #[test]
 fn every_event_arrives_or_ends_visibly() {
-    let stories = number("CROSSDOCK_RUNS", STORIES);
-    let healthy = tell_all("healthy", stories.div_ceil(3), Chances::default(), 0);
-    assert_eq!(healthy.doubled, 0, "nothing doubles by itself");
+    let all = number("CROSSDOCK_RUNS", STORIES);
     let rough = Chances {
         store: 10,
         net: 0,
         bus: 10,
     };
-    tell_all("killed, throttled, doubled", stories, rough, 3);
+    for (log, stories) in [(Log::Full, all), (Log::Failures, all.div_ceil(2))] {
+        let healthy = all.div_ceil(3);
+        let healthy = tell_all(log, "healthy", healthy, Chances::default(), 0);
+        assert_eq!(healthy.doubled, 0, "nothing doubles by itself");
+        tell_all(log, "killed, throttled, doubled", stories, rough, 3);
+    }
 }
 
 /// A crash at every step of one delivery that fails twice and then arrives.
 #[test]
 fn a_death_at_any_step_loses_nothing() {
+    for (seed, log) in [(7, Log::Full), (7, Log::Failures), (8, Log::Failures)] {
+        dies_at_any_step(seed, log);
+    }
+}
+
+fn dies_at_any_step(seed: u64, log: Log) {
     let modes = [Mode::Flaky(2), Mode::Down(0, 1)];
     for dies_at in 0.. {
-        let mut story = Story::new(7, &modes);
+        let mut story = Story::with_log(seed, &modes, log);
         story.happen();
         let until = story.now() + TimeDelta::days(1);
         let (mut polls, mut died) = (0, false);
@@ -722,7 +768,7 @@ fn a_death_at_any_step_loses_nothing() {
         }
         story
             .check(&modes)
-            .unwrap_or_else(|wrong| panic!("death at step {dies_at}: {wrong}"));
+            .unwrap_or_else(|wrong| panic!("{log:?}, death at step {dies_at}: {wrong}"));
         if !died && dies_at > polls {
             assert!(dies_at > 30, "there is nothing to die at");
             return;
@@ -855,6 +901,112 @@ fn the_feed_hands_out_everything_once_and_takes_it() {
     println!("feed: {all} deliveries, each read once; {taken} of them were not called out");
 }
 
+/// A delivery without order is no more than its message until it was tried. Whoever has the message dies,
+/// and in the end it goes to where dead letters go: by then the delivery stands in the log, and the schedule
+/// has it tried.
+#[test]
+fn what_dies_again_and_again_is_found_by_the_schedule() {
+    let mut story = Story::new(3, &[Mode::Well]);
+    let id = story.endpoints[0].clone();
+    story.calm();
+    story.happen();
+    let notice = story.notices[0].clone();
+    fan_out(&story.ctx, &notice);
+    assert_eq!(story.delivery(&id, &notice), None, "there is its message");
+    assert_eq!(hold(&story.town.waiting).len(), 2);
+    hold(&story.town.waiting).clear();
+    let dies = |again| {
+        let arrival = Arrival {
+            notice: DeliveryNotice::new(&notice, id.clone()),
+            again,
+        };
+        let arrivals = [arrival];
+        let mut future = deliver::deliver(&story.ctx, &arrivals).boxed();
+        for _ in 0..20 {
+            let polled = future
+                .as_mut()
+                .poll(&mut Context::from_waker(Waker::noop()));
+            if story.delivery(&id, &notice).is_some() {
+                assert!(polled.is_pending());
+                return true;
+            }
+            if hold(&story.town.receivers)[&host(0)].seen > 0 {
+                panic!("it was tried before it was written down");
+            }
+            if !again {
+                return false;
+            }
+        }
+        panic!("it is not written down")
+    };
+    assert!(!dies(false));
+    assert!(dies(true));
+    let state = |story: &Story| story.delivery(&id, &notice).unwrap().state;
+    assert_eq!(state(&story), DeliveryState::Pending, "everybody sees it");
+    story.run(story.now() + TimeDelta::minutes(5), 0);
+    assert_eq!(state(&story), DeliveryState::Delivered);
+    // What comes of the message after all finds that there is nothing to do.
+    deliver(&story.ctx, &id, &notice);
+    assert_eq!(hold(&story.town.receivers)[&host(0)].seen, 1);
+}
+
+/// Where the log holds failures alone, what arrives at once leaves a sample, and the rest is as ever.
+#[test]
+fn a_log_of_failures_holds_what_did_not_arrive_at_once() {
+    let modes = [Mode::Flaky(4)];
+    let mut story = Story::with_log(3, &modes, Log::Failures);
+    let id = story.endpoints[0].clone();
+    let wish = |log, ordering| Wish {
+        log,
+        ordering,
+        ..Wish::default()
+    };
+    let change = |story: &Story, wish| alone(endpoint::update(&story.ctx, &merchant(), &id, wish));
+    story.calm();
+    for _ in 0..800 {
+        story.happen();
+    }
+    // Less than the day of which `stats` tells.
+    story.run(story.now() + TimeDelta::hours(20), 0);
+    let counts = story.check(&modes).unwrap();
+    assert_eq!((counts.taken, counts.doubled), (800, 0));
+    let (sampled, others): (Vec<Delivery>, Vec<Delivery>) = story
+        .notices
+        .iter()
+        .filter_map(|notice| story.delivery(&id, notice))
+        .partition(|delivery| delivery.stands_for.is_some());
+    assert!((1..=20).contains(&sampled.len()), "{}", sampled.len());
+    assert!(sampled.iter().all(|one| one.attempts_total == 1));
+    assert!(others.len() >= 100, "{}", others.len());
+    assert!(
+        others.iter().all(|one| one.step > 1),
+        "none arrived at once"
+    );
+    let (_, endpoint) = alone(endpoint::load(&story.ctx, &merchant(), &id)).unwrap();
+    let stats = alone(stats::count(&story.ctx, &endpoint)).unwrap();
+    let estimate = sampled.len() * 100 + others.len();
+    assert_eq!((stats.estimated, stats.deliveries), (true, estimate as u64));
+    // Some were put off while the endpoint rested, and arrived at the first attempt that was made.
+    let rested = others.iter().filter(|one| one.attempts_total == 1).count();
+    let at_first = sampled.len() * 100 + rested;
+    assert_eq!(stats.delivered_at_first, at_first as u64);
+    // What needs a whole log is refused.
+    let refused = alone(feed::read(&story.ctx, &endpoint, None, 10)).unwrap_err();
+    assert_eq!(refused.code(), Code::Conflict);
+    let refused = change(&story, wish(None, Some(Ordering::ByKey))).unwrap_err();
+    assert_eq!(refused.code(), Code::ValidationFailed);
+    let ordered = wish(Some(Log::Full), Some(Ordering::ByKey));
+    change(&story, ordered).unwrap();
+    let refused = change(&story, wish(Some(Log::Failures), None)).unwrap_err();
+    assert_eq!(refused.code(), Code::ValidationFailed);
+    change(&story, wish(None, Some(Ordering::None))).unwrap();
+    story.town.world.advance(Duration::from_secs(5));
+    story.happen();
+    story.run(story.now() + TimeDelta::hours(1), 0);
+    let last = story.notices.last().unwrap();
+    assert!(story.delivery(&id, last).is_some(), "a whole log again");
+}
+
 /// With the switch off nothing is made, and what was pending ends without a call.
 #[test]
 fn what_is_switched_off_sends_nothing() {
@@ -862,16 +1014,14 @@ fn what_is_switched_off_sends_nothing() {
     story.calm();
     story.happen();
     let before = story.notices[0].clone();
-    alone(fanout::fan_out(&story.ctx, &before)).unwrap();
+    fan_out(&story.ctx, &before);
     let off = story.town.process_with("false");
     story.happen();
     let meanwhile = story.notices[1].clone();
-    alone(fanout::fan_out(&off, &meanwhile)).unwrap();
+    fan_out(&off, &meanwhile);
     for endpoint in &story.endpoints {
         assert_eq!(story.delivery(endpoint, &meanwhile), None);
-        let pending = story.delivery(endpoint, &before).unwrap().notice();
-        let done = alone(deliver::deliver(&off, &[pending]));
-        assert!(done[0].is_ok(), "{done:?}");
+        deliver(&off, endpoint, &before);
         let state = story.delivery(endpoint, &before).unwrap().state;
         assert_eq!(state, DeliveryState::Stopped);
     }
@@ -886,7 +1036,7 @@ fn what_is_switched_off_sends_nothing() {
 /// to its turn no later for those that wait behind it.
 #[test]
 fn a_burst_on_one_key_doubles_nothing() {
-    for seed in 0..20 {
+    for seed in 0..40 {
         // Every endpoint whose number is as even as the seed has order.
         let modes = [Mode::Well, Mode::Well, Mode::Flaky(3), Mode::Flaky(3)];
         let mut story = Story::new(seed, &modes);
@@ -922,7 +1072,7 @@ fn whose_turn_it_is_is_found_although_nobody_told() {
         story.town.world.advance(Duration::from_secs(1));
         story.happen();
         let notice = story.notices.last().unwrap();
-        alone(fanout::fan_out(&story.ctx, notice)).unwrap();
+        fan_out(&story.ctx, notice);
         key.get_or_insert_with(|| story.latest.keys().next().unwrap().clone());
     }
     hold(&story.town.waiting).clear();
@@ -953,23 +1103,24 @@ fn what_is_remembered_of_an_endpoint_is_young_and_good() {
     for _ in 0..19 {
         story.happen();
         let notice = story.notices.last().unwrap();
-        alone(fanout::fan_out(&story.ctx, notice)).unwrap();
-        notices.push(story.delivery(&id, notice).unwrap().notice());
+        fan_out(&story.ctx, notice);
+        notices.push(notice.clone());
     }
-    let mut notices = notices.into_iter().zip(story.notices.clone());
+    let mut notices = notices.into_iter();
     let mut deliver = || {
-        let (delivery, notice) = notices.next().unwrap();
+        let notice = notices.next().unwrap();
         let before = story.town.world.state().store_calls;
-        let done = alone(deliver::deliver(&warm, &[delivery]));
-        assert!(done[0].is_ok(), "{done:?}");
+        deliver(&warm, &id, &notice);
         let calls = story.town.world.state().store_calls - before;
         (story.delivery(&id, &notice).unwrap().state, calls)
     };
     let later = || story.town.world.advance(Duration::from_secs(5));
     let seen = || hold(&story.town.receivers)[&host(0)].seen;
     for _ in 0..2 {
-        // One read of all at once, and one write.
-        assert_eq!(deliver(), (DeliveryState::Delivered, 2));
+        // One read of deliveries, one of events, or two where one seems to be missing, and one write.
+        let (state, calls) = deliver();
+        assert_eq!(state, DeliveryState::Delivered);
+        assert!((3..=4).contains(&calls), "{calls}");
     }
     alone(endpoint::disable(&story.ctx, &merchant(), &id)).unwrap();
     assert_eq!(deliver().0, DeliveryState::Delivered, "not heard of yet");

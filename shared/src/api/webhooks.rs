@@ -8,7 +8,7 @@ use crate::model::ids::{EventId, MerchantId};
 use crate::model::notice::StoredEvent;
 use crate::store::{Item, keys};
 use crate::webhooks::deliver::{self, Delivery, DeliveryState};
-use crate::webhooks::endpoint::{self, Endpoint, Ordering, Payload, Wish};
+use crate::webhooks::endpoint::{self, Endpoint, Log, Ordering, Payload, Wish};
 use crate::webhooks::fanout::{self, KeptBack};
 use crate::webhooks::filter::Filter;
 use crate::webhooks::{feed, recover, samples, stats};
@@ -36,6 +36,7 @@ struct NewEndpoint {
     payload: Option<Payload>,
     filter: Option<String>,
     ordering: Option<Ordering>,
+    log: Option<Log>,
     headers: Option<BTreeMap<String, SecretString>>,
     secret: Option<SecretString>,
 }
@@ -50,6 +51,7 @@ struct ChangedEndpoint {
     payload: Option<Payload>,
     filter: Option<String>,
     ordering: Option<Ordering>,
+    log: Option<Log>,
     headers: Option<BTreeMap<String, SecretString>>,
 }
 
@@ -175,6 +177,7 @@ impl Call<'_> {
             payload: new.payload,
             filter: new.filter,
             ordering: new.ordering,
+            log: new.log,
             headers: new.headers,
         };
         let made = endpoint::register(self.ctx, &merchant.id, wish, new.secret).await?;
@@ -211,6 +214,7 @@ impl Call<'_> {
             payload: changed.payload,
             filter: changed.filter,
             ordering: changed.ordering,
+            log: changed.log,
             headers: changed.headers,
         };
         let changed = endpoint::update(self.ctx, &held.merchant_id, &held.id, wish).await?;
@@ -444,6 +448,7 @@ fn view(ctx: &Ctx, endpoint: &Endpoint) -> Value {
         "payload": endpoint.payload,
         "filter": endpoint.filter,
         "ordering": endpoint.ordering,
+        "log": endpoint.log,
         "header_names": endpoint.header_names,
         "jwks_path": format!(
             "/.well-known/webhooks/{}/{}/jwks.json",

@@ -185,3 +185,14 @@ pub struct DeliveryNotice {
     /// When the event was accepted, by which deliveries are found.
     pub accepted_at: DateTime<Utc>,
 }
+
+impl DeliveryNotice {
+    pub fn new(notice: &Notice, endpoint_id: EndpointId) -> DeliveryNotice {
+        DeliveryNotice {
+            merchant_id: notice.merchant_id.clone(),
+            endpoint_id,
+            event_id: notice.event_id.clone(),
+            accepted_at: notice.accepted_at,
+        }
+    }
+}

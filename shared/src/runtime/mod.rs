@@ -97,6 +97,30 @@ async fn context() -> Result<Ctx, Error> {
     })
 }
 
+/// The lines of a log.
+#[cfg(test)]
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+#[cfg(test)]
+impl Lines {
+    fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+}
+
+#[cfg(test)]
+impl std::io::Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -108,20 +132,6 @@ mod tests {
         assert_eq!(time_outs.operation_timeout(), Some(CALL_MAX));
         let attempt = time_outs.operation_attempt_timeout().expect("a time-out");
         assert!(2 * attempt <= CALL_MAX, "one that hangs is tried again");
-    }
-    /// The lines of a log.
-    #[derive(Clone, Default)]
-    struct Lines(Arc<Mutex<Vec<u8>>>);
-
-    impl std::io::Write for Lines {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0.lock().unwrap().extend(bytes);
-            Ok(bytes.len())
-        }
-
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
     }
 
     #[test]
@@ -141,7 +151,7 @@ mod tests {
                 tracing::trace!("our-trace");
                 tracing::error!("our-failure");
             });
-            let said = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+            let said = lines.text();
             assert!(!said.contains("their-token"), "{level}: {said}");
             assert!(
                 said.contains("their-failure") && said.contains("our-failure"),

@@ -5,13 +5,14 @@ use super::{begin, context};
 use crate::ctx::Ctx;
 use crate::engine;
 use crate::error::{Disposition, Error, Result};
-use crate::model::notice::{DeliveryNotice, Envelope, HookNotice, Notice, RetryNotice};
-use crate::webhooks;
+use crate::model::notice::{Envelope, HookNotice, Notice, RetryNotice};
+use crate::webhooks::{self, deliver::Arrival};
 use aws_lambda_events::sqs::{BatchItemFailure, SqsBatchResponse, SqsEvent, SqsMessage};
 use futures::future::{BoxFuture, join_all};
 use lambda_runtime::LambdaEvent;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use std::collections::BTreeSet;
 
 /// Handles a batch: one result for each message, in order.
 type BatchHandler = for<'a> fn(&'a Ctx, Vec<String>) -> BoxFuture<'a, Vec<Result<()>>>;
@@ -38,17 +39,20 @@ async fn push_batch(ctx: &Ctx, provider: &str, bodies: Vec<String>) -> Vec<Resul
         let notices: Vec<Notice> = envelopes.into_iter().map(|one| one.detail).collect();
         engine::push::push(ctx, provider, &notices).await
     };
-    let results = readable(&bodies, work).await;
+    let results = readable(bodies.iter().map(|body| parse(body)), work).await;
     let queue = ctx.config.sync_queue(provider);
     engine::budget::postpone(ctx, queue, &bodies, results).await
 }
 
-/// `webhook_fanout`: makes the deliveries of each event.
+/// `webhook_fanout`: makes the deliveries of a batch of events.
 pub async fn fanout() -> Result<(), lambda_runtime::Error> {
     fn handle(ctx: &Ctx, bodies: Vec<String>) -> BoxFuture<'_, Vec<Result<()>>> {
         Box::pin(async move {
-            let one = async |body: String| webhooks::fanout::fan_out(ctx, &from_bus(&body)?).await;
-            join_all(bodies.into_iter().map(one)).await
+            let work = async |envelopes: Vec<Envelope>| {
+                let notices: Vec<Notice> = envelopes.into_iter().map(|one| one.detail).collect();
+                webhooks::fanout::fan_out(ctx, &notices).await
+            };
+            readable(bodies.iter().map(|body| parse(body)), work).await
         })
     }
     run(handle).await
@@ -56,15 +60,23 @@ pub async fn fanout() -> Result<(), lambda_runtime::Error> {
 
 /// `webhook_deliver`: makes the deliveries of a batch side by side.
 pub async fn deliver() -> Result<(), lambda_runtime::Error> {
-    fn handle(ctx: &Ctx, bodies: Vec<String>) -> BoxFuture<'_, Vec<Result<()>>> {
+    fn handle<'a>(ctx: &'a Ctx, messages: &'a [SqsMessage]) -> BoxFuture<'a, Vec<Result<()>>> {
         Box::pin(async move {
-            let work = async |notices: Vec<DeliveryNotice>| {
-                webhooks::deliver::deliver(ctx, &notices).await
-            };
-            readable(&bodies, work).await
+            let work =
+                async |arrivals: Vec<Arrival>| webhooks::deliver::deliver(ctx, &arrivals).await;
+            readable(messages.iter().map(arrival), work).await
         })
     }
-    run(handle).await
+    run_messages(handle).await
+}
+
+fn arrival(message: &SqsMessage) -> Result<Arrival> {
+    let count = message.attributes.get("ApproximateReceiveCount");
+    let count = count.and_then(|count| count.parse::<u32>().ok());
+    Ok(Arrival {
+        notice: parse(message.body.as_deref().unwrap_or_default())?,
+        again: count.is_some_and(|count| count > 1),
+    })
 }
 
 /// `webhook_retry`: the attempts after the first, and what is sent again. It is apart from the first
@@ -74,7 +86,7 @@ pub async fn retry() -> Result<(), lambda_runtime::Error> {
         Box::pin(async move {
             let work =
                 async |notices: Vec<RetryNotice>| webhooks::recover::retry(ctx, &notices).await;
-            readable(&bodies, work).await
+            readable(bodies.iter().map(|body| parse(body)), work).await
         })
     }
     run(handle).await
@@ -235,18 +247,14 @@ fn each<T>(bodies: &[String], outcome: &Result<T>) -> Vec<Result<()>> {
     bodies.iter().map(result).collect()
 }
 
-fn from_bus(body: &str) -> Result<Notice> {
-    Ok(parse::<Envelope>(body)?.detail)
-}
-
 /// Lets `work` do all that can be read of a batch at once, and returns one result for each message.
-async fn readable<T: DeserializeOwned>(
-    bodies: &[String],
+async fn readable<T>(
+    read: impl Iterator<Item = Result<T>>,
     work: impl AsyncFnOnce(Vec<T>) -> Vec<Result<()>>,
 ) -> Vec<Result<()>> {
     let (mut notices, mut unread) = (Vec::new(), Vec::new());
-    for body in bodies {
-        match parse(body) {
+    for one in read {
+        match one {
             Ok(notice) => {
                 notices.push(notice);
                 unread.push(None);
@@ -265,16 +273,21 @@ fn parse<T: DeserializeOwned>(body: &str) -> Result<T> {
 }
 
 async fn run(handler: BatchHandler) -> Result<(), lambda_runtime::Error> {
+    let body = |message: &SqsMessage| message.body.clone().unwrap_or_default();
+    run_messages(move |ctx, messages| handler(ctx, messages.iter().map(body).collect())).await
+}
+
+/// The same for whoever wants to know more of a message than its body.
+async fn run_messages<H>(handler: H) -> Result<(), lambda_runtime::Error>
+where
+    H: for<'a> Fn(&'a Ctx, &'a [SqsMessage]) -> BoxFuture<'a, Vec<Result<()>>>,
+{
     let ctx = context().await?;
-    let ctx = &ctx;
+    let (ctx, handler) = (&ctx, &handler);
     let serve = move |event: LambdaEvent<SqsEvent>| async move {
         begin(ctx, &event.context);
         let messages = event.payload.records;
-        let bodies = messages
-            .iter()
-            .map(|m| m.body.clone().unwrap_or_default())
-            .collect();
-        let results = handler(ctx, bodies).await;
+        let results = handler(ctx, &messages).await;
         Ok::<_, lambda_runtime::Error>(answer(&messages, results))
     };
     lambda_runtime::run(lambda_runtime::service_fn(serve)).await
@@ -289,16 +302,19 @@ fn about(message: &SqsMessage) -> (String, String) {
     (text("merchant_id"), text("event_id"))
 }
 
-/// Reports the messages that go back to the queue, and logs what became of each.
+/// Reports the messages that go back to the queue. The log has one line for all that is done, since lines
+/// are paid for, and one for each that is not.
 fn answer(messages: &[SqsMessage], results: Vec<Result<()>>) -> SqsBatchResponse {
     let mut failures = Vec::new();
+    let (mut merchants, mut events) = (BTreeSet::new(), Vec::new());
     for (message, result) in messages.iter().zip(results) {
         let id = message.message_id.clone().unwrap_or_default();
         let (merchant, event) = about(message);
         let Err(error) = result else {
             // The schedule's messages are about no event.
             if !event.is_empty() {
-                tracing::info!(message_id = %id, merchant_id = %merchant, event_id = %event, "done");
+                merchants.insert(merchant);
+                events.push(event);
             }
             continue;
         };
@@ -320,7 +336,62 @@ fn answer(messages: &[SqsMessage], results: Vec<Result<()>>) -> SqsBatchResponse
             }
         }
     }
+    if !events.is_empty() {
+        // No id has a space in it.
+        let merchants: Vec<String> = merchants.into_iter().collect();
+        tracing::info!(
+            merchant_ids = merchants.join(" "),
+            event_ids = events.join(" "),
+            "done"
+        );
+    }
     let mut response = SqsBatchResponse::default();
     response.batch_item_failures = failures;
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtime::{Lines, log};
+    use serde_json::json;
+    use tracing_subscriber::filter::EnvFilter;
+
+    /// What a million deliveries cost counts with lines of this length (`tests/sim/cost.rs`).
+    #[test]
+    fn what_is_done_of_a_batch_is_one_line_of_the_log() {
+        let messages: Vec<SqsMessage> = (0..10)
+            .map(|number| {
+                let mut message = SqsMessage::default();
+                let event = format!("evt_{number:026}");
+                let body = json!({ "merchant_id": "m_0123456789", "event_id": event });
+                message.body = Some(body.to_string());
+                message.message_id = Some(number.to_string());
+                message
+            })
+            .collect();
+        let mut results: Vec<Result<()>> = messages.iter().map(|_| Ok(())).collect();
+        let said = |results| {
+            let lines = Lines::default();
+            let writer = lines.clone();
+            let log = log(EnvFilter::new("info"), move || writer.clone());
+            let answer = tracing::subscriber::with_default(log, || answer(&messages, results));
+            let failed = answer.batch_item_failures.into_iter();
+            let failed: Vec<String> = failed.map(|one| one.item_identifier).collect();
+            (lines.text(), failed)
+        };
+        let (line, failed) = said(messages.iter().map(|_| Ok(())).collect());
+        assert_eq!((line.lines().count(), failed.len()), (1, 0), "{line}");
+        let read: Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(read["merchant_ids"], "m_0123456789");
+        let events: Vec<&str> = read["event_ids"].as_str().unwrap().split(' ').collect();
+        assert_eq!(events.len(), 10, "{line}");
+        assert!(line.len() <= 200 + 10 * 35, "{}: {line}", line.len());
+
+        results[3] = Err(Error::internal("simulated"));
+        let (lines, failed) = said(results);
+        assert_eq!((lines.lines().count(), failed), (2, vec!["3".to_owned()]));
+        let events = |line: &str| line.matches("evt_").count();
+        assert_eq!(lines.lines().map(events).collect::<Vec<_>>(), [1, 9]);
+    }
 }

@@ -212,4 +212,12 @@ async fn many(store: &dyn Store, merchant: &MerchantId) {
             "answers stand in the order of the keys"
         );
     }
+    let settled = store.get_many_settled(&keys).await.expect("get settled");
+    assert_eq!(settled.len(), 140);
+    for (item, settled) in found.iter().zip(settled) {
+        assert!(
+            settled.is_none() || *item == settled,
+            "missing, or the same"
+        );
+    }
 }

@@ -109,6 +109,50 @@ impl Dynamo {
         };
         Ok(built.build())
     }
+
+    /// Reads `keys` in batches: `consistent` or for half the price.
+    async fn read_many(&self, keys: &[Key], consistent: bool) -> Result<Vec<Option<Item>>> {
+        let mut found: HashMap<Key, Item> = HashMap::new();
+        for chunk in keys.chunks(BATCH_GET_KEYS_MAX) {
+            let mut wanted: HashMap<String, KeysAndAttributes> = HashMap::new();
+            let mut tables: HashMap<String, Table> = HashMap::new();
+            let mut seen = std::collections::HashSet::new();
+            let mut groups: HashMap<Table, Vec<Attributes>> = HashMap::new();
+            for key in chunk.iter().filter(|key| seen.insert(*key)) {
+                groups.entry(key.table).or_default().push(attributes(key));
+            }
+            for (table, group) in groups {
+                let name = self.name(table)?.to_owned();
+                let request = KeysAndAttributes::builder()
+                    .set_keys(Some(group))
+                    .consistent_read(consistent)
+                    .build()
+                    .map_err(Error::internal)?;
+                wanted.insert(name.clone(), request);
+                tables.insert(name, table);
+            }
+            let mut rounds = 0;
+            while !wanted.is_empty() {
+                rounds += 1;
+                if rounds > BATCH_ROUNDS_MAX {
+                    return Err(Error::internal(
+                        "DynamoDB keeps leaving keys of a batch unread",
+                    ));
+                }
+                let call = self.client.batch_get_item().set_request_items(Some(wanted));
+                let answer = call.send().await.map_err(failed)?;
+                for (name, items) in answer.responses.unwrap_or_default() {
+                    let table = tables[&name];
+                    for attributes in &items {
+                        let item = item(table, attributes)?;
+                        found.insert(item.key.clone(), item);
+                    }
+                }
+                wanted = answer.unprocessed_keys.unwrap_or_default();
+            }
+        }
+        Ok(keys.iter().map(|key| found.get(key).cloned()).collect())
+    }
 }
 
 const EXISTS: &str = "attribute_exists(pk)";
@@ -218,46 +262,11 @@ impl Store for Dynamo {
     }
 
     async fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Item>>> {
-        let mut found: HashMap<Key, Item> = HashMap::new();
-        for chunk in keys.chunks(BATCH_GET_KEYS_MAX) {
-            let mut wanted: HashMap<String, KeysAndAttributes> = HashMap::new();
-            let mut tables: HashMap<String, Table> = HashMap::new();
-            let mut seen = std::collections::HashSet::new();
-            let mut groups: HashMap<Table, Vec<Attributes>> = HashMap::new();
-            for key in chunk.iter().filter(|key| seen.insert(*key)) {
-                groups.entry(key.table).or_default().push(attributes(key));
-            }
-            for (table, group) in groups {
-                let name = self.name(table)?.to_owned();
-                let request = KeysAndAttributes::builder()
-                    .set_keys(Some(group))
-                    .consistent_read(true)
-                    .build()
-                    .map_err(Error::internal)?;
-                wanted.insert(name.clone(), request);
-                tables.insert(name, table);
-            }
-            let mut rounds = 0;
-            while !wanted.is_empty() {
-                rounds += 1;
-                if rounds > BATCH_ROUNDS_MAX {
-                    return Err(Error::internal(
-                        "DynamoDB keeps leaving keys of a batch unread",
-                    ));
-                }
-                let call = self.client.batch_get_item().set_request_items(Some(wanted));
-                let answer = call.send().await.map_err(failed)?;
-                for (name, items) in answer.responses.unwrap_or_default() {
-                    let table = tables[&name];
-                    for attributes in &items {
-                        let item = item(table, attributes)?;
-                        found.insert(item.key.clone(), item);
-                    }
-                }
-                wanted = answer.unprocessed_keys.unwrap_or_default();
-            }
-        }
-        Ok(keys.iter().map(|key| found.get(key).cloned()).collect())
+        self.read_many(keys, true).await
+    }
+
+    async fn get_many_settled(&self, keys: &[Key]) -> Result<Vec<Option<Item>>> {
+        self.read_many(keys, false).await
     }
 
     async fn list(&self, group: &Group, after: Option<&str>, limit: usize) -> Result<Page> {

@@ -1,10 +1,14 @@
 //! Delivery: one signed POST to one endpoint, a log of the attempt, and when the next one is.
 //!
+//! A delivery without order has no row before its first attempt: until then the queue's message is all there
+//! is of it, and the message stays until the outcome is written. Whose message comes again is written down
+//! before it is tried again, so that what cannot be tried is seen, and does not hang on the message alone.
+//!
 //! What is due within a minute waits in the queue of retries; what is due later waits in the table, in the
 //! minute of its next attempt, from where a schedule hands it out. A message is no more than a hint that
 //! something may be due: the delivery itself says whether it is, so doubled and late messages do no harm.
 
-use super::endpoint::{self, Endpoint, OffReason};
+use super::endpoint::{self, Endpoint, Log, OffReason};
 use super::{feed, health, order};
 use crate::ctx::Ctx;
 use crate::error::{Code, Error, Result};
@@ -18,7 +22,7 @@ use crate::queue::Message;
 use crate::store::{Condition, Item, Key, Write, WriteError, keys};
 use crate::sync::delivery::{self as ladder, Admission, Answer, Verdict};
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
-use futures::future::join_all;
+use futures::future::{join, join_all};
 use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -35,8 +39,13 @@ const REPLY_BYTES_MAX: usize = 16 << 10;
 const OLD_REPLY_BYTES_MAX: usize = 1 << 10;
 /// How long a delivery can be looked at.
 pub const KEPT: TimeDelta = TimeDelta::days(30);
+/// Where an endpoint's log holds failures alone, one in so many of what arrived at the first attempt stands
+/// there for all of them.
+pub const SAMPLED_ONE_IN: u16 = 100;
 /// What is due sooner than this waits in the queue of retries.
 const SOON: TimeDelta = TimeDelta::seconds(60);
+/// Minutes after which the schedule comes by: by then an attempt that began is over.
+const REMINDED: i64 = 2;
 /// How often the outcome of an attempt is written anew when somebody else was faster.
 const RACE_ROUNDS_MAX: usize = 10;
 
@@ -123,6 +132,9 @@ pub struct Delivery {
     /// Whether it was taken from the feed.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub taken: bool,
+    /// How many this one stands for, where the log holds a sample.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stands_for: Option<u16>,
     /// The time of the event's acceptance, by which deliveries are in order.
     pub accepted_at: DateTime<Utc>,
     /// From when its life counts: since it was made, or sent again.
@@ -145,6 +157,7 @@ impl Delivery {
             line: None,
             late_since: Some(now).filter(|now| *now - notice.accepted_at > feed::LATE),
             taken: false,
+            stands_for: None,
             accepted_at: notice.accepted_at,
             created_at: now,
         }
@@ -235,6 +248,29 @@ impl Delivery {
         }
         Ok(writes)
     }
+}
+
+/// A delivery as it stands, and what holds while it does; or as it is to be made.
+struct Held {
+    delivery: Delivery,
+    condition: Condition,
+}
+
+impl Held {
+    fn of(item: &Item) -> Result<Held> {
+        Ok(Held {
+            delivery: item.read()?,
+            condition: Condition::Rev(item.rev),
+        })
+    }
+}
+
+/// A message about a delivery, as it comes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Arrival {
+    pub notice: DeliveryNotice,
+    /// Whether it came before, and nobody could do what it says.
+    pub again: bool,
 }
 
 /// The minute (Unix time in minutes) of a moment.
@@ -330,16 +366,17 @@ struct AtHand {
 }
 
 impl AtHand {
-    /// Reads what `notices` are about. An endpoint that was on and well a moment ago counts as being so
+    /// Reads what `arrivals` are about. An endpoint that was on and well a moment ago counts as being so
     /// still, and is not read; every other answer than that is the store's own.
-    async fn read(ctx: &Ctx, notices: &[DeliveryNotice]) -> Result<AtHand> {
+    async fn read(ctx: &Ctx, arrivals: &[Arrival]) -> Result<AtHand> {
         let now = ctx.now();
         let mut rows = HashMap::new();
-        let (mut wanted, mut endpoints) = (BTreeSet::new(), BTreeSet::new());
-        for notice in notices {
+        let (mut wanted, mut events) = (BTreeSet::new(), BTreeSet::new());
+        let mut endpoints = BTreeSet::new();
+        for Arrival { notice, .. } in arrivals {
             let (merchant, id) = (&notice.merchant_id, &notice.endpoint_id);
             wanted.insert(delivery_key(notice));
-            wanted.insert(keys::event(merchant, &notice.event_id));
+            events.insert(keys::event(merchant, &notice.event_id));
             let endpoint = keys::endpoint(merchant, id);
             match ctx.recent.get(&endpoint, now) {
                 Some(item) => {
@@ -353,8 +390,8 @@ impl AtHand {
             }
         }
         let wanted: Vec<Key> = wanted.into_iter().collect();
-        let found = ctx.store.get_many(&wanted).await?;
-        let found = found.into_iter().flatten();
+        let (found, events) = join(ctx.store.get_many(&wanted), read_events(ctx, events)).await;
+        let found = found?.into_iter().flatten().chain(events?);
         rows.extend(found.map(|item| (item.key.clone(), Arc::new(item))));
         let at_hand = AtHand { rows };
         for (endpoint, health) in endpoints {
@@ -374,6 +411,52 @@ impl AtHand {
     fn row(&self, key: &Key) -> Option<&Item> {
         self.rows.get(key).map(|item| &**item)
     }
+
+    fn event(&self, notice: &DeliveryNotice) -> Result<StoredEvent> {
+        let event = self.row(&keys::event(&notice.merchant_id, &notice.event_id));
+        event
+            .ok_or_else(|| Error::not_found(format!("event {}", notice.event_id)))?
+            .read()
+    }
+
+    /// The delivery that a message is about.
+    async fn delivery(&self, ctx: &Ctx, arrival: &Arrival) -> Result<Held> {
+        let notice = &arrival.notice;
+        if let Some(item) = self.row(&delivery_key(notice)) {
+            return Held::of(item);
+        }
+        let event = self.event(notice)?.notice();
+        let delivery = Delivery::new(notice.endpoint_id.clone(), &event, ctx.now());
+        let mut condition = Condition::Absent;
+        if arrival.again {
+            let mut writes = delivery.writes(condition)?;
+            writes.push(reminder(ctx, notice)?);
+            match ctx.store.transact(writes).await {
+                Ok(()) => condition = Condition::Rev(1),
+                // Another has made it: what comes of this attempt is added to that.
+                Err(WriteError::Condition(_) | WriteError::Contended) => {}
+                Err(WriteError::Failed(error)) => return Err(error),
+            }
+        }
+        Ok(Held {
+            delivery,
+            condition,
+        })
+    }
+}
+
+/// Reads events, which never change once they stand there. One that was accepted a moment ago may seem to be
+/// missing, and is read once more.
+async fn read_events(ctx: &Ctx, events: BTreeSet<Key>) -> Result<Vec<Item>> {
+    let events: Vec<Key> = events.into_iter().collect();
+    let found = ctx.store.get_many_settled(&events).await?;
+    let missing = events.iter().zip(&found).filter(|(_, item)| item.is_none());
+    let missing: Vec<Key> = missing.map(|(key, _)| key.clone()).collect();
+    let young = match missing.is_empty() {
+        true => Vec::new(),
+        false => ctx.store.get_many(&missing).await?,
+    };
+    Ok(found.into_iter().chain(young).flatten().collect())
 }
 
 fn delivery_key(notice: &DeliveryNotice) -> Key {
@@ -385,54 +468,55 @@ fn delivery_key(notice: &DeliveryNotice) -> Key {
     )
 }
 
-/// Makes the attempts of a batch that are due, side by side: one result for each notice, in order. An
+/// The write by which the schedule comes by in a while, for whoever dies before he has told.
+pub(super) fn reminder(ctx: &Ctx, notice: &DeliveryNotice) -> Result<Write> {
+    let key = keys::webhook_due_delivery(minute_of(ctx.now()) + REMINDED, notice);
+    Write::put(key, Condition::Any, notice)
+}
+
+/// Makes the attempts of a batch that are due, side by side: one result for each message, in order. An
 /// error means that the message stays in the queue.
-pub async fn deliver(ctx: &Ctx, notices: &[DeliveryNotice]) -> Vec<Result<()>> {
-    match AtHand::read(ctx, notices).await {
+pub async fn deliver(ctx: &Ctx, arrivals: &[Arrival]) -> Vec<Result<()>> {
+    match AtHand::read(ctx, arrivals).await {
         Ok(at_hand) => {
             // A doubled message that comes in one batch with its twin has nothing to do.
             let mut seen = HashSet::new();
-            let firsts: Vec<bool> = notices
+            let firsts: Vec<bool> = arrivals
                 .iter()
-                .map(|notice| seen.insert(delivery_key(notice)))
+                .map(|arrival| seen.insert(delivery_key(&arrival.notice)))
                 .collect();
-            let attempts =
-                notices
-                    .iter()
-                    .zip(firsts)
-                    .map(async |(notice, is_first)| match is_first {
-                        true => attempt(ctx, &at_hand, notice).await,
-                        false => Ok(()),
-                    });
+            let attempts = arrivals
+                .iter()
+                .zip(firsts)
+                .map(async |(arrival, is_first)| match is_first {
+                    true => attempt(ctx, &at_hand, arrival).await,
+                    false => Ok(()),
+                });
             join_all(attempts).await
         }
         Err(error) => {
             let line = error.chain();
             let failed = |_| Err(Error::internal(line.clone()));
-            notices.iter().map(failed).collect()
+            arrivals.iter().map(failed).collect()
         }
     }
 }
 
-async fn attempt(ctx: &Ctx, at_hand: &AtHand, notice: &DeliveryNotice) -> Result<()> {
-    let Some(item) = at_hand.row(&delivery_key(notice)).cloned() else {
-        return Err(Error::not_found(format!(
-            "the delivery of event {}",
-            notice.event_id
-        )));
-    };
-    let delivery: Delivery = item.read()?;
+async fn attempt(ctx: &Ctx, at_hand: &AtHand, arrival: &Arrival) -> Result<()> {
+    let notice = &arrival.notice;
+    let mut held = at_hand.delivery(ctx, arrival).await?;
+    let delivery = &held.delivery;
     let Some(due) = delivery.next_attempt_at else {
         let first = match &delivery.line {
             Some(line) if delivery.state != DeliveryState::Pending => {
-                order::first(ctx, &delivery, line).await?
+                order::first(ctx, delivery, line).await?
             }
             _ => None,
         };
         return call(ctx, first.as_slice()).await;
     };
     if due > ctx.now() {
-        return remind(ctx, &delivery).await;
+        return remind(ctx, delivery).await;
     }
     let step = delivery.step;
     let (merchant, id) = (&notice.merchant_id, &notice.endpoint_id);
@@ -442,7 +526,7 @@ async fn attempt(ctx: &Ctx, at_hand: &AtHand, notice: &DeliveryNotice) -> Result
         endpoint.filter(|endpoint| endpoint.off.is_none() && ctx.config.webhooks_enabled().is_ok());
     let now = ctx.now();
     let Some(endpoint) = endpoint else {
-        return decide(ctx, item, |delivery| {
+        return decide(ctx, held, |delivery| {
             delivery.then(step, Verdict::Aborted, now)
         })
         .await;
@@ -453,7 +537,7 @@ async fn attempt(ctx: &Ctx, at_hand: &AtHand, notice: &DeliveryNotice) -> Result
         Admission::Yes => false,
         Admission::Probe(_) => true,
         Admission::No(until) => {
-            return decide(ctx, item, |delivery| {
+            return decide(ctx, held, |delivery| {
                 let began = delivery.created_at;
                 let verdict = ladder::put_off(step + 1, began, until, now, jitter);
                 delivery.then(step, verdict, now)
@@ -461,10 +545,7 @@ async fn attempt(ctx: &Ctx, at_hand: &AtHand, notice: &DeliveryNotice) -> Result
             .await;
         }
     };
-    let event = at_hand.row(&keys::event(merchant, &notice.event_id));
-    let event: StoredEvent = event
-        .ok_or_else(|| Error::not_found(format!("event {}", notice.event_id)))?
-        .read()?;
+    let event = at_hand.event(notice)?;
     let request = request(ctx, &endpoint, &event, delivery.attempts_total + 1).await?;
     let url = request.url.to_string();
     let mut sent = request.headers.iter();
@@ -494,11 +575,20 @@ async fn attempt(ctx: &Ctx, at_hand: &AtHand, notice: &DeliveryNotice) -> Result
         reply,
     };
     let now = ctx.now();
-    let decided = decide(ctx, item, |delivery| {
-        let verdict = ladder::judge(answer, step + 1, delivery.created_at, now, jitter);
-        delivery.tried(attempt.clone()).then(step, verdict, now)
-    })
-    .await;
+    let is_left_out =
+        answer.is_success() && held.condition == Condition::Absent && endpoint.log == Log::Failures;
+    let is_sampled = || u16::from_be_bytes(ctx.random()).is_multiple_of(SAMPLED_ONE_IN);
+    let decided = match is_left_out && !is_sampled() {
+        true => Ok(()),
+        false => {
+            held.delivery.stands_for = is_left_out.then_some(SAMPLED_ONE_IN);
+            decide(ctx, held, |delivery| {
+                let verdict = ladder::judge(answer, step + 1, delivery.created_at, now, jitter);
+                delivery.tried(attempt.clone()).then(step, verdict, now)
+            })
+            .await
+        }
+    };
     health::note(ctx, &endpoint, answer.is_success(), probes).await?;
     if answer.ends_endpoint() {
         endpoint::switch_off(ctx, &endpoint, OffReason::Gone).await?;
@@ -526,8 +616,9 @@ async fn write_all(ctx: &Ctx, mut writes: Vec<Write>) -> Result<(), WriteError> 
 /// Ends a delivery that its receiver has read from the feed.
 pub(super) async fn take(ctx: &Ctx, item: Item) -> Result<()> {
     let now = ctx.now();
-    let step = item.read::<Delivery>()?.step;
-    decide(ctx, item, |delivery| match delivery.state {
+    let held = Held::of(&item)?;
+    let step = held.delivery.step;
+    decide(ctx, held, |delivery| match delivery.state {
         DeliveryState::Pending => Delivery {
             taken: true,
             ..delivery.then(step, Verdict::Delivered, now)
@@ -539,14 +630,14 @@ pub(super) async fn take(ctx: &Ctx, item: Item) -> Result<()> {
 
 /// Stores what `change` makes of a delivery, and lets it come again when it is due. Where it ends in a
 /// line, the turn of the next comes with it.
-async fn decide(ctx: &Ctx, mut item: Item, change: impl Fn(Delivery) -> Delivery) -> Result<()> {
+async fn decide(ctx: &Ctx, mut held: Held, change: impl Fn(Delivery) -> Delivery) -> Result<()> {
     for _ in 0..RACE_ROUNDS_MAX {
-        let before: Delivery = item.read()?;
+        let before = held.delivery.clone();
         let delivery = change(before.clone());
         if delivery == before {
             return Ok(());
         }
-        let mut writes = delivery.writes(Condition::Rev(item.rev))?;
+        let mut writes = delivery.writes(held.condition)?;
         let called = match &delivery.line {
             Some(line) if delivery.state != DeliveryState::Pending => {
                 order::leave(ctx, &delivery, line, &mut writes).await?
@@ -565,11 +656,12 @@ async fn decide(ctx: &Ctx, mut item: Item, change: impl Fn(Delivery) -> Delivery
             Err(WriteError::Condition(_) | WriteError::Contended) => {}
             Err(WriteError::Failed(error)) => return Err(error),
         }
-        let key = item.key.clone();
-        let Some(newer) = ctx.store.get(&key).await? else {
-            return Ok(());
-        };
-        item = newer;
+        match ctx.store.get(&before.key()).await? {
+            Some(newer) => held = Held::of(&newer)?,
+            None if held.condition == Condition::Absent => {}
+            // It was kept for as long as it is.
+            None => return Ok(()),
+        }
     }
     Err(Error::new(
         Code::Busy,

@@ -71,6 +71,17 @@ pub enum Ordering {
     ByKey,
 }
 
+/// Which deliveries to an endpoint its log holds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Log {
+    /// Each.
+    #[default]
+    Full,
+    /// Those that did not arrive at the first attempt, and a sample of those that did.
+    Failures,
+}
+
 /// Why nothing is sent to an endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -112,6 +123,8 @@ pub struct Endpoint {
     pub filter: Option<String>,
     #[serde(default)]
     pub ordering: Ordering,
+    #[serde(default)]
+    pub log: Log,
     /// The names of headers that are sent along. What stands in them may be a secret.
     #[serde(default)]
     pub header_names: Vec<String>,
@@ -189,6 +202,7 @@ pub struct Wish {
     /// An empty one takes it away.
     pub filter: Option<String>,
     pub ordering: Option<Ordering>,
+    pub log: Option<Log>,
     pub headers: Option<BTreeMap<String, SecretString>>,
 }
 
@@ -237,6 +251,18 @@ impl Wish {
             true => Ok(()),
             false => Err(Error::invalid(faults)),
         }
+    }
+}
+
+/// Refuses order without a whole log: the next is sent once the log says that the one before it has ended.
+fn check_log(ordering: Ordering, log: Log) -> Result<()> {
+    match (ordering, log) {
+        (Ordering::ByKey, Log::Failures) => Err(Error::invalid(vec![FieldError::new(
+            "/log",
+            "invalid_value",
+            "an endpoint with ordering by_key needs log full; choose ordering none to keep failures alone",
+        )])),
+        _ => Ok(()),
     }
 }
 
@@ -313,6 +339,11 @@ pub async fn register(
     let event_types = wish
         .event_types
         .ok_or_else(|| missing("/event_types", "name at least one event type"))?;
+    let (ordering, log) = (
+        wish.ordering.unwrap_or_default(),
+        wish.log.unwrap_or_default(),
+    );
+    check_log(ordering, log)?;
     let secret = secret_of(ctx, secret)?;
     if list(ctx, merchant).await?.len() >= ENDPOINTS_MAX {
         let detail = format!("a merchant has at most {ENDPOINTS_MAX} endpoints");
@@ -336,7 +367,8 @@ pub async fn register(
         description: wish.description.unwrap_or_default(),
         payload: wish.payload.unwrap_or_default(),
         filter: wish.filter.filter(|text| !text.is_empty()),
-        ordering: wish.ordering.unwrap_or_default(),
+        ordering,
+        log,
         older: Vec::new(),
         off: None,
         wants_since: None,
@@ -393,6 +425,10 @@ pub async fn update(
         if let Some(ordering) = wish.ordering {
             endpoint.ordering = ordering;
         }
+        if let Some(log) = wish.log {
+            endpoint.log = log;
+        }
+        check_log(endpoint.ordering, endpoint.log)?;
         if wanted(endpoint) != before {
             endpoint.wants_since = Some(now);
         }

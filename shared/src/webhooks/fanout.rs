@@ -1,18 +1,18 @@
-//! Fan-out: one accepted event becomes one delivery for each endpoint that wants it.
+//! Fan-out: one accepted event becomes one delivery for each endpoint that wants it. What has no order is
+//! no more than a message until its first attempt; what has order is written into its line.
 
-use super::deliver::{self, Delivery};
+use super::deliver;
 use super::endpoint::{self, Endpoint, Ordering};
 use super::filter::Filter;
 use super::order;
 use crate::ctx::Ctx;
 use crate::error::{Error, Result};
+use crate::model::ids::MerchantId;
 use crate::model::notice::{DeliveryNotice, Notice, StoredEvent};
-use crate::store::{Condition, keys};
+use crate::store::keys;
 use chrono::{DateTime, Utc};
 use futures::future::join_all;
-
-/// Deliveries that are stored side by side.
-const SIDE_BY_SIDE_MAX: usize = 16;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Why an endpoint does not get an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,23 +81,82 @@ pub(super) fn wants(endpoint: &Endpoint, event: &StoredEvent) -> bool {
     kept_back(endpoint, event, filter.as_ref()).is_empty()
 }
 
-/// Makes the deliveries of one event and puts a notice of each into the delivery queue.
+/// Puts a notice of each delivery of a batch of events into the delivery queue: one result for each event, in
+/// order.
 ///
 /// A doubled notice makes no second delivery: its key is the endpoint and the event. The queue is
-/// told again all the same, since the first time may have ended between the two.
-pub async fn fan_out(ctx: &Ctx, notice: &Notice) -> Result<()> {
+/// told again all the same, since the first time may have ended before it was.
+pub async fn fan_out(ctx: &Ctx, notices: &[Notice]) -> Vec<Result<()>> {
     if ctx.config.webhooks_enabled().is_err() {
+        return notices.iter().map(|_| Ok(())).collect();
+    }
+    // All of them were accepted before this, so whoever wants one of them stands there.
+    let merchants: BTreeSet<&MerchantId> = notices.iter().map(|one| &one.merchant_id).collect();
+    let lists = merchants
+        .iter()
+        .map(|merchant| endpoint::list(ctx, merchant));
+    let lists = join_all(lists).await;
+    let endpoints: BTreeMap<&MerchantId, Result<Vec<Endpoint>>> =
+        merchants.into_iter().zip(lists).collect();
+    let made = notices
+        .iter()
+        .map(async |notice| match &endpoints[&notice.merchant_id] {
+            Ok(endpoints) => make(ctx, endpoints, notice).await,
+            Err(error) => (Vec::new(), Err(Error::internal(error.chain()))),
+        });
+    let mut made = join_all(made).await;
+    // A doubled notice that comes in one batch with its twin has nothing to add.
+    let mut messages = BTreeSet::new();
+    for (deliveries, result) in &mut made {
+        for delivery in deliveries {
+            match serde_json::to_string(delivery) {
+                Ok(text) => _ = messages.insert(text),
+                Err(error) => *result = Err(Error::internal(error)),
+            }
+        }
+    }
+    let sent = send(ctx, messages).await.map_err(|error| error.chain());
+    let result = |(deliveries, result): (Vec<_>, Result<()>)| match &sent {
+        Err(line) if !deliveries.is_empty() => Err(Error::internal(line.clone())),
+        _ => result,
+    };
+    made.into_iter().map(result).collect()
+}
+
+async fn send(ctx: &Ctx, messages: BTreeSet<String>) -> Result<()> {
+    if messages.is_empty() {
         return Ok(());
     }
-    let endpoints = endpoint::list(ctx, &notice.merchant_id).await?;
-    let mut endpoints: Vec<Endpoint> = endpoints
-        .into_iter()
+    let queue = ctx.config.webhook_deliver_queue()?;
+    ctx.queue.send(queue, messages.into_iter().collect()).await
+}
+
+/// Makes the deliveries of one event to those of its merchant's `endpoints` that want it. Returns what is
+/// to be tried, also where something failed.
+async fn make(
+    ctx: &Ctx,
+    endpoints: &[Endpoint],
+    notice: &Notice,
+) -> (Vec<DeliveryNotice>, Result<()>) {
+    let mut told = Vec::new();
+    let result = make_all(ctx, endpoints, notice, &mut told).await;
+    (told, result)
+}
+
+async fn make_all(
+    ctx: &Ctx,
+    endpoints: &[Endpoint],
+    notice: &Notice,
+    told: &mut Vec<DeliveryNotice>,
+) -> Result<()> {
+    let mut endpoints: Vec<&Endpoint> = endpoints
+        .iter()
         .filter(|endpoint| !is_off(endpoint, notice.accepted_at))
         .filter(|endpoint| endpoint.event_types.contains(&notice.kind))
         .filter(|endpoint| endpoint.created_at <= notice.accepted_at)
         .collect();
     let reads =
-        |endpoint: &Endpoint| endpoint.filter.is_some() || endpoint.ordering == Ordering::ByKey;
+        |endpoint: &&Endpoint| endpoint.filter.is_some() || endpoint.ordering == Ordering::ByKey;
     let mut in_order = None;
     if endpoints.iter().any(reads) {
         let key = keys::event(&notice.merchant_id, &notice.event_id);
@@ -106,40 +165,23 @@ pub async fn fan_out(ctx: &Ctx, notice: &Notice) -> Result<()> {
             .ok_or_else(|| Error::not_found(format!("event {}", notice.event_id)))?
             .read()?;
         endpoints.retain(|endpoint| wants(endpoint, &event));
-        let by_key = |endpoint: &Endpoint| endpoint.ordering == Ordering::ByKey;
+        let by_key = |endpoint: &&Endpoint| endpoint.ordering == Ordering::ByKey;
         let (with, without): (Vec<_>, Vec<_>) = endpoints.into_iter().partition(by_key);
         endpoints = without;
         in_order = Some((event, with));
     }
-    let deliveries: Vec<Delivery> = endpoints
-        .iter()
-        .map(|endpoint| Delivery::new(endpoint.id.clone(), notice, ctx.now()))
-        .collect();
-    for chunk in deliveries.chunks(SIDE_BY_SIDE_MAX) {
-        let stored = chunk
-            .iter()
-            .map(|delivery| deliver::store(ctx, delivery, Condition::Absent));
-        // What stands there already is a twin's.
-        for stored in join_all(stored).await {
-            stored?;
-        }
-    }
+    // The first attempt makes the row: a row before it would be a write more for each delivery.
+    let plain = endpoints.into_iter();
+    told.extend(plain.map(|endpoint| DeliveryNotice::new(notice, endpoint.id.clone())));
     // What has order comes last, and what fails of it keeps nothing else back.
-    let (mut ordered, mut failed) = (Vec::new(), Ok(()));
+    let mut failed = Ok(());
     if let Some((event, with)) = &in_order {
         for endpoint in with {
             match order::line_up(ctx, endpoint, event).await {
-                Ok(first) => ordered.extend(first),
+                Ok(first) => told.extend(first),
                 Err(error) => failed = Err(error),
             }
         }
-    }
-    let notices = deliveries.iter().map(Delivery::notice).chain(ordered);
-    let text = |notice: DeliveryNotice| serde_json::to_string(&notice).map_err(Error::internal);
-    let messages = notices.map(text).collect::<Result<Vec<_>>>()?;
-    if !messages.is_empty() {
-        let queue = ctx.config.webhook_deliver_queue()?;
-        ctx.queue.send(queue, messages).await?;
     }
     failed
 }

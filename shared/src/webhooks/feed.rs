@@ -9,9 +9,9 @@
 //! more. A cursor is sealed with the endpoint's data key, so only cursors that were given out count.
 
 use super::deliver::{self, Delivery};
-use super::endpoint::Endpoint;
+use super::endpoint::{Endpoint, Log};
 use crate::ctx::Ctx;
-use crate::error::{Error, FieldError, Result};
+use crate::error::{Code, Error, FieldError, Result};
 use crate::model::notice::{DeliveryNotice, StoredEvent};
 use crate::oauth::vault::{self, DataKey, Sealed};
 use crate::store::{Condition, Write, WriteError, keys};
@@ -101,6 +101,12 @@ pub async fn read(
     after: Option<&str>,
     limit: usize,
 ) -> Result<Page> {
+    if endpoint.log == Log::Failures {
+        return Err(Error::new(
+            Code::Conflict,
+            "the log of this endpoint holds failures alone, so it is no feed; set log to full to read what comes then",
+        ));
+    }
     let key = vault::unwrap(ctx, endpoint.id.as_str(), &endpoint.key).await?;
     let begin = match after {
         None => Position::default(),

@@ -6,7 +6,7 @@
 //! order: whoever brings one also brings those before it that were not brought yet, which the events' own
 //! chain (`previous_id`) names.
 
-use super::deliver::{Delivery, DeliveryState, KEPT, minute_of};
+use super::deliver::{Delivery, DeliveryState, KEPT, reminder};
 use super::endpoint::Endpoint;
 use super::fanout::wants;
 use crate::ctx::Ctx;
@@ -26,8 +26,6 @@ const BEFORE_MAX: TimeDelta = TimeDelta::days(3);
 /// Events that one message brings along: with the row, a transaction takes 100 writes.
 const ALONG_MAX: usize = 40;
 const RACE_ROUNDS_MAX: usize = 8;
-/// Minutes after which the schedule comes by: by then an attempt that began is over.
-const REMINDED: i64 = 2;
 
 /// What waits at one endpoint with one key.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -42,6 +40,9 @@ struct Line {
 struct Waiting {
     event_id: EventId,
     accepted_at: DateTime<Utc>,
+    /// Whether another's message brought it along.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    brought: bool,
 }
 
 impl Line {
@@ -57,14 +58,16 @@ impl Line {
 }
 
 /// Makes the delivery of `event` to an endpoint that has order, behind what waits with the same key. Returns
-/// the notice of the one whose turn it is, if that is new; else it has been told of, or will be by the event's
-/// own notice.
+/// the notice of the one whose turn it is, if that is to be told: new, or by the event's own message, which may
+/// have come before. Of one that another's message brought along, its own tells nothing more: the two would
+/// make the same attempt side by side. Should the other die before it has told, the schedule comes by.
 pub(super) async fn line_up(
     ctx: &Ctx,
     endpoint: &Endpoint,
     event: &StoredEvent,
 ) -> Result<Option<DeliveryNotice>> {
     let key = keys::line(&endpoint.merchant_id, &endpoint.id, &event.place.key);
+    let own = &event.id;
     for _ in 0..RACE_ROUNDS_MAX {
         let held = ctx.store.get(&key).await?;
         let (condition, mut line) = match &held {
@@ -75,13 +78,18 @@ pub(super) async fn line_up(
         let mut writes = Vec::new();
         // One before those that were seen is a twin, or was too far back for them to bring it along.
         for event in up_to(ctx, endpoint, event, line.seen).await? {
-            writes.extend(append(ctx, endpoint, &event, &mut line).await?);
+            let brought = event.id != *own;
+            writes.extend(append(ctx, endpoint, &event, brought, &mut line).await?);
             line.seen = line.seen.max(event.place.n);
         }
+        let brought = line.waiting.first().is_some_and(|first| first.brought);
         let first = line.notice(endpoint);
-        let first = first.filter(|first| was_empty || first.event_id == event.id);
+        let first = first.filter(|first| was_empty || first.event_id == *own && !brought);
         if writes.is_empty() {
             return Ok(first);
+        }
+        if let Some(first) = first.as_ref().filter(|_| brought) {
+            writes.push(reminder(ctx, first)?);
         }
         let gone = (ctx.now() + KEPT).timestamp();
         writes.push(Write::put(key.clone(), condition, &line)?.expiring(gone));
@@ -136,6 +144,7 @@ async fn append(
     ctx: &Ctx,
     endpoint: &Endpoint,
     event: &StoredEvent,
+    brought: bool,
     line: &mut Line,
 ) -> Result<Vec<Write>> {
     let mut delivery = Delivery::new(endpoint.id.clone(), &event.notice(), ctx.now());
@@ -156,6 +165,7 @@ async fn append(
     line.waiting.push(Waiting {
         event_id: event.id.clone(),
         accepted_at: event.accepted_at,
+        brought,
     });
     delivery.writes(Condition::Absent)
 }
@@ -192,9 +202,7 @@ pub(super) async fn leave(
             writes.extend(delivery.writes(Condition::Rev(rev))?);
             // The schedule comes by as well: whoever ends the one before may be a reader's request, which
             // nobody repeats if it dies before it has told.
-            let notice = delivery.notice();
-            let key = keys::webhook_due_delivery(minute_of(ctx.now()) + REMINDED, &notice);
-            writes.push(Write::put(key, Condition::Any, &notice)?);
+            writes.push(reminder(ctx, &delivery.notice())?);
             called = Some(delivery);
             break;
         }

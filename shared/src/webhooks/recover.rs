@@ -1,7 +1,7 @@
 //! Sending again: one delivery, or all of an endpoint that ended without success since a moment. The second
 //! is a walk, a page for each message, with pauses between them that leave room for what happens meanwhile.
 
-use super::deliver::{self, Delivery, DeliveryState};
+use super::deliver::{self, Arrival, Delivery, DeliveryState};
 use super::endpoint::{self, Endpoint};
 use crate::ctx::Ctx;
 use crate::error::{Code, Error, FieldError, Result};
@@ -188,7 +188,11 @@ pub async fn retry(ctx: &Ctx, notices: &[RetryNotice]) -> Vec<Result<()>> {
     let (mut deliveries, mut steps) = (Vec::new(), Vec::new());
     for notice in notices {
         match notice {
-            RetryNotice::Delivery(notice) => deliveries.push(notice.clone()),
+            RetryNotice::Delivery(notice) => deliveries.push(Arrival {
+                notice: notice.clone(),
+                // Whatever comes by this lane came by another before.
+                again: true,
+            }),
             RetryNotice::Recovery(notice) => steps.push(step(ctx, notice)),
         }
     }

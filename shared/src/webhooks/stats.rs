@@ -23,11 +23,13 @@ pub struct Stats {
     pub since: DateTime<Utc>,
     /// until then: before now where there were too many.
     pub until: DateTime<Utc>,
-    pub deliveries: usize,
+    pub deliveries: u64,
+    /// Whether some of those that are counted stand for others, which the log leaves out.
+    pub estimated: bool,
     /// How many are in which state.
-    pub states: BTreeMap<&'static str, usize>,
+    pub states: BTreeMap<&'static str, u64>,
     /// How many were taken at the first attempt.
-    pub delivered_at_first: usize,
+    pub delivered_at_first: u64,
     pub attempts: u64,
     /// Of the latest attempts, in milliseconds: how long half of them took, and 95 of 100.
     pub duration_ms_p50: Option<u64>,
@@ -49,6 +51,7 @@ pub async fn count(ctx: &Ctx, endpoint: &Endpoint) -> Result<Stats> {
         since: now - SPAN,
         until: now,
         deliveries: 0,
+        estimated: false,
         states: DeliveryState::ALL.map(|state| (state.as_str(), 0)).into(),
         delivered_at_first: 0,
         attempts: 0,
@@ -61,22 +64,26 @@ pub async fn count(ctx: &Ctx, endpoint: &Endpoint) -> Result<Stats> {
     };
     let group = keys::deliveries(merchant, id);
     let mut after = Some(keys::deliveries_from(merchant, id, stats.since));
-    let mut durations = Vec::new();
+    let (mut durations, mut rows) = (Vec::new(), 0);
     'pages: while let Some(from) = after {
         let page = ctx.store.list(&group, Some(&from), PAGE_ROWS_MAX).await?;
         for delivery in page.items.iter().map(Item::read::<Delivery>) {
             let delivery = delivery?;
-            stats.deliveries += 1;
-            *stats.states.entry(delivery.state.as_str()).or_default() += 1;
-            stats.attempts += u64::from(delivery.attempts_total);
+            let weight = delivery.stands_for.map_or(1, u64::from);
+            rows += 1;
+            stats.deliveries += weight;
+            stats.estimated |= delivery.stands_for.is_some();
+            *stats.states.entry(delivery.state.as_str()).or_default() += weight;
+            stats.attempts += u64::from(delivery.attempts_total) * weight;
             let at_first =
                 delivery.state == DeliveryState::Delivered && delivery.attempts_total == 1;
-            stats.delivered_at_first += usize::from(at_first);
-            durations.extend(delivery.attempts.last().map(|attempt| attempt.duration_ms));
+            stats.delivered_at_first += u64::from(at_first) * weight;
+            let latest = delivery.attempts.last();
+            durations.extend(latest.map(|attempt| (attempt.duration_ms, weight)));
             if delivery.state == DeliveryState::Pending {
                 stats.oldest_pending_at.get_or_insert(delivery.accepted_at);
             }
-            if stats.deliveries == COUNTED_MAX {
+            if rows == COUNTED_MAX {
                 stats.until = delivery.accepted_at;
                 break 'pages;
             }
@@ -89,10 +96,16 @@ pub async fn count(ctx: &Ctx, endpoint: &Endpoint) -> Result<Stats> {
     Ok(stats)
 }
 
-/// The value that `percent` of 100 of those in order do not exceed.
-fn share_of(sorted: &[u64], percent: usize) -> Option<u64> {
-    let rank = (sorted.len() * percent).div_ceil(100);
-    sorted.get(rank.checked_sub(1)?).copied()
+/// The value that `percent` of 100 of those in order do not exceed. Each stands there with how many it is.
+fn share_of(sorted: &[(u64, u64)], percent: u64) -> Option<u64> {
+    let all: u64 = sorted.iter().map(|(_, weight)| weight).sum();
+    let rank = (all * percent).div_ceil(100);
+    let mut passed = 0;
+    let found = sorted.iter().find(|(_, weight)| {
+        passed += weight;
+        passed >= rank
+    });
+    found.map(|(value, _)| *value)
 }
 
 #[cfg(test)]
@@ -101,13 +114,15 @@ mod tests {
 
     #[test]
     fn a_share_is_the_smallest_value_that_covers_it() {
-        let all: Vec<u64> = (1..=100).collect();
+        let all: Vec<(u64, u64)> = (1..=100).map(|value| (value, 1)).collect();
         assert_eq!(
             (share_of(&all, 50), share_of(&all, 95)),
             (Some(50), Some(95))
         );
-        assert_eq!((share_of(&[7], 50), share_of(&[7], 95)), (Some(7), Some(7)));
-        assert_eq!(share_of(&[1, 9], 95), Some(9));
+        let one = [(7, 1)];
+        assert_eq!((share_of(&one, 50), share_of(&one, 95)), (Some(7), Some(7)));
+        assert_eq!(share_of(&[(1, 1), (9, 1)], 95), Some(9));
+        assert_eq!(share_of(&[(1, 100), (9, 5)], 95), Some(1));
         assert_eq!(share_of(&[], 50), None);
     }
 }

@@ -6,8 +6,8 @@ use super::{
 };
 use crate::model::event::{EventType, RecordKind};
 use crate::sync::conflict::{Outcome, What};
-use crate::webhooks::deliver::DeliveryState;
-use crate::webhooks::endpoint::{OVERLAP_DAYS_MAX, OffReason, Ordering, Payload};
+use crate::webhooks::deliver::{DeliveryState, SAMPLED_ONE_IN};
+use crate::webhooks::endpoint::{Log, OVERLAP_DAYS_MAX, OffReason, Ordering, Payload};
 use crate::webhooks::fanout::KeptBack;
 use crate::webhooks::filter;
 use crate::webhooks::recover::RecoveryState;
@@ -169,21 +169,25 @@ pub(super) fn about(route: &Route) -> Option<Operation> {
         ),
         ("GET", "/attempts") => reading(
             "listAttempts",
-            "The deliveries to an endpoint with their attempts, in the order in which their events were accepted. With a filter a page may hold fewer than were asked for, and none, though more follow.",
+            "The deliveries to an endpoint with their attempts, in the order in which their events were accepted: each once it was tried, or waits for its turn. With a filter a page may hold fewer than were asked for, and none, though more follow.",
             &["merchant_id", "delivery_state", "limit", "cursor"],
             "DeliveryPage",
         ),
         ("GET", "/stats") => reading(
             "getEndpointStats",
-            "What became of the deliveries of the last 24 hours, and how the endpoint answers. Of more than 5,000 the earliest are counted, up to `until`.",
+            "What became of the deliveries of the last 24 hours that were tried or wait for their turn, and how the endpoint answers. Of more than 5,000 in the log the earliest are counted, up to `until`.",
             &["merchant_id"],
             "EndpointStats",
         ),
-        ("GET", "/feed") => reading(
+        ("GET", "/feed") => operation(
             "readFeed",
-            "The same webhooks, to be read instead of awaited, in the order in which they were accepted as far as they were known. Who asks for what follows `next_cursor` has taken what came before it: that is not pushed any more. Ask again with the same cursor where nothing came.",
+            "The same webhooks, to be read instead of awaited, in the order in which they were accepted as far as they were known. Who asks for what follows `next_cursor` has taken what came before it: that is not pushed any more. Ask again with the same cursor where nothing came. An endpoint whose log holds failures alone has none.",
             &["merchant_id", "after", "limit"],
+            None,
+            200,
+            "What was asked for.",
             "FeedPage",
+            &[Code::Conflict],
         ),
         ("POST", "/resend") => sending(
             "resendEvent",
@@ -231,6 +235,13 @@ pub(super) fn schemas() -> Value {
     let types = || json!({ "type": "array", "items": reference("EventType"), "minItems": 1 });
     let payload = || words([Payload::Full, Payload::Thin]);
     let ordering = || words([Ordering::None, Ordering::ByKey]);
+    let log = || {
+        let mut log = words([Log::Full, Log::Failures]);
+        log["description"] = json!(format!(
+            "Which deliveries the log holds. `failures` costs about half: of what arrives at the first attempt one in {SAMPLED_ONE_IN} is kept, for `stats`, which then estimates. There is no feed then and no `ordering` `by_key`, and what the queue doubles after it arrived is sent once more. Whatever did not arrive at once is kept, tried, and can be sent again as ever."
+        ));
+        log
+    };
     let filter = || {
         json!({
             "type": ["string", "null"], "maxLength": filter::CHARACTERS_MAX,
@@ -263,6 +274,7 @@ pub(super) fn schemas() -> Value {
         "payload": payload(),
         "filter": filter(),
         "ordering": ordering(),
+        "log": log(),
         "header_names": { "type": "array", "items": { "type": "string" } },
         "jwks_path": {
             "type": "string",
@@ -284,9 +296,10 @@ pub(super) fn schemas() -> Value {
             "payload": payload(),
             "filter": filter(),
             "ordering": ordering(),
+            "log": log(),
             "headers": headers(),
             "secret": secret(),
-        }), &["description", "payload", "filter", "ordering", "headers", "secret"]),
+        }), &["description", "payload", "filter", "ordering", "log", "headers", "secret"]),
         "ChangedEndpoint": object(json!({
             "merchant_id": merchant_id(),
             "url": url(),
@@ -295,8 +308,9 @@ pub(super) fn schemas() -> Value {
             "payload": payload(),
             "filter": filter(),
             "ordering": ordering(),
+            "log": log(),
             "headers": headers(),
-        }), &["url", "event_types", "description", "payload", "filter", "ordering", "headers"]),
+        }), &["url", "event_types", "description", "payload", "filter", "ordering", "log", "headers"]),
         "NewSecret": object(json!({
             "merchant_id": merchant_id(),
             "secret": secret(),
@@ -362,9 +376,13 @@ pub(super) fn schemas() -> Value {
             },
             "late_since": time(),
             "taken": { "type": "boolean", "description": "It was read from the feed." },
+            "stands_for": {
+                "type": "integer", "minimum": 1,
+                "description": "How many deliveries this one stands for, where the log holds a sample.",
+            },
             "accepted_at": time(),
             "created_at": time(),
-        }), &["line", "late_since", "taken"]),
+        }), &["line", "late_since", "taken", "stands_for"]),
         "DeliveryPage": page("Delivery"),
         "DryRun": answer(json!({
             "delivered": { "type": "boolean" },
@@ -429,6 +447,10 @@ pub(super) fn schemas() -> Value {
             "since": time(),
             "until": time(),
             "deliveries": number(),
+            "estimated": {
+                "type": "boolean",
+                "description": "Some of those that are counted stand for others, which the log leaves out.",
+            },
             "states": answer(
                 Value::Object(DeliveryState::ALL.map(|state| (state.as_str().to_owned(), number())).into_iter().collect()),
                 &[],
