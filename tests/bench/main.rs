@@ -112,7 +112,6 @@ impl Store for Metered {
 }
 
 /// Microseconds for each order.
-#[derive(Clone, Copy)]
 struct Cost {
     /// Of the engine alone, for each full batch, the last one first.
     push: Vec<f64>,
