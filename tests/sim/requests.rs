@@ -164,8 +164,7 @@ fn every_request_is_one_of_xeros_document() {
             .uri()
             .path()
             .split('/')
-            .skip(3)
-            .next()
+            .nth(3)
             .unwrap_or_default()
             .to_owned();
         name.insert_str(0, &format!("{} ", request.method()));

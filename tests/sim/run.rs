@@ -2,7 +2,8 @@
 
 use crate::shop::{Expected, GIFT_CARDS, MERCHANT, Moved, PAYOUTS, Shop, Sum, TIPS, exponent};
 use crate::world::{
-    Chances, Dice, Message, PLATFORM_KEY, PUBLIC_URL, PULL_QUEUE, RETURN_URL, Stand, World, start,
+    Chances, Dice, Message, PLATFORM_KEY, PUBLIC_URL, PULL_QUEUE, RECONCILE_QUEUE, RETURN_URL,
+    Stand, World, start,
 };
 use axum::http;
 use chrono::{DateTime, TimeDelta, Utc};
@@ -11,6 +12,7 @@ use crossdock::api::{self, events};
 use crossdock::ctx::Ctx;
 use crossdock::engine::again::{self, Wanted};
 use crossdock::engine::pull::{self, PullNotice};
+use crossdock::engine::reconcile::ReconcileNotice;
 use crossdock::engine::{outbox, push, reconcile, resync};
 use crossdock::error::Code;
 use crossdock::model::event::RecordKind;
@@ -404,6 +406,14 @@ async fn add_accounts(world: &World, books: Books) {
     }
 }
 
+/// The messages by which the schedule lets the books of a connection have what is done every day.
+fn begun(world: &World) -> Vec<String> {
+    let state = world.state();
+    let sent = state.sent.iter();
+    let ours = sent.filter(|(url, body)| url == RECONCILE_QUEUE && body.contains("planned_on"));
+    ours.map(|(_, body)| body.clone()).collect()
+}
+
 impl Run {
     pub fn new(seed: u64, shop: impl FnOnce(&mut Dice) -> Shop) -> Run {
         Run::of(seed, Books::Receipts, shop)
@@ -573,7 +583,19 @@ impl Run {
                     if let Err(error) = &planned {
                         world.note(|| format!("not planned: {}", error.chain()));
                     }
-                    Done::Planned(planned.is_err())
+                    let mut again = planned.is_err();
+                    // A message for each connection, which stays until it is done.
+                    for body in begun(&world) {
+                        let notice: ReconcileNotice = serde_json::from_str(&body).unwrap();
+                        match reconcile::run(&ctx, &notice).await {
+                            Ok(()) => world.state().sent.retain(|(_, one)| *one != body),
+                            Err(error) => {
+                                world.note(|| format!("not begun: {}", error.chain()));
+                                again = true;
+                            }
+                        }
+                    }
+                    Done::Planned(again)
                 }
                 .boxed()
             }
