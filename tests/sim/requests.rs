@@ -29,8 +29,7 @@ fn document() -> Option<Value> {
     Some(serde_yaml_ng::from_str(&text).expect("the document is YAML"))
 }
 
-/// What an element may hold beside the properties that the document gives it. An order's payment names its
-/// invoice by `Invoice`, all else is there.
+/// Lets each element hold what the document gives it, and nothing else.
 fn strict(document: &mut Value) {
     let schemas = document["components"]["schemas"].as_object_mut().unwrap();
     for schema in schemas.values_mut() {

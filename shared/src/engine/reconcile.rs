@@ -14,7 +14,7 @@ use super::session::{Session, Stop};
 use crate::ctx::Ctx;
 use crate::error::{Code, Error, Result};
 use crate::model::event::RecordKind;
-use crate::model::ids::{ConnectionId, EventId, MerchantId};
+use crate::model::ids::{ConnectionId, EventId, MerchantId, RecordId};
 use crate::model::notice::{Notice, RecordRef};
 use crate::model::summary::SummaryName;
 use crate::oauth::connection::{self, Connection, Posting, Status};
@@ -225,23 +225,26 @@ pub async fn start(
         Some(item) => (Condition::Rev(item.rev), Some(item.read::<Current>()?)),
         None => (Condition::Absent, None),
     };
-    if let Some(current) = current
-        && let Some((_, running)) = held(ctx, connection, &current.id).await?
-        && (running.state == State::Running || repeats(&running, from, to, cause))
-    {
-        if running.state != State::Running {
-            return Ok(running);
-        }
-        if (running.from, running.to) != (from, to) {
+    let last = match current {
+        Some(current) => held(ctx, connection, &current.id).await?,
+        None => None,
+    };
+    if let Some((_, last)) = last {
+        let days = (last.from, last.to) == (from, to);
+        if last.state == State::Running && !days {
             return Err(Error::new(
                 Code::Conflict,
                 "a reconciliation of other days is under way; wait until it is done",
             ));
         }
-        if now - running.updated_at >= STANDSTILL {
-            go_on(ctx, connection, &running, 0).await?;
+        if last.state == State::Running && now - last.updated_at >= STANDSTILL {
+            go_on(ctx, connection, &last, 0).await?;
         }
-        return Ok(running);
+        // The schedule's message may come twice.
+        let repeated = cause == Cause::Schedule && last.cause == cause && days;
+        if last.state == State::Running || repeated {
+            return Ok(last);
+        }
     }
     let reconciliation = Reconciliation {
         id: EventId::ours(ctx.uuid()).as_str().replacen("evt", "rec", 1),
@@ -269,11 +272,6 @@ pub async fn start(
         .await?;
     go_on(ctx, connection, &reconciliation, 0).await?;
     Ok(reconciliation)
-}
-
-/// Whether the schedule's message for these days came before.
-fn repeats(last: &Reconciliation, from: NaiveDate, to: NaiveDate, cause: Cause) -> bool {
-    cause == Cause::Schedule && (last.from, last.to, last.cause) == (from, to, cause)
 }
 
 async fn held(
@@ -528,19 +526,8 @@ async fn day(
     let ours = ours(&session, &settings, day).await?;
     let (sums, suspects) = compare(day, &ours, &theirs);
     let left = ours.iter().filter(|one| one.progress == Progress::Left);
-    let left: BTreeMap<RecordRef, Open> = left
-        .map(|one| {
-            let (record, order_id) = (one.row.owner(), one.order_id.clone());
-            let code = None;
-            (
-                record.clone(),
-                Open {
-                    record,
-                    order_id,
-                    code,
-                },
-            )
-        })
+    let left: BTreeMap<RecordRef, Option<RecordId>> = left
+        .map(|one| (one.row.owner(), one.order_id.clone()))
         .collect();
     let mut judge = Judge {
         session: &session,
@@ -552,7 +539,14 @@ async fn day(
             differences: Vec::new(),
             not_ours: 0,
             under_way: 0,
-            left: left.into_values().collect(),
+            left: left
+                .into_iter()
+                .map(|(record, order_id)| Open {
+                    record,
+                    order_id,
+                    code: None,
+                })
+                .collect(),
         },
     };
     for suspect in suspects {
