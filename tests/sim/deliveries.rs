@@ -1005,6 +1005,24 @@ fn a_log_of_failures_holds_what_did_not_arrive_at_once() {
     story.run(story.now() + TimeDelta::hours(1), 0);
     let last = story.notices.last().unwrap();
     assert!(story.delivery(&id, last).is_some(), "a whole log again");
+    // A feed begins where it is, and no reader goes over what is not there.
+    let endpoint = |story: &Story| {
+        alone(endpoint::load(&story.ctx, &merchant(), &id))
+            .unwrap()
+            .1
+    };
+    let page = alone(feed::read(&story.ctx, &endpoint(&story), None, 100)).unwrap();
+    let handed: Vec<&str> = page
+        .events
+        .iter()
+        .filter_map(|one| one["id"].as_str())
+        .collect();
+    assert_eq!(handed, [last.event_id.as_str()]);
+    change(&story, wish(Some(Log::Failures), None)).unwrap();
+    change(&story, wish(Some(Log::Full), None)).unwrap();
+    let now = endpoint(&story);
+    let old = alone(feed::read(&story.ctx, &now, Some(&page.next), 100));
+    assert_eq!(old.unwrap_err().code(), Code::Conflict);
 }
 
 /// With the switch off nothing is made, and what was pending ends without a call.

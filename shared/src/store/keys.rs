@@ -340,6 +340,11 @@ pub fn delivery(
     member(deliveries(merchant, endpoint), place)
 }
 
+/// The place before those of all deliveries of what was accepted from then on.
+pub fn deliveries_place(accepted_from: DateTime<Utc>) -> String {
+    format!("{:015}/", accepted_from.timestamp_millis())
+}
+
 /// The place of a delivery among those of its endpoint.
 pub fn delivery_place(accepted_at: DateTime<Utc>, event: &EventId) -> String {
     format!("{:015}/{event}", accepted_at.timestamp_millis())

@@ -222,6 +222,8 @@ impl Delivery {
         self.step = 0;
         self.scheduled = false;
         self.created_at = now;
+        // Its state is its own from now on, and not that of others.
+        self.stands_for = None;
         self
     }
 
@@ -575,8 +577,11 @@ async fn attempt(ctx: &Ctx, at_hand: &AtHand, arrival: &Arrival) -> Result<()> {
         reply,
     };
     let now = ctx.now();
-    let is_left_out =
-        answer.is_success() && held.condition == Condition::Absent && endpoint.log == Log::Failures;
+    // A message that came again has a row, whoever made it.
+    let is_left_out = answer.is_success()
+        && held.condition == Condition::Absent
+        && !arrival.again
+        && endpoint.log == Log::Failures;
     let is_sampled = || u16::from_be_bytes(ctx.random()).is_multiple_of(SAMPLED_ONE_IN);
     let decided = match is_left_out && !is_sampled() {
         true => Ok(()),
@@ -589,7 +594,13 @@ async fn attempt(ctx: &Ctx, at_hand: &AtHand, arrival: &Arrival) -> Result<()> {
             .await
         }
     };
-    health::note(ctx, &endpoint, answer.is_success(), probes).await?;
+    match health::note(ctx, &endpoint, answer.is_success(), probes).await {
+        // No row says that it arrived, so its message would send it once more.
+        Err(error) if is_left_out => {
+            tracing::warn!(endpoint_id = %id, error = %error.chain(), "how it does is not noted");
+        }
+        noted => noted?,
+    }
     if answer.ends_endpoint() {
         endpoint::switch_off(ctx, &endpoint, OffReason::Gone).await?;
     }

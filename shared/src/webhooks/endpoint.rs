@@ -10,7 +10,7 @@ use crate::model::notice::{Place, RecordRef, StoredEvent};
 use crate::model::order_record::Sequence;
 use crate::net::Guard;
 use crate::oauth::vault::{self, DataKey, Sealed, WrappedKey};
-use crate::store::{Condition, Write, WriteError, keys, list_all};
+use crate::store::{Condition, Write, WriteError, keys, list_all, recent};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use chrono::{DateTime, TimeDelta, Utc};
@@ -141,6 +141,9 @@ pub struct Endpoint {
     /// along later.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     wants_since: Option<DateTime<Utc>>,
+    /// Since when its log is whole again, if it was not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) whole_since: Option<DateTime<Utc>>,
     /// The events about the endpoint itself.
     #[serde(default)]
     sequence: Sequence,
@@ -372,6 +375,7 @@ pub async fn register(
         older: Vec::new(),
         off: None,
         wants_since: None,
+        whole_since: None,
         sequence: Sequence::default(),
         created_at: ctx.now(),
         updated_at: None,
@@ -426,6 +430,10 @@ pub async fn update(
             endpoint.ordering = ordering;
         }
         if let Some(log) = wish.log {
+            if (endpoint.log, log) == (Log::Failures, Log::Full) {
+                // By then no function remembers it as it was.
+                endpoint.whole_since = Some(now + recent::AGE_MAX);
+            }
             endpoint.log = log;
         }
         check_log(endpoint.ordering, endpoint.log)?;

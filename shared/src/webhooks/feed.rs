@@ -108,10 +108,23 @@ pub async fn read(
         ));
     }
     let key = vault::unwrap(ctx, endpoint.id.as_str(), &endpoint.key).await?;
+    let whole_from = endpoint
+        .whole_since
+        .map_or(String::new(), keys::deliveries_place);
     let begin = match after {
-        None => Position::default(),
+        None => Position {
+            place: whole_from,
+            ..Position::default()
+        },
         Some(cursor) => {
             let position = open(&key, endpoint, cursor)?;
+            if position.place < whole_from {
+                return Err(Error::new(
+                    Code::Conflict,
+                    "the log of this endpoint held failures alone for a while after this place; leave after \
+                     out to begin where it is whole again",
+                ));
+            }
             take(ctx, endpoint, &position).await?;
             position
         }
