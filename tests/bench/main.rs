@@ -6,7 +6,7 @@
 //! of the thread is read around every call out, so that what the stand-in takes, and what the store
 //! takes, is shown apart and counts for nothing here: in production they are other machines.
 //!
-//! `CROSSDOCK_RECORDS` is the largest number; the smallest is a hundredth of it.
+//! `CROSSDOCK_RECORDS` is the largest number; the smallest is a hundredth of it, which has to be 700 or more.
 
 #![expect(
     clippy::unwrap_used,
@@ -35,6 +35,7 @@ use crossdock::store::{Group, Item, Key, Page, Store, Table, Write, WriteError};
 use nix::time::{ClockId, clock_gettime};
 use run::{Books, Run, alone};
 use shop::Shop;
+use std::collections::VecDeque;
 use std::hint::black_box;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -43,11 +44,9 @@ use world::{PULL_QUEUE, World};
 
 /// Messages that one function takes from its queue.
 const BATCH: usize = 300;
-/// How often the smallest number is measured.
-const REPEATS: usize = 7;
-/// Batches at the end of a run of which the cheapest says what a record takes among so many: others use the
-/// machine too. As many of each number as the smallest has in all.
-const SAMPLES: usize = 14;
+/// Batches at the end of the larger number that are measured, each right after one among the smallest,
+/// so that whatever else the machine does in these moments meets both.
+const SAMPLES: usize = 24;
 /// How much more a record may take among a hundred times as many.
 const GROWTH_MAX: f64 = 1.1;
 const SKUS: usize = 60;
@@ -138,11 +137,12 @@ impl Store for Metered {
     }
 }
 
-/// Microseconds for each order.
+/// What one batch took, in microseconds for each order.
+#[derive(Clone, Copy)]
 struct Cost {
-    /// Of the engine alone, for each full batch, the last one first.
-    push: Vec<f64>,
-    pull: Vec<f64>,
+    /// Of the engine alone.
+    push: f64,
+    pull: f64,
     /// Of what stands around it here, for both.
     store: f64,
     provider: f64,
@@ -202,24 +202,52 @@ fn read_again(run: &Run, ctx: &Ctx, meter: &Metered, connection: &ConnectionId) 
     all
 }
 
-/// Pushes `count` paid orders, a batch at a time, and reads each batch again as the provider lists it.
-fn measure(books: Books, count: usize) -> Cost {
-    let mut run = Run::of(1, books, |_| Shop::backlog_of(count, SKUS, ORDERS_EACH));
-    run.world.state().traced = false;
-    let meter = Arc::new(Metered::of(&run.world));
-    let ctx = Ctx {
-        net: meter.clone(),
-        store: meter.clone(),
-        ..run.world.ctx()
-    };
-    run.relay_and_push();
-    let (mut pushes, mut pulls) = (Vec::new(), Vec::new());
-    let provider = run.world.vendor.name();
-    let connection = run.connection().id;
-    // From here on the list of changes is read.
-    read_again(&run, &ctx, &meter, &connection);
-    // Each order has two events.
-    for indexes in std::mem::take(&mut run.unsent).chunks(2 * BATCH) {
+/// A shop with its books, and the paid orders that are not pushed yet, a batch at a time.
+struct Series {
+    run: Run,
+    meter: Arc<Metered>,
+    ctx: Ctx,
+    connection: ConnectionId,
+    batches: VecDeque<Vec<usize>>,
+}
+
+impl Series {
+    fn of(books: Books, count: usize) -> Series {
+        let mut run = Run::of(1, books, |_| Shop::backlog_of(count, SKUS, ORDERS_EACH));
+        run.world.state().traced = false;
+        let meter = Arc::new(Metered::of(&run.world));
+        let ctx = Ctx {
+            net: meter.clone(),
+            store: meter.clone(),
+            ..run.world.ctx()
+        };
+        run.relay_and_push();
+        let connection = run.connection().id;
+        // From here on the list of changes is read.
+        read_again(&run, &ctx, &meter, &connection);
+        // Each order has two events.
+        let unsent = std::mem::take(&mut run.unsent);
+        // The very first is what is left over, and makes what the others find.
+        let (first, rest) = unsent.split_at(unsent.len() % (2 * BATCH));
+        let batches = std::iter::once(first).chain(rest.chunks(2 * BATCH));
+        let batches = batches.map(<[usize]>::to_vec).collect();
+        let mut series = Series {
+            run,
+            meter,
+            ctx,
+            connection,
+            batches,
+        };
+        series.step();
+        series
+    }
+
+    /// Pushes a batch and reads it again as the provider lists it.
+    fn step(&mut self) -> Cost {
+        let Series {
+            run, meter, ctx, ..
+        } = self;
+        let indexes = self.batches.pop_front().unwrap();
         for some in indexes.chunks(100) {
             run.whole(run::Job::Accept(some.to_vec()));
         }
@@ -232,23 +260,51 @@ fn measure(books: Books, count: usize) -> Cost {
         // One message for each order, as when nothing else happens to it.
         notices.sort_by(|a, b| a.record.cmp(&b.record));
         notices.dedup_by(|a, b| a.record == b.record);
+        assert_eq!(2 * notices.len(), indexes.len());
         // Until the provider takes calls again.
         run.world.advance(Duration::from_secs(600));
-        let (results, taken) = engine(&meter, push::push(&ctx, provider, &notices));
-        pushes.push((taken, notices.len()));
+        let of = |meter: &AtomicU64| meter.load(Ordering::Relaxed);
+        let around = (of(&meter.store), of(&meter.provider));
+        let provider = run.world.vendor.name();
+        let (results, pushed) = engine(meter, push::push(ctx, provider, &notices));
         for result in results {
             result.unwrap();
         }
         run.world.advance(Duration::from_secs(60));
-        pulls.push((read_again(&run, &ctx, &meter, &connection), notices.len()));
+        let pulled = read_again(run, ctx, meter, &self.connection);
+        let each = |nanoseconds: u64| nanoseconds as f64 / 1000.0 / notices.len() as f64;
+        Cost {
+            push: each(pushed),
+            pull: each(pulled),
+            store: each(of(&meter.store) - around.0),
+            provider: each(of(&meter.provider) - around.1),
+        }
     }
-    run.check().unwrap();
-    let each = |nanoseconds: u64| nanoseconds as f64 / 1000.0 / count as f64;
-    Cost {
-        push: full(&pushes),
-        pull: full(&pulls),
-        store: each(meter.store.load(Ordering::Relaxed)),
-        provider: each(meter.provider.load(Ordering::Relaxed)),
+
+    /// What the last batches took, each beside one in a shop of the smallest number.
+    fn measure(mut self, books: Books, smallest: usize) -> Vec<(Cost, Cost)> {
+        while self.batches.len() > SAMPLES {
+            self.step();
+        }
+        let mut small: Option<Series> = None;
+        let pairs = std::iter::from_fn(|| {
+            (!self.batches.is_empty()).then(|| {
+                let among_few = small
+                    .take_if(|series| !series.batches.is_empty())
+                    .unwrap_or_else(|| Series::of(books, smallest));
+                let few = small.insert(among_few).step();
+                (few, self.step())
+            })
+        });
+        let pairs = pairs.collect();
+        let mut small = small.unwrap();
+        while !small.batches.is_empty() {
+            small.step();
+        }
+        for series in [&self, &small] {
+            series.run.check().unwrap();
+        }
+        pairs
     }
 }
 
@@ -260,43 +316,43 @@ fn largest() -> usize {
     std::env::var("CROSSDOCK_RECORDS").map_or(100_000, |text| text.parse().unwrap())
 }
 
-/// What each record took in the full batches, in microseconds, the last one first. The very first batch
-/// makes what the others find.
-fn full(batches: &[(u64, usize)]) -> Vec<f64> {
-    let full = batches.iter().skip(1).rev();
-    let full = full.filter(|(_, records)| *records == BATCH);
-    full.map(|(taken, records)| *taken as f64 / 1000.0 / *records as f64)
-        .collect()
-}
-
-/// The cheapest of the last batches of all `runs`.
-fn least<'c>(runs: impl Iterator<Item = &'c Vec<f64>>) -> f64 {
-    let last = runs.flatten().take(SAMPLES);
-    last.copied().fold(f64::MAX, f64::min)
+fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
 }
 
 fn main() {
     let most = largest();
+    let smallest = most / 100;
     println!(
-        "Microseconds of processor time for each paid order that is pushed, {BATCH} at a time, and read again, the cheapest of the last {SAMPLES} batches:"
+        "Microseconds of processor time for each paid order that is pushed, {BATCH} at a time, and read again, among so many; medians of {SAMPLES} batches, each beside one among {smallest}, and of how much more it took than that:"
     );
     println!("| books | records | push | growth | pull | growth | store in memory | stand-in |");
     println!("| --- | --- | --- | --- | --- | --- | --- | --- |");
     let mut worst: f64 = 0.0;
     for books in [Books::Receipts, Books::Invoices, Books::Xero] {
-        let mut first: Option<(f64, f64)> = None;
-        for (count, repeats) in [(most / 100, REPEATS), (most / 10, 1), (most, 1)] {
-            let costs: Vec<Cost> = (0..repeats).map(|_| measure(books, count)).collect();
-            let least_of = |part: fn(&Cost) -> f64| costs.iter().map(part).fold(f64::MAX, f64::min);
-            let push = least(costs.iter().map(|cost| &cost.push));
-            let pull = least(costs.iter().map(|cost| &cost.pull));
-            let (first_push, first_pull) = *first.get_or_insert((push, pull));
-            let (of_push, of_pull) = (push / first_push, pull / first_pull);
-            worst = worst.max(of_push).max(of_pull);
+        for count in [most / 10, most] {
+            let pairs = Series::of(books, count).measure(books, smallest);
+            let of = |part: fn(&(Cost, Cost)) -> f64| median(pairs.iter().map(part));
+            if count < most {
+                println!(
+                    "| {books:?} | {smallest} | {:.1} | 1 | {:.1} | 1 | {:.1} | {:.1} |",
+                    of(|(few, _)| few.push),
+                    of(|(few, _)| few.pull),
+                    of(|(few, _)| few.store),
+                    of(|(few, _)| few.provider)
+                );
+            }
+            let push = of(|(few, many)| many.push / few.push);
+            let pull = of(|(few, many)| many.pull / few.pull);
+            worst = worst.max(push).max(pull);
             println!(
-                "| {books:?} | {count} | {push:.1} | {of_push:.2} | {pull:.1} | {of_pull:.2} | {:.1} | {:.1} |",
-                least_of(|cost| cost.store),
-                least_of(|cost| cost.provider)
+                "| {books:?} | {count} | {:.1} | {push:.2} | {:.1} | {pull:.2} | {:.1} | {:.1} |",
+                of(|(_, many)| many.push),
+                of(|(_, many)| many.pull),
+                of(|(_, many)| many.store),
+                of(|(_, many)| many.provider)
             );
         }
     }

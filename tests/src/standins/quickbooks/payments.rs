@@ -136,12 +136,12 @@ fn taken(payment: &Value, kind: &str, id: &str) -> Decimal {
 
 /// A document that a payment settles cannot go before the payment does.
 pub fn may_leave(books: &Books<'_>, entity: &str, id: u64) -> Result<(), Fault> {
-    let id = id.to_string();
+    let key = id.to_string();
     let held = SETTLED.contains(&entity)
         && books
             .company()
-            .all("Payment")
-            .any(|(_, payment)| !taken(payment, entity, &id).is_zero());
+            .payments_of(entity, id)
+            .any(|(_, payment)| !taken(payment, entity, &key).is_zero());
     if held {
         return Err(Fault::new(
             "800",
@@ -194,7 +194,7 @@ fn settle_document(books: &mut Books<'_>, kind: &str, id: u64) {
     let key = id.to_string();
     let mut applied = Decimal::ZERO;
     let mut links = Vec::new();
-    for (payment_id, payment) in books.company().all("Payment") {
+    for (payment_id, payment) in books.company().payments_of(kind, id) {
         let part = taken(payment, kind, &key);
         if !part.is_zero() {
             applied += part;
@@ -214,17 +214,7 @@ fn settle_customer(books: &mut Books<'_>, id: u64) {
     let Some(mut customer) = books.company().get("Customer", id).cloned() else {
         return;
     };
-    let key = json!(id.to_string());
-    let sum = |entity: &str, field: &str| -> Decimal {
-        books
-            .company()
-            .all(entity)
-            .filter(|(_, value)| value["CustomerRef"]["value"] == key)
-            .filter_map(|(_, value)| money::decimal(&value[field]))
-            .sum()
-    };
-    let balance =
-        sum("Invoice", "Balance") - sum("CreditMemo", "Balance") - sum("Payment", "UnappliedAmt");
+    let balance = books.company().balance(id);
     customer["Balance"] = number(balance);
     customer["BalanceWithJobs"] = number(balance);
     books.put("Customer", id, customer);

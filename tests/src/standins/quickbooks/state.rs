@@ -3,10 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::io;
 
-use super::hooks::Touch;
+use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::hooks::Touch;
+use super::money;
 use super::seed::DEFAULT_REALM;
 
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -119,6 +121,10 @@ pub struct Company {
     /// Lower-case fully qualified name to id, for each kind of list.
     pub lists: HashMap<(String, String), u64>,
     pub documents: HashMap<(String, String), BTreeSet<u64>>,
+    /// Payments by the type and id of a document that they settle.
+    payments: HashMap<(String, String), BTreeSet<u64>>,
+    /// What each customer owes, by id.
+    balances: HashMap<String, Decimal>,
     last_ids: HashMap<&'static str, u64>,
 }
 
@@ -140,6 +146,29 @@ pub fn is_name(entity: &str) -> bool {
     matches!(entity, "Customer" | "Vendor" | "Employee")
 }
 
+/// What a document adds to its customer's balance.
+fn owed(entity: &str, value: &Value) -> Decimal {
+    let of = |field: &str| money::decimal(&value[field]).unwrap_or_default();
+    match entity {
+        "Invoice" => of("Balance"),
+        "CreditMemo" => -of("Balance"),
+        "Payment" => -of("UnappliedAmt"),
+        _ => Decimal::ZERO,
+    }
+}
+
+/// Types and ids of the documents that a payment settles.
+fn settled<'a>(entity: &str, value: &'a Value) -> impl Iterator<Item = (String, String)> + use<'a> {
+    let lines = (entity == "Payment").then(|| value["Line"].as_array());
+    lines.flatten().into_iter().flatten().filter_map(|line| {
+        let link = &line["LinkedTxn"][0];
+        Some((
+            text(link, "TxnType")?.to_owned(),
+            text(link, "TxnId")?.to_owned(),
+        ))
+    })
+}
+
 pub fn text<'a>(value: &'a Value, field: &str) -> Option<&'a str> {
     value.get(field).and_then(Value::as_str)
 }
@@ -155,6 +184,20 @@ impl Company {
             .into_iter()
             .flatten()
             .map(|(id, value)| (*id, value))
+    }
+
+    /// The payments that settle a document.
+    pub fn payments_of(&self, kind: &str, id: u64) -> impl Iterator<Item = (u64, &Value)> {
+        self.payments
+            .get(&(kind.to_owned(), id.to_string()))
+            .into_iter()
+            .flatten()
+            .filter_map(|id| Some((*id, self.get("Payment", *id)?)))
+    }
+
+    pub fn balance(&self, customer: u64) -> Decimal {
+        let balance = self.balances.get(&customer.to_string());
+        balance.copied().unwrap_or_default()
     }
 
     pub fn next_id(&self, entity: &str) -> u64 {
@@ -181,6 +224,21 @@ impl Company {
                 .get_mut(&(entity.to_owned(), number.to_owned()))
         {
             ids.remove(&id);
+        }
+        for document in settled(entity, &old) {
+            if let Some(ids) = self.payments.get_mut(&document) {
+                ids.remove(&id);
+            }
+        }
+        self.owe(entity, &old, Decimal::NEGATIVE_ONE);
+    }
+
+    fn owe(&mut self, entity: &str, value: &Value, sign: Decimal) {
+        let amount = owed(entity, value);
+        if let Some(customer) = text(&value["CustomerRef"], "value")
+            && !amount.is_zero()
+        {
+            *self.balances.entry(customer.to_owned()).or_default() += sign * amount;
         }
     }
 
@@ -209,6 +267,10 @@ impl Company {
                 .or_default()
                 .insert(id);
         }
+        for document in settled(entity, &value) {
+            self.payments.entry(document).or_default().insert(id);
+        }
+        self.owe(entity, &value, Decimal::ONE);
         self.give_out(entity, id);
         self.entities
             .entry(entity.to_owned())
