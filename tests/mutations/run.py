@@ -87,7 +87,7 @@ def take_over():
 def build():
     take_over()
     answer = subprocess.run(
-        ["cargo", "test", "--workspace", "--test", "sim", "--no-run", "--message-format=json"],
+        ["cargo", "test", "--workspace", "--test", "sim", "--no-run", "--message-format=json-render-diagnostics"],
         cwd=COPY, env=os.environ | {"CARGO_TARGET_DIR": str(TARGET)},
         stdout=subprocess.PIPE, text=True,
     )
