@@ -682,7 +682,11 @@ fn tell(seed: u64, log: Log, chances: Chances, deaths: u64) -> Result<Counts, St
         story.happen();
         story.town.world.state().chances = chances;
         let share = i32::try_from(number).unwrap() + 1;
-        let until = began + COMING * share / i32::try_from(EVENTS).unwrap();
+        // Mostly more happens while the bus still brings what happened before.
+        let until = match story.below(3) {
+            0 => began + COMING * share / i32::try_from(EVENTS).unwrap(),
+            _ => story.now() + TimeDelta::milliseconds(story.below(50) as i64),
+        };
         story.run(until, deaths);
     }
     // The end is quiet, but for the receivers.
