@@ -4,12 +4,13 @@
 use crate::judge;
 use crate::run::{Books, Job, Run, alone, merchant};
 use crate::shop::{Shop, Size};
-use crate::world::{Dice, PLATFORM_KEY, RECONCILE_QUEUE, Stand};
+use crate::world::{Bad, Dice, PLATFORM_KEY, RECONCILE_QUEUE, Stand, Tamper};
 use axum::http;
 use chrono::NaiveDate;
 use crossdock::api::{self, records};
 use crossdock::engine::backfill::{self, Backfill, State};
 use crossdock::engine::reconcile::{self, Cause, Decision, ReconcileNotice, Reconciliation};
+use crossdock::error::Code;
 use crossdock::model::notice::Notice;
 use crossdock::store::{Condition, Store, Write, keys};
 use crossdock::sync::reconcile::{Class, Decided, Difference, Sum};
@@ -495,6 +496,66 @@ fn a_double_and_what_is_not_ours_are_told_apart() {
     delete(&run, "SalesReceipt", &double["SalesReceipt"]);
     let (_, differences, _) = reconciled(&mut run, None);
     assert_eq!(classes(&differences), [(Class::NotOurs, Decided::Accepted)]);
+
+    // A company with many of its own: all are counted, some are shown, and the sums are never cut off.
+    for _ in 0..104 {
+        copy(&run, &receipt);
+    }
+    let (at, differences, _) = reconciled(&mut run, None);
+    assert_eq!(at.found[&Class::NotOurs], 105);
+    assert_eq!(differences.len(), 100);
+    let found = |limit| {
+        let connection = run.connection();
+        alone(reconcile::findings(&run.ctx, &connection, &at.id, limit)).unwrap()
+    };
+    let (sums, _, more) = found(20);
+    assert_eq!((sums, more), (found(1000).0, true));
+}
+
+/// The provider was away for hours, or refuses a day for good, and the queue gave its message up.
+#[test]
+fn a_reconciliation_that_does_not_get_on_makes_room_for_the_next() {
+    let mut run = kept();
+    run.world.state().calls.clear();
+    reconciled(&mut run, None);
+    let lists = run.world.state().calls.last().unwrap().clone();
+    alone(reconcile::plan(&run.ctx)).unwrap();
+    let begin = to_compare(&run).unwrap();
+    compare(&run, &begin, &mut 0, None);
+    let message = to_compare(&run).unwrap();
+    run.world.state().tamper = Some(Tamper {
+        call: lists.clone(),
+        bad: Bad::Refused,
+        times: u64::MAX,
+    });
+    compare(&run, &message, &mut 0, None);
+    run.world.state().tamper = None;
+    assert!(to_compare(&run).is_some(), "it failed and is lost here");
+    let list = |run: &Run| alone(reconcile::list(&run.ctx, &run.connection(), 10)).unwrap();
+    let problem = list(&run)[0].problem.clone();
+    assert!(problem.is_some(), "{lists}");
+
+    let others = |run: &Run| {
+        let (from, to) = (day(1), day(2));
+        alone(reconcile::start(
+            &run.ctx,
+            &run.connection(),
+            from,
+            to,
+            Cause::Request,
+        ))
+    };
+    let refused = others(&run).unwrap_err();
+    assert_eq!(refused.code(), Code::Conflict, "it may get on yet");
+    run.world.advance(Duration::from_secs(86_400));
+    alone(reconcile::plan(&run.ctx)).unwrap();
+    work(&mut run, None);
+    let states: Vec<_> = list(&run).iter().map(|one| one.state).collect();
+    assert_eq!(
+        states[..2],
+        [reconcile::State::Done, reconcile::State::Stopped]
+    );
+    others(&run).unwrap();
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! What is shown of a connection's health follows the renewals as well as the calls to the API.
 
 use crate::cell::told;
-use crate::run::{alone, consent, finish, link, set_up};
-use crate::shop::MERCHANT;
+use crate::run::{Books, Job, Run, alone, consent, finish, link, merchant, set_up};
+use crate::shop::{MERCHANT, Shop};
 use crate::world::{PLATFORM_KEY, Planned, Trouble, World};
 use async_trait::async_trait;
 use axum::http;
@@ -17,6 +17,7 @@ use crossdock::oauth::setup::Setup;
 use crossdock::oauth::tokens::{self, Need};
 use crossdock::providers::provider;
 use crossdock::secrets::Secrets;
+use crossdock::store::{keys, list_all};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -168,6 +169,24 @@ fn an_organisation_that_is_taken_away_is_noticed_by_whoever_comes_first() {
         assert_eq!(told(EventType::ConnectionReauthRequired), 1, "{first}");
         assert_eq!(told(EventType::ConnectionConnected), 1, "{first}");
     }
+}
+
+/// A push that comes before any check finds it while it reads how the organisation is set up.
+#[test]
+fn an_organisation_that_is_taken_away_parks_no_record() {
+    let mut run = Run::of(1, Books::Xero, Shop::one_payment);
+    let all = std::mem::take(&mut run.unsent);
+    run.whole(Job::Accept(vec![all[0]]));
+    run.relay_and_push();
+    taken_away(&run.world);
+    // How it is set up is known for an hour.
+    run.world.advance(Duration::from_secs(7200));
+    run.whole(Job::Accept(all[1..].to_vec()));
+    run.relay_and_push();
+    assert_eq!(run.connection().status, Status::ReauthRequired);
+    let group = keys::troubled(&merchant(), &run.connection().id);
+    let troubled = alone(list_all(&*run.world.memory, &group, 10)).unwrap();
+    assert!(troubled.is_empty(), "{troubled:?}");
 }
 
 /// Nobody but a check comes to such a connection, and each has little time.

@@ -4,7 +4,7 @@
 use crate::books;
 use crate::run::{Books, Job, Run, alone, merchant};
 use crate::shop::{Shop, Size};
-use crate::world::{Chances, PUBLIC_URL, PULL_QUEUE, Planned, Stand, Trouble};
+use crate::world::{Bad, Chances, PUBLIC_URL, PULL_QUEUE, Planned, Stand, Tamper, Trouble};
 use crate::world::{WEBHOOK_VERIFIER, World};
 use axum::http;
 use crossdock::engine::hooks;
@@ -13,7 +13,7 @@ use crossdock::engine::reconcile::{Decision, Reconciliation};
 use crossdock::model::event::EventType;
 use crossdock::model::ids::ConnectionId;
 use crossdock::model::notice::{HookNotice, StoredEvent};
-use crossdock::oauth::connection::{Connection, Entry, Happened, Settings};
+use crossdock::oauth::connection::{Connection, Entry, Happened, Health, Settings};
 use crossdock::oauth::manage;
 use crossdock::store::{Condition, Store, Table, Write, keys};
 use crossdock::sync::changed::Changed;
@@ -436,6 +436,54 @@ fn pulled_for(run: &Run, polls: usize) -> bool {
         }
     }
     false
+}
+
+fn health(run: &Run) -> Health {
+    let key = keys::connection_health(&merchant(), &run.connection().id);
+    let item = run.world.memory.get(&key).now_or_never().unwrap().unwrap();
+    item.unwrap().read().unwrap()
+}
+
+/// A consent that does not reach as far, say: what else changed is read all the same.
+#[test]
+fn a_stream_that_is_refused_stops_no_other_and_is_shown() {
+    for books in [Books::Invoices, Books::Xero] {
+        let (run, _, _) = seeds(books).next().expect("a seed");
+        pulled(&run);
+        run.world.state().calls.clear();
+        pulled(&run);
+        let calls = std::mem::take(&mut run.world.state().calls);
+        let calls: Vec<String> = calls
+            .into_iter()
+            .filter(|one| one.starts_with("GET"))
+            .collect();
+        let read = || {
+            let key = keys::pull(&merchant(), &run.connection().id);
+            let item = run.world.memory.get(&key).now_or_never().unwrap().unwrap();
+            let pull: Pull = item.unwrap().read().unwrap();
+            pull.streams
+        };
+        assert_eq!(calls.len(), read().len(), "{calls:?}");
+        for call in calls {
+            run.world.advance(Duration::from_secs(60));
+            let before = read();
+            run.world.state().tamper = Some(Tamper {
+                call: call.clone(),
+                bad: Bad::Refused,
+                times: u64::MAX,
+            });
+            let refused = alone(pull::run(&run.ctx, &notice(&run)));
+            run.world.state().tamper = None;
+            assert!(refused.is_err(), "{call}");
+            let after = read();
+            let still = before
+                .iter()
+                .filter(|(name, stream)| after[*name].read_at == stream.read_at);
+            assert_eq!(still.count(), 1, "{call}");
+            let failure = health(&run).last_failure.expect("it is shown");
+            assert_eq!(failure.at, run.world.state().now, "{call}: {failure:?}");
+        }
+    }
 }
 
 #[test]

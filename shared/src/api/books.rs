@@ -207,6 +207,7 @@ fn summed(reconciliation: &Reconciliation) -> Value {
             .then_some(reconciliation.day),
         "documents": { "ours": reconciliation.ours, "theirs": reconciliation.theirs },
         "under_way": reconciliation.under_way,
+        "problem": reconciliation.problem,
         "found": Value::Object(found.into_iter().collect()),
         "started_at": reconciliation.started_at,
         "updated_at": reconciliation.updated_at,

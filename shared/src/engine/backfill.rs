@@ -35,9 +35,9 @@ const COUNT_ROWS_MAX: usize = 1000;
 const MESSAGE_PAGES_MAX: usize = 60;
 /// How often it is looked whether the records of a page are there.
 const LOOK_SECONDS: u16 = 3;
-/// How long the records of one page are waited for. What takes longer is tried again by itself, and is
-/// shown among the errors meanwhile.
-const FLIGHT_MAX: TimeDelta = TimeDelta::hours(1);
+/// How long the records of one page are waited for: by then their messages were given up, since the queue
+/// hands one out ten times, twelve minutes apart.
+const FLIGHT_MAX: TimeDelta = TimeDelta::hours(3);
 /// How often it is looked whether a connection that was stopped is live again.
 const STOPPED_SECONDS: u16 = 300;
 /// After how long without a step the next one is sent once more.
@@ -295,6 +295,13 @@ pub(super) async fn step(ctx: &Ctx, provider: &dyn Accounting, notice: &Notice) 
             return go_on(ctx, &connection, &backfill, 0).await;
         }
         return Ok(());
+    }
+    // While the connection was stopped nothing could come of it.
+    let idle = now - backfill.updated_at;
+    if idle >= TimeDelta::seconds(i64::from(STOPPED_SECONDS)) {
+        for since in [&mut backfill.sending_since, &mut backfill.flight_at] {
+            *since = since.map(|at| at + idle);
+        }
     }
     let mut delay = 0;
     if again::check(&connection).is_err() {

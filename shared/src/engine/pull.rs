@@ -316,13 +316,22 @@ impl Puller<'_> {
             return Ok(false);
         }
         let mut pages = 0;
+        let mut refusal = None;
         for stream in self.wanted(notice, &notes) {
             loop {
                 if pages == RUN_PAGES_MAX {
                     return Ok(false);
                 }
                 pages += 1;
-                match self.page(stream, now).await? {
+                let next = match self.page(stream, now).await {
+                    // The others may be told of all the same.
+                    Err(Stop::Theirs(fault @ Fault::Refused { .. })) => {
+                        refusal.get_or_insert(fault);
+                        break;
+                    }
+                    next => next?,
+                };
+                match next {
                     Next::From(_) => {}
                     Next::Until(_) => break,
                     Next::TooMany if self.compared_lately() => {
@@ -342,6 +351,11 @@ impl Puller<'_> {
         }
         let all = notes.len() < NOTES_MAX;
         let taken = self.take_notes(notes).await?;
+        if let Some(fault) = refusal {
+            // Last, since what went well before says nothing against it.
+            self.session.note_refusal(&fault).await;
+            return Err(Stop::Theirs(fault));
+        }
         // What cannot be told yet is left for another time.
         Ok(all || taken == 0)
     }

@@ -18,6 +18,7 @@ use crate::model::ids::{ConnectionId, EventId, MerchantId, RecordId};
 use crate::model::notice::{Notice, RecordRef};
 use crate::model::summary::SummaryName;
 use crate::oauth::connection::{self, Connection, Posting, Status};
+use crate::providers::Fault;
 use crate::providers::accounting::{Accounting, accounting};
 use crate::queue::Message;
 use crate::store::{Condition, Item, Table, Write, WriteError, keys, list_all};
@@ -80,7 +81,7 @@ pub enum Step {
 pub enum State {
     Running,
     Done,
-    /// The connection was given up meanwhile.
+    /// The connection was given up meanwhile, or it did not get on and another one was begun.
     Stopped,
 }
 
@@ -119,7 +120,11 @@ pub struct Reconciliation {
     pub under_way: u64,
     /// How many differences there are of each class when they were found.
     pub found: BTreeMap<Class, u64>,
+    /// Why the day could not be compared that is next, in words that the merchant understands.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
     pub started_at: DateTime<Utc>,
+    /// When the last day was compared.
     pub updated_at: DateTime<Utc>,
 }
 
@@ -202,14 +207,18 @@ async fn begin(ctx: &Ctx, connection: &Connection, planned_on: NaiveDate) -> Res
         .unwrap_or(to);
     match start(ctx, connection, from, to, Cause::Schedule).await {
         Ok(_) => Ok(()),
-        // One that somebody asked for is under way.
-        Err(error) if error.code() == Code::Conflict => Ok(()),
+        // One that somebody asked for is under way, or that of yesterday is not given up yet.
+        Err(error) if error.code() == Code::Conflict => {
+            tracing::warn!(connection_id = %connection.id, error = %error.chain(), "nothing is compared");
+            Ok(())
+        }
         Err(error) => Err(error),
     }
 }
 
 /// Begins a reconciliation of the days from `from` to `to`. One of the same days that is under way is
-/// carried on instead; another one is refused while it is.
+/// carried on instead; of other days it is refused while that gets on, and takes the place of one that
+/// does not.
 pub async fn start(
     ctx: &Ctx,
     connection: &Connection,
@@ -229,20 +238,30 @@ pub async fn start(
         Some(current) => held(ctx, connection, &current.id).await?,
         None => None,
     };
-    if let Some((_, last)) = last {
+    let mut given_up = None;
+    if let Some((held, last)) = last {
         let days = (last.from, last.to) == (from, to);
-        if last.state == State::Running && !days {
+        let running = last.state == State::Running;
+        if running && !days && now - last.updated_at >= LEFT_AFTER {
+            let stopped = Reconciliation {
+                state: State::Stopped,
+                ..last.clone()
+            };
+            let key = keys::reconciliation(merchant, id, &last.id);
+            let write = Write::put(key, held, &stopped)?;
+            given_up = Some(expiring(write, last.started_at));
+        } else if running && !days {
             return Err(Error::new(
                 Code::Conflict,
                 "a reconciliation of other days is under way; wait until it is done",
             ));
         }
-        if last.state == State::Running && now - last.updated_at >= STANDSTILL {
+        if running && days && now - last.updated_at >= STANDSTILL {
             go_on(ctx, connection, &last, 0).await?;
         }
         // The schedule's message may come twice.
-        let repeated = cause == Cause::Schedule && last.cause == cause && days;
-        if last.state == State::Running || repeated {
+        let repeated = cause == Cause::Schedule && last.cause == cause;
+        if days && (running || repeated) {
             return Ok(last);
         }
     }
@@ -257,6 +276,7 @@ pub async fn start(
         theirs: 0,
         under_way: 0,
         found: BTreeMap::new(),
+        problem: None,
         started_at: now,
         updated_at: now,
     };
@@ -264,12 +284,12 @@ pub async fn start(
     let current = Current {
         id: reconciliation.id.clone(),
     };
-    ctx.store
-        .transact(vec![
-            Write::put(key, condition, &current)?,
-            expiring(Write::put(own, Condition::Absent, &reconciliation)?, now),
-        ])
-        .await?;
+    let mut writes = vec![
+        Write::put(key, condition, &current)?,
+        expiring(Write::put(own, Condition::Absent, &reconciliation)?, now),
+    ];
+    writes.extend(given_up);
+    ctx.store.transact(writes).await?;
     go_on(ctx, connection, &reconciliation, 0).await?;
     Ok(reconciliation)
 }
@@ -301,8 +321,8 @@ pub async fn list(ctx: &Ctx, connection: &Connection, limit: usize) -> Result<Ve
     items.iter().rev().take(limit).map(Item::read).collect()
 }
 
-/// Everything that a reconciliation found: sums in the order of days, and differences; at most `limit`
-/// of each, and whether there is more.
+/// Everything that a reconciliation found: sums in the order of days, which come first, and differences;
+/// at most `limit` in all, and whether there is more.
 pub async fn findings(
     ctx: &Ctx,
     connection: &Connection,
@@ -314,7 +334,7 @@ pub async fn findings(
     let more = items.len() > limit;
     let (mut sums, mut differences) = (Vec::new(), Vec::new());
     for item in items.iter().take(limit) {
-        match keys::place(&item.key).starts_with("sum/") {
+        match keys::place(&item.key).starts_with("day/") {
             true => sums.push(item.read()?),
             false => differences.push(item.read()?),
         }
@@ -396,12 +416,23 @@ pub async fn run(ctx: &Ctx, notice: &ReconcileNotice) -> Result<()> {
             }
             Err(stop) => {
                 let (code, detail) = stop.into_error()?;
-                return Err(Error::new(
-                    Code::UpstreamFailed,
-                    format!("the books could not be read: {code}: {detail}"),
-                ));
+                let detail = format!("the books could not be read: {code}: {detail}");
+                // The message comes again, and is given up in the end.
+                reconciliation.problem = Some(detail.clone());
+                let key = keys::reconciliation(
+                    &connection.merchant_id,
+                    &connection.id,
+                    &reconciliation.id,
+                );
+                let write = Write::put(key, condition, &reconciliation)?;
+                let written = ctx.store.write(expiring(write, reconciliation.started_at));
+                if let Err(error) = written.await {
+                    tracing::warn!(error = %Error::from(error).chain(), "what is wrong could not be noted");
+                }
+                return Err(Error::new(Code::UpstreamFailed, detail));
             }
         }
+        reconciliation.problem = None;
         reconciliation.day = day_asked.succ_opt().unwrap_or(NaiveDate::MAX);
         if reconciliation.day > reconciliation.to {
             reconciliation.state = State::Done;
@@ -430,6 +461,7 @@ pub async fn run(ctx: &Ctx, notice: &ReconcileNotice) -> Result<()> {
 struct Compared {
     sums: Vec<Sum>,
     differences: Vec<Difference>,
+    /// Documents of others that are not shown.
     not_ours: u64,
     under_way: u64,
     /// What nobody works at any more, and is sent again.
@@ -450,7 +482,7 @@ impl Compared {
         for sum in &self.sums {
             reconciliation.ours += sum.ours.count;
             reconciliation.theirs += sum.theirs.count;
-            let place = format!("sum/{}/{}/{}", sum.day, sum.currency, sum.kind.as_str());
+            let place = format!("day/{}/{}/{}", sum.day, sum.currency, sum.kind.as_str());
             writes.push(Write::put(
                 keys::finding(&group, &place),
                 Condition::Any,
@@ -506,7 +538,10 @@ async fn day(
     for form in provider.forms().iter().filter(open) {
         for page in 0.. {
             if page == PAGES_MAX {
-                return Err(Error::internal(format!("too many documents on {day}")).into());
+                return Err(Stop::Theirs(Fault::Refused {
+                    code: "too_many_documents".to_owned(),
+                    detail: format!("{day} has more documents than can be compared"),
+                }));
             }
             let request = provider.list(&session.tenant, *form, day, page);
             let read = |answer: &_| provider.read_list(*form, answer, &settings);
@@ -534,6 +569,7 @@ async fn day(
         settings: &settings,
         id: &reconciliation.id,
         day,
+        not_ours_shown: 0,
         compared: Compared {
             sums,
             differences: Vec::new(),
@@ -643,6 +679,7 @@ struct Judge<'a> {
     /// The reconciliation's.
     id: &'a str,
     day: NaiveDate,
+    not_ours_shown: usize,
     compared: Compared,
 }
 
@@ -685,12 +722,12 @@ impl Judge<'_> {
             Suspect::Differs(ours, theirs) => self.differs(ours, theirs).await,
             Suspect::Stray(theirs, row) => self.stray(theirs, row).await,
             Suspect::NotOurs(theirs) => {
-                self.compared.not_ours += 1;
-                if self.compared.not_ours > NOT_OURS_MAX as u64 {
+                if self.not_ours_shown == NOT_OURS_MAX {
+                    self.compared.not_ours += 1;
                     return Ok(());
                 }
+                self.not_ours_shown += 1;
                 let detail = format!("{} has this by another hand than ours", self.title());
-                self.compared.not_ours -= 1;
                 self.note(
                     Class::NotOurs,
                     None,

@@ -201,12 +201,8 @@ impl<'a> Session<'a> {
                     return Ok((value, answer));
                 }
                 Err(Fault::Unauthorized) if refused.is_none() => refused = Some(grant.access),
-                // Somebody took the account away from us over there: no record is to blame.
                 Err(Fault::Refused { code, .. }) if code == NO_ACCOUNT => {
-                    let (setup, connection) = (&self.setup, self.connection);
-                    let told = tokens::give_up(self.ctx, setup, connection, &grant).await?;
-                    self.note(Err(told.detail())).await;
-                    return Err(Stop::Ours(told));
+                    return Err(self.give_up(&grant).await);
                 }
                 Err(fault) => {
                     match &fault {
@@ -218,6 +214,25 @@ impl<'a> Session<'a> {
                     return Err(Stop::Theirs(fault));
                 }
             }
+        }
+    }
+
+    /// Somebody took the account away from us over there: no record is to blame, and the connection stops.
+    async fn give_up(&self, grant: &Grant) -> Stop {
+        let given_up = tokens::give_up(self.ctx, &self.setup, self.connection, grant).await;
+        match given_up {
+            Ok(told) => {
+                self.note(Err(told.detail())).await;
+                Stop::Ours(told)
+            }
+            Err(error) => Stop::Ours(error),
+        }
+    }
+
+    /// Notes that the provider refuses what no single record is to blame for.
+    pub async fn note_refusal(&self, fault: &Fault) {
+        if let Fault::Refused { code, detail } = fault {
+            self.note(Err(&format!("{code}: {detail}"))).await;
         }
     }
 
@@ -268,7 +283,14 @@ impl<'a> Session<'a> {
             };
             answers.push(self.call(request, check).await?.1);
         }
-        let settings = self.provider.read_settings(&answers)?;
+        let settings = match self.provider.read_settings(&answers) {
+            Ok(settings) => settings,
+            Err(Fault::Refused { code, .. }) if code == NO_ACCOUNT => {
+                let (_, grant) = self.grant(None).await?;
+                return Err(self.give_up(&grant).await);
+            }
+            Err(fault) => return Err(fault.into()),
+        };
         let held = HeldSettings {
             settings,
             read_at: now,

@@ -524,7 +524,7 @@ pub fn findings(merchant: &MerchantId, connection: &ConnectionId, id: &str) -> G
     }
 }
 
-/// The place of one thing that was found: `sum/…` or `difference/…`.
+/// The place of one thing that was found: `day/…` for a sum, or `difference/…`. Sums come first.
 pub fn finding(group: &Group, place: &str) -> Key {
     member(group.clone(), place.to_owned())
 }

@@ -150,6 +150,12 @@ pub(super) fn schemas() -> Value {
             "type": "integer", "minimum": 0,
             "description": "Documents that were on their way, of which nothing is said.",
         },
+        "problem": {
+            "type": ["string", "null"],
+            "description": "Why the next day cannot be compared. It is tried again; once nothing was \
+                            compared for three hours another reconciliation can be begun, which stops \
+                            this one.",
+        },
         "found": answer(Value::Object(found), &[]),
         "started_at": time(),
         "updated_at": time(),
