@@ -1,5 +1,5 @@
-//! When a webhook is tried again and when it is not: the ladder of one delivery, and the breaker of one
-//! endpoint.
+//! When a webhook is tried again and when it is not: the ladder of one delivery, and the breaker and the token
+//! bucket of one endpoint.
 //!
 //! What a receiver may say is that of Standard Webhooks
 //! (<https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md>, "Webhook
@@ -8,6 +8,7 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
+use std::time::Duration;
 
 /// The waits between one attempt and the next; after the last of them, one a day.
 pub const LADDER: [TimeDelta; 9] = [
@@ -35,6 +36,19 @@ pub const PAUSE_LONGEST: TimeDelta = TimeDelta::minutes(10);
 const PROBE: TimeDelta = TimeDelta::seconds(60);
 /// Whoever fails for so long is switched off.
 pub const FAILING_MAX: TimeDelta = TimeDelta::days(5);
+/// An attempt that takes longer than this keeps a place that others wait for.
+pub const LONG: Duration = Duration::from_secs(2);
+/// So many of them, each soon after the one before, and the endpoint is slow; it is quick again once none
+/// has followed for so long.
+const LONG_TRIP: u32 = 3;
+const LONG_REMEMBERED: TimeDelta = TimeDelta::minutes(10);
+/// Of one that is slow it is noted this often that it still is.
+const LONG_NOTED: TimeDelta = TimeDelta::seconds(30);
+/// Attempts a second at an endpoint that is slow. As none takes longer than 20 seconds, it has 40 places at
+/// most.
+pub const SLOW_RATE: u32 = 2;
+/// The longest that an attempt has its turn ahead; a queue keeps a message to itself for 15 minutes.
+pub const TURN_AHEAD_MAX: TimeDelta = TimeDelta::minutes(14);
 
 /// What came of one attempt, as far as it decides what follows.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -127,6 +141,19 @@ fn again(began: DateTime<Utc>, now: DateTime<Utc>, wait: TimeDelta) -> Verdict {
     }
 }
 
+/// Attempts that took long, each soon after the one before.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Long {
+    pub count: u32,
+    pub latest: DateTime<Utc>,
+}
+
+impl Long {
+    fn is_remembered(&self, now: DateTime<Utc>) -> bool {
+        now - self.latest < LONG_REMEMBERED
+    }
+}
+
 /// How an endpoint answers. Nothing is stored of one that is well.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Health {
@@ -142,6 +169,8 @@ pub struct Health {
     /// Until then nothing is sent to it, and then one attempt decides.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rests_until: Option<DateTime<Utc>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub long: Option<Long>,
 }
 
 /// Whether an attempt may be made.
@@ -188,7 +217,42 @@ impl Health {
             failures,
             trips: self.trips.saturating_add(1),
             rests_until: Some(now + (PAUSE_FIRST * doubled).min(PAUSE_LONGEST)),
+            long: self.long.clone(),
         }
+    }
+
+    /// After an attempt that went well.
+    pub fn succeeded(&self) -> Health {
+        Health {
+            long: self.long.clone(),
+            ..Health::default()
+        }
+    }
+
+    /// While an attempt is under way that takes long. Success or not makes no difference to who waits for its
+    /// place.
+    pub fn took_long(&self, now: DateTime<Utc>) -> Health {
+        let before = self.long.as_ref().filter(|long| long.is_remembered(now));
+        if before.is_some_and(|long| self.is_slow(now) && now - long.latest < LONG_NOTED) {
+            return self.clone();
+        }
+        let count = before.map_or(0, |long| long.count).saturating_add(1);
+        Health {
+            long: Some(Long { count, latest: now }),
+            ..self.clone()
+        }
+    }
+
+    /// Whether its attempts go out where they keep nobody else waiting.
+    pub fn is_slow(&self, now: DateTime<Utc>) -> bool {
+        let long = self.long.as_ref();
+        long.is_some_and(|long| long.count >= LONG_TRIP && long.is_remembered(now))
+    }
+
+    /// Whether nothing speaks against it.
+    pub fn is_well(&self, now: DateTime<Utc>) -> bool {
+        let is_remembered = self.long.as_ref().is_some_and(|one| one.is_remembered(now));
+        !is_remembered && *self == self.succeeded()
     }
 
     /// Whether an endpoint that just failed has failed for so long that it is switched off.
@@ -202,6 +266,31 @@ impl Health {
     /// Whether its owner is told that it fails, which happens once until it is well again.
     pub fn is_noticeable(&self) -> bool {
         self.failures == FAILURES_TRIP
+    }
+}
+
+/// The token bucket of one endpoint: a second's worth of attempts at once, and then as many a second. What
+/// finds it empty takes a token that is not there yet, so that whoever waits knows until when.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bucket {
+    /// When it is full again if nobody takes any more (the "theoretical arrival time" of the generic cell rate
+    /// algorithm, ITU-T I.371).
+    pub full_at: DateTime<Utc>,
+}
+
+impl Bucket {
+    /// Takes one token of `rate` a second and returns when its turn is; nothing is taken, and nothing
+    /// returned, where that is too far ahead.
+    pub fn take(&mut self, rate: u32, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        let rate = i64::from(rate.max(1));
+        let one = TimeDelta::microseconds(1_000_000 / rate);
+        let rest = TimeDelta::microseconds(1_000_000 / rate * (rate - 1));
+        let turn = (self.full_at - rest).max(now);
+        if turn - now > TURN_AHEAD_MAX {
+            return None;
+        }
+        self.full_at = self.full_at.max(now) + one;
+        Some(turn)
     }
 }
 
