@@ -38,15 +38,22 @@ const PROBE: TimeDelta = TimeDelta::seconds(60);
 pub const FAILING_MAX: TimeDelta = TimeDelta::days(5);
 /// An attempt that takes longer than this keeps a place that others wait for.
 pub const LONG: Duration = Duration::from_secs(2);
-/// So many of them, each soon after the one before, and the endpoint is slow; it is quick again once none
-/// has followed for so long.
-const LONG_TRIP: u32 = 3;
-const LONG_REMEMBERED: TimeDelta = TimeDelta::minutes(10);
-/// Of one that is slow it is noted this often that it still is.
-const LONG_NOTED: TimeDelta = TimeDelta::seconds(30);
-/// Attempts a second at an endpoint that is slow. As none takes longer than 20 seconds, it has 40 places at
-/// most.
-pub const SLOW_RATE: u32 = 2;
+/// One such attempt is forgiven in so long; whoever has more of them than are forgiven, by this much, is slow.
+const LONG_FORGIVEN: TimeDelta = TimeDelta::seconds(10);
+const LONG_TRIP: TimeDelta = TimeDelta::seconds(25);
+/// For how long it is slow after the latest of them: twice as long each time, up to the longest, until it has
+/// not been slow for a while.
+const SLOW_FIRST: TimeDelta = TimeDelta::minutes(1);
+const SLOW_LONGEST: TimeDelta = TimeDelta::minutes(10);
+const SLOW_FORGOTTEN: TimeDelta = TimeDelta::hours(1);
+/// About how many attempts an endpoint that is slow has at the same time.
+const SLOW_PLACES: u64 = 40;
+/// What an attempt takes at the longest, in milliseconds, which is what is reckoned with at first; and at the
+/// least.
+const TAKES_LONGEST: u64 = 20_000;
+const TAKES_LEAST: u64 = 1_000;
+/// How often it is noted how long attempts take.
+const TAKES_NOTED: TimeDelta = TimeDelta::seconds(5);
 /// The longest that an attempt has its turn ahead; a queue keeps a message to itself for 15 minutes.
 pub const TURN_AHEAD_MAX: TimeDelta = TimeDelta::minutes(14);
 
@@ -141,16 +148,57 @@ fn again(began: DateTime<Utc>, now: DateTime<Utc>, wait: TimeDelta) -> Verdict {
     }
 }
 
-/// Attempts that took long, each soon after the one before.
+/// Attempts that took long, and whether their endpoint is slow.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Long {
-    pub count: u32,
-    pub latest: DateTime<Utc>,
+    /// When all of them are forgiven.
+    pub forgiven_at: DateTime<Utc>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slow_until: Option<DateTime<Utc>>,
+    /// How often it was slow of late.
+    #[serde(default)]
+    pub times: u32,
+    /// What its attempts take, in milliseconds: each that is noted counts for a quarter.
+    pub takes_ms: u64,
+    pub noted_at: DateTime<Utc>,
 }
 
 impl Long {
-    fn is_remembered(&self, now: DateTime<Utc>) -> bool {
-        now - self.latest < LONG_REMEMBERED
+    fn is_slow(&self, now: DateTime<Utc>) -> bool {
+        self.slow_until.is_some_and(|until| now < until)
+    }
+
+    fn pause(&self) -> TimeDelta {
+        let doubled = 1 << self.times.saturating_sub(1).min(10);
+        (SLOW_FIRST * doubled).min(SLOW_LONGEST)
+    }
+
+    fn one_more(mut self, now: DateTime<Utc>) -> Long {
+        if self.is_slow(now) {
+            // That it still is need not be noted each time.
+            let until = now + self.pause();
+            if self
+                .slow_until
+                .is_some_and(|held| until - held > SLOW_FIRST / 2)
+            {
+                self.slow_until = Some(until);
+            }
+            return self;
+        }
+        self.forgiven_at = self.forgiven_at.max(now) + LONG_FORGIVEN;
+        if self.forgiven_at - now > LONG_TRIP {
+            let is_forgotten = self
+                .slow_until
+                .is_none_or(|until| now - until > SLOW_FORGOTTEN);
+            self.times = if is_forgotten {
+                1
+            } else {
+                self.times.saturating_add(1)
+            };
+            self.slow_until = Some(now + self.pause());
+            self.takes_ms = TAKES_LONGEST;
+        }
+        self
     }
 }
 
@@ -232,27 +280,36 @@ impl Health {
     /// While an attempt is under way that takes long. Success or not makes no difference to who waits for its
     /// place.
     pub fn took_long(&self, now: DateTime<Utc>) -> Health {
-        let before = self.long.as_ref().filter(|long| long.is_remembered(now));
-        if before.is_some_and(|long| self.is_slow(now) && now - long.latest < LONG_NOTED) {
-            return self.clone();
-        }
-        let count = before.map_or(0, |long| long.count).saturating_add(1);
+        let long = self.long.clone().unwrap_or(Long {
+            forgiven_at: now,
+            slow_until: None,
+            times: 0,
+            takes_ms: TAKES_LONGEST,
+            noted_at: now,
+        });
         Health {
-            long: Some(Long { count, latest: now }),
+            long: Some(long.one_more(now)),
             ..self.clone()
         }
     }
 
-    /// Whether its attempts go out where they keep nobody else waiting.
-    pub fn is_slow(&self, now: DateTime<Utc>) -> bool {
-        let long = self.long.as_ref();
-        long.is_some_and(|long| long.count >= LONG_TRIP && long.is_remembered(now))
+    /// After an attempt at one that is slow, which took so many milliseconds.
+    pub fn took(&self, ms: u64, now: DateTime<Utc>) -> Health {
+        let mut health = self.clone();
+        let slow = health.long.as_mut().filter(|long| long.is_slow(now));
+        if let Some(long) = slow.filter(|long| now - long.noted_at >= TAKES_NOTED) {
+            long.takes_ms = (long.takes_ms * 3 + ms) / 4;
+            long.noted_at = now;
+        }
+        health
     }
 
-    /// Whether nothing speaks against it.
-    pub fn is_well(&self, now: DateTime<Utc>) -> bool {
-        let is_remembered = self.long.as_ref().is_some_and(|one| one.is_remembered(now));
-        !is_remembered && *self == self.succeeded()
+    /// How many attempts a second an endpoint that is slow has, so that they keep no more places than one may
+    /// have, whatever they take. Nothing for one that is not slow.
+    pub fn slow_rate(&self, now: DateTime<Utc>) -> Option<u32> {
+        let long = self.long.as_ref().filter(|long| long.is_slow(now))?;
+        let rate = SLOW_PLACES * 1000 / long.takes_ms.clamp(TAKES_LEAST, TAKES_LONGEST);
+        Some(u32::try_from(rate).unwrap_or(1))
     }
 
     /// Whether an endpoint that just failed has failed for so long that it is switched off.
@@ -266,6 +323,13 @@ impl Health {
     /// Whether its owner is told that it fails, which happens once until it is well again.
     pub fn is_noticeable(&self) -> bool {
         self.failures == FAILURES_TRIP
+    }
+
+    /// Whether nothing speaks against it.
+    pub fn is_well(&self, now: DateTime<Utc>) -> bool {
+        let long = self.long.as_ref();
+        let is_quick = long.is_none_or(|long| !long.is_slow(now) && long.forgiven_at <= now);
+        is_quick && *self == self.succeeded()
     }
 }
 
@@ -431,5 +495,94 @@ mod tests {
             }
             prop_assert!(false, "two hundred attempts");
         }
+    }
+
+    #[test]
+    fn who_takes_long_again_and_again_is_slow_until_it_is_quick() {
+        let second = |second| BEGAN + TimeDelta::seconds(second);
+        let mut seldom = Health::default();
+        for of in 0..1000 {
+            seldom = seldom.took_long(second(of * 10));
+            assert_eq!(
+                seldom.slow_rate(second(of * 10)),
+                None,
+                "one in ten seconds is forgiven"
+            );
+        }
+        assert!(!seldom.is_well(second(9990)) && seldom.is_well(second(10_000)));
+
+        let mut often = Health::default();
+        for of in 0..3 {
+            assert_eq!(often.slow_rate(second(of)), None, "{of}");
+            often = often.took_long(second(of));
+        }
+        assert_eq!(often.slow_rate(second(2)), Some(2));
+        assert_eq!(often.took_long(second(3)), often, "not written each time");
+        let longer = often.took_long(second(40));
+        assert_eq!(often.slow_rate(second(62)), None);
+        assert_eq!(longer.slow_rate(second(62)), Some(2));
+        assert!(often.is_well(second(62)));
+        // A failure or a success does not make it quick.
+        for after in [often.failed(false, second(3)), often.succeeded()] {
+            assert_eq!(after.slow_rate(second(4)), Some(2));
+        }
+        // The second time it is slow for twice as long.
+        let mut again = often;
+        for of in 100..103 {
+            again = again.took_long(second(of));
+        }
+        assert!(again.slow_rate(second(220)).is_some() && again.slow_rate(second(223)).is_none());
+    }
+
+    #[test]
+    fn who_is_a_little_slow_has_more_attempts_a_second() {
+        let second = |second| BEGAN + TimeDelta::seconds(second);
+        let mut health = Health::default();
+        for _ in 0..3 {
+            health = health.took_long(second(0));
+        }
+        assert_eq!(health.took(2500, second(1)), health, "noted now and then");
+        for of in 1..10 {
+            health = health.took(2500, second(of * 5));
+        }
+        let rate = health.slow_rate(second(50)).unwrap();
+        assert!((10..=16).contains(&rate), "{rate}");
+    }
+
+    proptest! {
+        #[test]
+        fn a_bucket_gives_no_more_than_its_rate(
+            rate in 1..200_u32,
+            asked in proptest::collection::vec(0..3000_i64, 1..400),
+        ) {
+            let mut bucket = Bucket { full_at: BEGAN };
+            let (mut now, mut turns) = (BEGAN, Vec::new());
+            for pause in asked {
+                now += TimeDelta::milliseconds(pause / 10);
+                let turn = bucket.take(rate, now).unwrap();
+                prop_assert!(turn >= now);
+                turns.push(turn);
+            }
+            // In a second from any turn on: what the bucket holds, and what comes into it.
+            for (place, first) in turns.iter().enumerate() {
+                let until = *first + TimeDelta::seconds(1);
+                let within = turns[place..].iter().filter(|turn| **turn < until).count();
+                prop_assert!(within <= 2 * rate as usize, "{within} of {rate}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_bucket_tells_how_long_to_wait_and_not_too_long() {
+        let mut bucket = Bucket { full_at: BEGAN };
+        let mut turns = Vec::new();
+        while let Some(turn) = bucket.take(2, BEGAN) {
+            turns.push(turn - BEGAN);
+        }
+        assert_eq!(turns[..3], [0, 0, 500].map(TimeDelta::milliseconds));
+        assert_eq!(turns.last(), Some(&TURN_AHEAD_MAX));
+        let full = bucket.clone();
+        assert_eq!(bucket.take(2, BEGAN), None);
+        assert_eq!(bucket, full, "nothing is taken");
     }
 }

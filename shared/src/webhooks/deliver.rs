@@ -490,9 +490,9 @@ pub async fn deliver(ctx: &Ctx, arrivals: &[Arrival]) -> Vec<Result<()>> {
                 .iter()
                 .map(|arrival| seen.insert(delivery_key(&arrival.notice)))
                 .collect();
-            let mut asking = arrivals.iter().zip(&firsts);
-            let asking: Vec<&Arrival> = asking
-                .by_ref()
+            let asking: Vec<&Arrival> = arrivals
+                .iter()
+                .zip(&firsts)
                 .filter_map(|(arrival, is_first)| is_first.then_some(arrival))
                 .collect();
             let mut courses = pace::courses(ctx, &at_hand, &asking).await.into_iter();
@@ -611,13 +611,14 @@ async fn attempt(ctx: &Ctx, at_hand: &AtHand, arrival: &Arrival) -> Result<()> {
         String::from_utf8_lossy(&answer.body).into_owned()
     });
     cut(&mut reply, REPLY_BYTES_MAX);
+    let duration_ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     let attempt = Attempt {
         at,
         url,
         webhook_timestamp,
         status: answer.status,
         error,
-        duration_ms: u64::try_from(duration.as_millis()).unwrap_or(u64::MAX),
+        duration_ms,
         timings,
         reply,
     };
@@ -639,7 +640,7 @@ async fn attempt(ctx: &Ctx, at_hand: &AtHand, arrival: &Arrival) -> Result<()> {
             .await
         }
     };
-    match health::note(ctx, &endpoint, answer.is_success(), probes).await {
+    match health::note(ctx, &endpoint, answer.is_success(), probes, duration_ms).await {
         // No row says that it arrived, so its message would send it once more.
         Err(error) if is_left_out => {
             tracing::warn!(endpoint_id = %id, error = %error.chain(), "how it does is not noted");

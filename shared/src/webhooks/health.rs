@@ -70,9 +70,15 @@ pub(super) async fn admit(
     })
 }
 
-/// Notes how an attempt went. Nothing is written of one that is well and stays so, and nothing read while
-/// it is held: it is held only while it is well.
-pub(super) async fn note(ctx: &Ctx, endpoint: &Endpoint, well: bool, probed: bool) -> Result<()> {
+/// Notes how an attempt went and how many milliseconds it took. Nothing is written of one that is well and stays
+/// so, and nothing read while it is held: it is held only while it is well.
+pub(super) async fn note(
+    ctx: &Ctx,
+    endpoint: &Endpoint,
+    well: bool,
+    probed: bool,
+    took_ms: u64,
+) -> Result<()> {
     let (merchant, id) = (&endpoint.merchant_id, &endpoint.id);
     let held = ctx.recent.get(&keys::endpoint(merchant, id), ctx.now());
     if well && held.is_some() {
@@ -86,6 +92,7 @@ pub(super) async fn note(ctx: &Ctx, endpoint: &Endpoint, well: bool, probed: boo
             true => health.succeeded(),
             false => health.failed(probed, now),
         };
+        let changed = changed.took(took_ms, now);
         if changed == health {
             return Ok(());
         }

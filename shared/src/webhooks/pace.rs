@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::model::notice::{DeliveryNotice, Pace};
 use crate::queue::Message;
 use crate::store::{Condition, Key, Write, WriteError, keys};
-use crate::sync::delivery::{Admission, Bucket, Health, LIFE, SLOW_RATE};
+use crate::sync::delivery::{Admission, Bucket, Health, LIFE};
 use chrono::{DateTime, Utc};
 use futures::future::join_all;
 use std::collections::BTreeMap;
@@ -44,12 +44,12 @@ struct Limit {
 /// Nothing for an endpoint that is quick and without limit, which is what most are.
 fn limit(endpoint: &Endpoint, health: &Health, now: DateTime<Utc>) -> Option<Limit> {
     let rate = endpoint.rate_limit;
-    match health.is_slow(now) {
-        true => Some(Limit {
+    match health.slow_rate(now) {
+        Some(slow) => Some(Limit {
             pace: Pace::Slow,
-            rate: rate.map_or(SLOW_RATE, |rate| rate.min(SLOW_RATE)),
+            rate: rate.map_or(slow, |rate| rate.min(slow)),
         }),
-        false => rate.map(|rate| Limit {
+        None => rate.map(|rate| Limit {
             pace: Pace::Limited,
             rate,
         }),

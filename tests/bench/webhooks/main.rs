@@ -97,6 +97,7 @@ const SETTINGS: [(&str, &str); 7] = [
     ("TABLE_WEBHOOKS", "webhooks"),
     ("QUEUE_WEBHOOK_DELIVER_URL", "deliver"),
     ("QUEUE_WEBHOOK_RETRY_URL", "retry"),
+    ("QUEUE_WEBHOOK_SLOW_URL", "slow"),
     ("SECRET_VAULT", "vault"),
     ("NET_ALLOW_LOOPBACK", "true"),
 ];
