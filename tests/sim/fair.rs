@@ -562,7 +562,7 @@ fn run(hostile: &[Mode], switches: Switches) -> Measured {
             }
         }
         let mut spawned = false;
-        for lane in 0..LANES.len() {
+        for (lane, idle) in idle.iter_mut().enumerate() {
             let mut now = hold(&town.now);
             let at = now.at;
             let of = &mut now.lanes[lane];
@@ -574,7 +574,7 @@ fn run(hostile: &[Mode], switches: Switches) -> Measured {
                 number += 1;
                 let bodies = batch.iter().map(|sent| sent.body.clone()).collect();
                 of.bodies_in_flight.insert(number, bodies);
-                let ctx = idle[lane].pop().unwrap_or_else(|| process(&town, &memory));
+                let ctx = idle.pop().unwrap_or_else(|| process(&town, &memory));
                 tasks.push(Box::pin(invoke(town.clone(), ctx, lane, number, batch)));
                 spawned = true;
             }

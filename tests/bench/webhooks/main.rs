@@ -91,7 +91,7 @@ async fn serve(router: Router) -> SocketAddr {
     address
 }
 
-const SETTINGS: [(&str, &str); 7] = [
+const SETTINGS: [(&str, &str); 8] = [
     ("TABLE_RECORDS", "records"),
     ("TABLE_OUTBOX", "outbox"),
     ("TABLE_WEBHOOKS", "webhooks"),
