@@ -58,6 +58,10 @@ pub const VARIABLES: &[Variable] = &[
         meaning: "URL of the queue of deliveries to be made again",
     },
     Variable {
+        name: "QUEUE_WEBHOOK_SLOW_URL",
+        meaning: "URL of the queue of deliveries to endpoints that are slow",
+    },
+    Variable {
         name: "SECRET_PLATFORM",
         meaning: "Secret that holds the platform key",
     },
@@ -210,6 +214,10 @@ impl Config {
 
     pub fn webhook_retry_queue(&self) -> Result<&str> {
         self.need("QUEUE_WEBHOOK_RETRY_URL")
+    }
+
+    pub fn webhook_slow_queue(&self) -> Result<&str> {
+        self.need("QUEUE_WEBHOOK_SLOW_URL")
     }
 
     pub fn platform_secret(&self) -> Result<&str> {

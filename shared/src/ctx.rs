@@ -34,6 +34,12 @@ pub trait Clock: Send + Sync {
         Duration::ZERO
     }
 
+    /// Returns once `duration` has passed, for whoever watches over something that takes time by itself. Where
+    /// time passes only when somebody sleeps, nothing takes too long.
+    async fn alarm(&self, _duration: Duration) {
+        std::future::pending().await
+    }
+
     /// How long the function may still go on with what it does now; `None` when nobody has said.
     fn left(&self) -> Option<Duration> {
         None
@@ -72,6 +78,10 @@ impl Clock for SystemClock {
     }
 
     async fn sleep(&self, duration: Duration) {
+        tokio::time::sleep(duration).await;
+    }
+
+    async fn alarm(&self, duration: Duration) {
         tokio::time::sleep(duration).await;
     }
 

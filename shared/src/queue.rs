@@ -13,6 +13,9 @@ pub struct Message {
     pub body: String,
     /// At most 900, as SQS allows.
     pub delay_seconds: u16,
+    /// Whose it is, where no one's messages may keep those of others waiting (SQS fair queues). Without it, it
+    /// is nobody else's.
+    pub group: Option<String>,
 }
 
 #[async_trait]
@@ -22,6 +25,7 @@ pub trait Queue: Send + Sync {
         let at_once = messages.into_iter().map(|body| Message {
             body,
             delay_seconds: 0,
+            group: None,
         });
         self.send_later(queue_url, at_once.collect()).await
     }
@@ -52,6 +56,7 @@ impl Queue for Sqs {
                     .id(index.to_string())
                     .message_body(&message.body)
                     .delay_seconds(i32::from(message.delay_seconds))
+                    .set_message_group_id(message.group.clone())
                     .build()
                     .map_err(Error::internal)?;
                 call = call.entries(entry);

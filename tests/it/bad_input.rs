@@ -873,6 +873,10 @@ async fn of_endpoints(world: &World, shop: &Shop) -> Vec<Case> {
     let merchant = &shop.merchant;
     let long = format!("https://example.com/{}", "x".repeat(2049));
     let long = json!({ "merchant_id": merchant, "url": long, "event_types": ["user.created"] });
+    let fast = json!({
+        "merchant_id": merchant, "url": "https://example.com/hook", "event_types": ["user.created"],
+        "rate_limit": 1001,
+    });
     let cursor = |cursor: &str| {
         let path = format!("/api/v1/webhooks/{id}/attempts?merchant_id={merchant}&cursor={cursor}");
         Case::new("a cursor", Method::GET, &path, 422, "validation_failed")
@@ -882,6 +886,9 @@ async fn of_endpoints(world: &World, shop: &Shop) -> Vec<Case> {
         Case::post("an endless URL", long, 422, "validation_failed")
             .to("/api/v1/webhooks/register")
             .at("/url", "wrong_length"),
+        Case::post("a limit that is none", fast, 422, "validation_failed")
+            .to("/api/v1/webhooks/register")
+            .at("/rate_limit", "invalid_value"),
         cursor(""),
         cursor("%00%23"),
         cursor("a/b"),

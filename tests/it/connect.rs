@@ -288,6 +288,7 @@ async fn told_once(world: &World, lost: &[String]) {
             "QueueWebhookFanout",
             "QueueWebhookDeliver",
             "QueueWebhookRetry",
+            "QueueWebhookSlow",
         ] {
             left += world.queued(queue).await;
         }

@@ -256,6 +256,7 @@ async fn at_rest(world: &World) {
             "QueueWebhookFanout",
             "QueueWebhookDeliver",
             "QueueWebhookRetry",
+            "QueueWebhookSlow",
         ] {
             let count = world.queued(name).await;
             total += count;

@@ -34,6 +34,7 @@ const BATCH: usize = 10;
 const FAILS: usize = 33;
 const DELIVER: &str = "deliver";
 const RETRY: &str = "retry";
+const SLOW: &str = "slow";
 
 /// What AWS charges for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -355,6 +356,7 @@ fn process(meter: &Arc<Meter>) -> Ctx {
     let queues = [
         ("QUEUE_WEBHOOK_DELIVER_URL", DELIVER),
         ("QUEUE_WEBHOOK_RETRY_URL", RETRY),
+        ("QUEUE_WEBHOOK_SLOW_URL", SLOW),
     ];
     Ctx {
         clock: meter.clone(),

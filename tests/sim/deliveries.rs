@@ -37,6 +37,7 @@ use std::time::Duration;
 const FANOUT: &str = "fanout";
 const DELIVER: &str = "deliver";
 const RETRY: &str = "retry";
+const SLOW: &str = "slow";
 /// Messages of one invocation, as in the template.
 const BATCH: usize = 10;
 /// After how long a message that failed comes again.
@@ -100,7 +101,7 @@ struct Town {
 impl Queue for Town {
     async fn send_later(&self, url: &str, messages: Vec<Message>) -> Result<()> {
         turn().await;
-        let lane = [DELIVER, RETRY].into_iter().find(|lane| *lane == url);
+        let lane = [DELIVER, RETRY, SLOW].into_iter().find(|lane| *lane == url);
         let lane = lane.unwrap_or_else(|| panic!("no queue is named {url}"));
         for message in messages {
             assert!(message.delay_seconds <= 900, "a queue keeps nothing longer");
@@ -152,6 +153,7 @@ impl Town {
             ..self.world.ctx_with(&[
                 ("QUEUE_WEBHOOK_DELIVER_URL", DELIVER),
                 ("QUEUE_WEBHOOK_RETRY_URL", RETRY),
+                ("QUEUE_WEBHOOK_SLOW_URL", SLOW),
                 ("ENABLE_WEBHOOKS", switch),
             ])
         })

@@ -19,6 +19,7 @@ mod daily;
 mod deliveries;
 mod disconnect;
 mod explore;
+mod fair;
 mod health;
 mod hooks;
 mod imports;

@@ -370,6 +370,7 @@ fn rotate(memory: &Memory, ids: &[ConnectionId], fails: Option<(u32, bool)>) -> 
     let first = |rotation: &Rotation| Message {
         body: serde_json::to_string(rotation).unwrap(),
         delay_seconds: 0,
+        group: None,
     };
     let world = Arc::new(World {
         state: Mutex::new(State {

@@ -47,7 +47,7 @@ fn shape(function: &str) -> Option<Shape> {
     Some(match function {
         "webhook_fanout" => Shape::Notices,
         sync if sync.starts_with("sync_") => Shape::Notices,
-        "webhook_deliver" => Shape::Deliveries,
+        "webhook_deliver" | "webhook_slow" => Shape::Deliveries,
         "webhook_retry" => Shape::Retries,
         "outbox_sweep" | "refresh_plan" | "pull_plan" | "reconcile_plan" | "webhook_plan" => {
             Shape::Ticks

@@ -37,6 +37,7 @@ struct NewEndpoint {
     filter: Option<String>,
     ordering: Option<Ordering>,
     log: Option<Log>,
+    rate_limit: Option<u32>,
     headers: Option<BTreeMap<String, SecretString>>,
     secret: Option<SecretString>,
 }
@@ -52,6 +53,7 @@ struct ChangedEndpoint {
     filter: Option<String>,
     ordering: Option<Ordering>,
     log: Option<Log>,
+    rate_limit: Option<u32>,
     headers: Option<BTreeMap<String, SecretString>>,
 }
 
@@ -178,6 +180,7 @@ impl Call<'_> {
             filter: new.filter,
             ordering: new.ordering,
             log: new.log,
+            rate_limit: new.rate_limit,
             headers: new.headers,
         };
         let made = endpoint::register(self.ctx, &merchant.id, wish, new.secret).await?;
@@ -215,6 +218,7 @@ impl Call<'_> {
             filter: changed.filter,
             ordering: changed.ordering,
             log: changed.log,
+            rate_limit: changed.rate_limit,
             headers: changed.headers,
         };
         let changed = endpoint::update(self.ctx, &held.merchant_id, &held.id, wish).await?;
@@ -449,6 +453,7 @@ fn view(ctx: &Ctx, endpoint: &Endpoint) -> Value {
         "filter": endpoint.filter,
         "ordering": endpoint.ordering,
         "log": endpoint.log,
+        "rate_limit": endpoint.rate_limit,
         "header_names": endpoint.header_names,
         "jwks_path": format!(
             "/.well-known/webhooks/{}/{}/jwks.json",

@@ -190,6 +190,7 @@ pub(super) async fn send_later(
         Ok(Message {
             body,
             delay_seconds,
+            group: None,
         })
     });
     let messages = messages.collect::<Result<Vec<_>>>()?;

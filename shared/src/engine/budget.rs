@@ -413,6 +413,7 @@ pub async fn postpone(
             away.push(Message {
                 body: bodies[index].clone(),
                 delay_seconds: delay_seconds.unwrap_or(u16::MAX),
+                group: None,
             });
         }
     }

@@ -184,6 +184,7 @@ fn message(notice: &PullNotice, delay_seconds: u16) -> Result<Message> {
     Ok(Message {
         body: serde_json::to_string(notice).map_err(Error::internal)?,
         delay_seconds,
+        group: None,
     })
 }
 

@@ -367,6 +367,7 @@ fn message(connection: &Connection, step: Step, delay_seconds: u16) -> Result<Me
     Ok(Message {
         body,
         delay_seconds,
+        group: None,
     })
 }
 

@@ -139,6 +139,7 @@ async fn send(ctx: &Ctx, notices: &[DueNotice]) -> Result<()> {
         Ok(Message {
             body: serde_json::to_string(notice).map_err(Error::internal)?,
             delay_seconds: u16::from(ctx.random::<1>()[0]) * 60 / 256,
+            group: None,
         })
     });
     let messages = messages.collect::<Result<Vec<Message>>>()?;

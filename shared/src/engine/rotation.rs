@@ -53,6 +53,7 @@ pub async fn step(ctx: &Ctx, rotation: Rotation) -> Result<()> {
     let message = Message {
         body: serde_json::to_string(&next).map_err(Error::internal)?,
         delay_seconds,
+        group: None,
     };
     ctx.queue
         .send_later(ctx.config.vault_queue()?, vec![message])

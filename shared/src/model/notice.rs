@@ -176,6 +176,16 @@ pub enum HookState {
     NothingToApply,
 }
 
+/// Why a delivery has waited for its turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Pace {
+    /// Its endpoint is sent so much a second and no more.
+    Limited,
+    /// Its endpoint is slow.
+    Slow,
+}
+
 /// "This event is to be delivered to this endpoint."
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeliveryNotice {
@@ -184,6 +194,9 @@ pub struct DeliveryNotice {
     pub event_id: EventId,
     /// When the event was accepted, by which deliveries are found.
     pub accepted_at: DateTime<Utc>,
+    /// What it has waited for: it is its turn when it comes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paced: Option<Pace>,
 }
 
 impl DeliveryNotice {
@@ -193,6 +206,7 @@ impl DeliveryNotice {
             endpoint_id,
             event_id: notice.event_id.clone(),
             accepted_at: notice.accepted_at,
+            paced: None,
         }
     }
 }

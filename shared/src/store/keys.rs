@@ -421,6 +421,16 @@ pub fn endpoint_health(merchant: &MerchantId, endpoint: &EndpointId) -> Key {
     }
 }
 
+/// The tokens of an endpoint that is slow or has a limit: apart from how it answers, since each attempt takes
+/// one.
+pub fn endpoint_bucket(merchant: &MerchantId, endpoint: &EndpointId) -> Key {
+    Key {
+        table: Table::Webhooks,
+        pk: format!("{merchant}/bucket"),
+        sk: endpoint.to_string(),
+    }
+}
+
 /// A walk over the deliveries of an endpoint, which sends them again.
 pub fn recovery(merchant: &MerchantId, endpoint: &EndpointId) -> Key {
     Key {

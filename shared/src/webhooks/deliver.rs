@@ -9,6 +9,7 @@
 //! something may be due: the delivery itself says whether it is, so doubled and late messages do no harm.
 
 use super::endpoint::{self, Endpoint, Log, OffReason};
+use super::pace::{self, Course};
 use super::{feed, health, order};
 use crate::ctx::Ctx;
 use crate::error::{Code, Error, Result};
@@ -22,12 +23,13 @@ use crate::queue::Message;
 use crate::store::{Condition, Item, Key, Write, WriteError, keys};
 use crate::sync::delivery::{self as ladder, Admission, Answer, Verdict};
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
-use futures::future::{join, join_all};
+use futures::future::{Either, join, join_all, select};
 use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use standardwebhooks::Webhook;
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::pin::pin;
 use std::sync::Arc;
 
 /// The version of the body's shape.
@@ -174,6 +176,7 @@ impl Delivery {
             endpoint_id: self.endpoint_id.clone(),
             event_id: self.event_id.clone(),
             accepted_at: self.accepted_at,
+            paced: None,
         }
     }
 
@@ -363,7 +366,7 @@ fn asked<'a>(answer: Option<&'a Response>, now: DateTime<Utc>) -> Answer<'a> {
 }
 
 /// The rows that the attempts of a batch are made by, all read at once.
-struct AtHand {
+pub(super) struct AtHand {
     rows: HashMap<Key, Arc<Item>>,
 }
 
@@ -403,14 +406,14 @@ impl AtHand {
             let on = item
                 .read()
                 .is_ok_and(|endpoint: Endpoint| endpoint.off.is_none());
-            if on && health::is_well(at_hand.row(&health)) {
+            if on && health::is_well(at_hand.row(&health), now) {
                 ctx.recent.hold(item.clone(), now);
             }
         }
         Ok(at_hand)
     }
 
-    fn row(&self, key: &Key) -> Option<&Item> {
+    pub(super) fn row(&self, key: &Key) -> Option<&Item> {
         self.rows.get(key).map(|item| &**item)
     }
 
@@ -461,7 +464,7 @@ async fn read_events(ctx: &Ctx, events: BTreeSet<Key>) -> Result<Vec<Item>> {
     Ok(found.into_iter().chain(young).flatten().collect())
 }
 
-fn delivery_key(notice: &DeliveryNotice) -> Key {
+pub(super) fn delivery_key(notice: &DeliveryNotice) -> Key {
     keys::delivery(
         &notice.merchant_id,
         &notice.endpoint_id,
@@ -487,19 +490,56 @@ pub async fn deliver(ctx: &Ctx, arrivals: &[Arrival]) -> Vec<Result<()>> {
                 .iter()
                 .map(|arrival| seen.insert(delivery_key(&arrival.notice)))
                 .collect();
-            let attempts = arrivals
+            let asking: Vec<&Arrival> = arrivals
                 .iter()
-                .zip(firsts)
-                .map(async |(arrival, is_first)| match is_first {
-                    true => attempt(ctx, &at_hand, arrival).await,
-                    false => Ok(()),
-                });
+                .zip(&firsts)
+                .filter_map(|(arrival, is_first)| is_first.then_some(arrival))
+                .collect();
+            let mut courses = pace::courses(ctx, &at_hand, &asking).await.into_iter();
+            let courses = firsts
+                .iter()
+                .map(|is_first| is_first.then(|| courses.next()).flatten());
+            let attempts =
+                arrivals
+                    .iter()
+                    .zip(courses)
+                    .map(async |(arrival, course)| match course {
+                        Some(Course::Attempt) => attempt(ctx, &at_hand, arrival).await,
+                        Some(Course::Over) => give_up(ctx, &at_hand, arrival).await,
+                        Some(Course::Waits(sent)) => sent,
+                        None => Ok(()),
+                    });
             join_all(attempts).await
         }
         Err(error) => {
             let line = error.chain();
             let failed = |_| Err(Error::internal(line.clone()));
             arrivals.iter().map(failed).collect()
+        }
+    }
+}
+
+/// Ends a delivery whose turn never came.
+async fn give_up(ctx: &Ctx, at_hand: &AtHand, arrival: &Arrival) -> Result<()> {
+    let held = at_hand.delivery(ctx, arrival).await?;
+    let (step, now) = (held.delivery.step, ctx.now());
+    decide(ctx, held, |delivery| {
+        delivery.then(step, Verdict::Exhausted, now)
+    })
+    .await
+}
+
+/// Does `sending`, and notes while it is under way that it takes long, if it does.
+async fn watched<T>(ctx: &Ctx, endpoint: &Endpoint, sending: impl Future<Output = T>) -> T {
+    let sending = pin!(sending);
+    match select(sending, ctx.clock.alarm(ladder::LONG)).await {
+        Either::Left((done, _)) => done,
+        Either::Right(((), sending)) => {
+            let (done, noted) = join(sending, health::note_long(ctx, endpoint)).await;
+            if let Err(error) = noted {
+                tracing::warn!(endpoint_id = %endpoint.id, error = %error.chain(), "that it is slow is not noted");
+            }
+            done
         }
     }
 }
@@ -554,7 +594,12 @@ async fn attempt(ctx: &Ctx, at_hand: &AtHand, arrival: &Arrival) -> Result<()> {
     let webhook_timestamp = sent.find(|(name, _)| name == "webhook-timestamp");
     let webhook_timestamp = webhook_timestamp.map_or(String::new(), |(_, value)| value.clone());
     let (at, begun) = (ctx.now(), ctx.clock.passed());
-    let (outcome, timings) = timed(ctx.net.send(request, Limits::WEBHOOK)).await;
+    let (outcome, timings) = watched(
+        ctx,
+        &endpoint,
+        timed(ctx.net.send(request, Limits::WEBHOOK)),
+    )
+    .await;
     let duration = ctx.clock.passed().saturating_sub(begun);
     let answer = asked(outcome.as_ref().ok(), ctx.now());
     let error = match &outcome {
@@ -566,13 +611,14 @@ async fn attempt(ctx: &Ctx, at_hand: &AtHand, arrival: &Arrival) -> Result<()> {
         String::from_utf8_lossy(&answer.body).into_owned()
     });
     cut(&mut reply, REPLY_BYTES_MAX);
+    let duration_ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     let attempt = Attempt {
         at,
         url,
         webhook_timestamp,
         status: answer.status,
         error,
-        duration_ms: u64::try_from(duration.as_millis()).unwrap_or(u64::MAX),
+        duration_ms,
         timings,
         reply,
     };
@@ -594,7 +640,7 @@ async fn attempt(ctx: &Ctx, at_hand: &AtHand, arrival: &Arrival) -> Result<()> {
             .await
         }
     };
-    match health::note(ctx, &endpoint, answer.is_success(), probes).await {
+    match health::note(ctx, &endpoint, answer.is_success(), probes, duration_ms).await {
         // No row says that it arrived, so its message would send it once more.
         Err(error) if is_left_out => {
             tracing::warn!(endpoint_id = %id, error = %error.chain(), "how it does is not noted");
@@ -682,17 +728,24 @@ async fn decide(ctx: &Ctx, mut held: Held, change: impl Fn(Delivery) -> Delivery
 
 /// Lets deliveries come whose time it is, beside those that are tried for the first time.
 pub(super) async fn call(ctx: &Ctx, notices: &[DeliveryNotice]) -> Result<()> {
-    let messages = notices
-        .iter()
-        .map(|notice| serde_json::to_string(notice).map_err(Error::internal));
+    let messages = notices.iter().map(|notice| message(notice, 0));
     let messages = messages.collect::<Result<Vec<_>>>()?;
     match messages.is_empty() {
         true => Ok(()),
         false => {
             let queue = ctx.config.webhook_retry_queue()?;
-            ctx.queue.send(queue, messages).await
+            ctx.queue.send_later(queue, messages).await
         }
     }
+}
+
+/// The message that brings a delivery after `delay_seconds`, beside those of other merchants.
+pub(super) fn message(notice: &DeliveryNotice, delay_seconds: u16) -> Result<Message> {
+    Ok(Message {
+        body: serde_json::to_string(notice).map_err(Error::internal)?,
+        delay_seconds,
+        group: Some(notice.merchant_id.to_string()),
+    })
 }
 
 /// Sends the message that brings a delivery again, if the table does not.
@@ -706,10 +759,8 @@ async fn remind(ctx: &Ctx, delivery: &Delivery) -> Result<()> {
     // Rounded up, so that it is due when it comes.
     let left = (due - ctx.now()).max(TimeDelta::zero());
     let seconds = (left.num_milliseconds() + 999) / 1000;
-    let message = Message {
-        body: serde_json::to_string(&delivery.notice()).map_err(Error::internal)?,
-        delay_seconds: u16::try_from(seconds.clamp(0, SOON.num_seconds())).unwrap_or(0),
-    };
+    let delay = u16::try_from(seconds.clamp(0, SOON.num_seconds())).unwrap_or(0);
+    let message = message(&delivery.notice(), delay)?;
     ctx.queue
         .send_later(ctx.config.webhook_retry_queue()?, vec![message])
         .await

@@ -46,6 +46,8 @@ const HEADERS_TAKEN: [&str; 10] = [
     "upgrade",
     "user-agent",
 ];
+/// The highest limit of webhooks a second.
+pub const RATE_LIMIT_MAX: u32 = 1000;
 const DESCRIPTION_CHARACTERS_MAX: usize = 200;
 const RACE_ROUNDS_MAX: usize = 8;
 
@@ -125,6 +127,9 @@ pub struct Endpoint {
     pub ordering: Ordering,
     #[serde(default)]
     pub log: Log,
+    /// How much it is sent a second at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate_limit: Option<u32>,
     /// The names of headers that are sent along. What stands in them may be a secret.
     #[serde(default)]
     pub header_names: Vec<String>,
@@ -206,6 +211,8 @@ pub struct Wish {
     pub filter: Option<String>,
     pub ordering: Option<Ordering>,
     pub log: Option<Log>,
+    /// Nothing a second takes it away.
+    pub rate_limit: Option<u32>,
     pub headers: Option<BTreeMap<String, SecretString>>,
 }
 
@@ -238,6 +245,11 @@ impl Wish {
         let filter = self.filter.as_deref().filter(|text| !text.is_empty());
         if let Some(Err(detail)) = filter.map(Filter::parse) {
             fault("/filter", "invalid_value", detail);
+        }
+        if self.rate_limit.is_some_and(|rate| rate > RATE_LIMIT_MAX) {
+            let detail =
+                format!("a limit is 1 to {RATE_LIMIT_MAX} webhooks a second, or 0 to have none");
+            fault("/rate_limit", "invalid_value", detail);
         }
         let headers = self.headers.iter().flatten();
         for (name, value) in headers.clone() {
@@ -372,6 +384,7 @@ pub async fn register(
         filter: wish.filter.filter(|text| !text.is_empty()),
         ordering,
         log,
+        rate_limit: wish.rate_limit.filter(|rate| *rate > 0),
         older: Vec::new(),
         off: None,
         wants_since: None,
@@ -435,6 +448,9 @@ pub async fn update(
                 endpoint.whole_since = Some(now + recent::AGE_MAX);
             }
             endpoint.log = log;
+        }
+        if let Some(rate) = wish.rate_limit {
+            endpoint.rate_limit = Some(rate).filter(|rate| *rate > 0);
         }
         check_log(endpoint.ordering, endpoint.log)?;
         if wanted(endpoint) != before {

@@ -9,6 +9,7 @@ use crate::ctx::Ctx;
 use crate::error::{Error, Result};
 use crate::model::ids::MerchantId;
 use crate::model::notice::{DeliveryNotice, Notice, StoredEvent};
+use crate::queue::Message;
 use crate::store::keys;
 use chrono::{DateTime, Utc};
 use futures::future::join_all;
@@ -106,12 +107,14 @@ pub async fn fan_out(ctx: &Ctx, notices: &[Notice]) -> Vec<Result<()>> {
         });
     let mut made = join_all(made).await;
     // A doubled notice that comes in one batch with its twin has nothing to add.
-    let mut messages = BTreeSet::new();
+    let (mut seen, mut messages) = (BTreeSet::new(), Vec::new());
     for (deliveries, result) in &mut made {
         for delivery in deliveries {
-            match serde_json::to_string(delivery) {
-                Ok(text) => _ = messages.insert(text),
-                Err(error) => *result = Err(Error::internal(error)),
+            match deliver::message(delivery, 0) {
+                Ok(message) => {
+                    messages.extend(seen.insert(message.body.clone()).then_some(message))
+                }
+                Err(error) => *result = Err(error),
             }
         }
     }
@@ -123,12 +126,12 @@ pub async fn fan_out(ctx: &Ctx, notices: &[Notice]) -> Vec<Result<()>> {
     made.into_iter().map(result).collect()
 }
 
-async fn send(ctx: &Ctx, messages: BTreeSet<String>) -> Result<()> {
+async fn send(ctx: &Ctx, messages: Vec<Message>) -> Result<()> {
     if messages.is_empty() {
         return Ok(());
     }
     let queue = ctx.config.webhook_deliver_queue()?;
-    ctx.queue.send(queue, messages.into_iter().collect()).await
+    ctx.queue.send_later(queue, messages).await
 }
 
 /// Makes the deliveries of one event to those of its merchant's `endpoints` that want it. Returns what is

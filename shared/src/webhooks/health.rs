@@ -7,6 +7,7 @@ use crate::error::Result;
 use crate::model::event::EventType;
 use crate::store::{Condition, Item, Write, WriteError, keys};
 use crate::sync::delivery::{Admission, Health};
+use chrono::{DateTime, Utc};
 
 /// How often a change is tried anew when somebody else was faster. One that is lost counts a failure less.
 const RACE_ROUNDS_MAX: usize = 3;
@@ -26,8 +27,13 @@ pub(super) async fn of(ctx: &Ctx, endpoint: &Endpoint) -> Result<Health> {
 }
 
 /// Whether the endpoint of this row, if there is one, is well.
-pub(super) fn is_well(item: Option<&Item>) -> bool {
-    read(item).is_ok_and(|(_, health)| health == Health::default())
+pub(super) fn is_well(item: Option<&Item>, now: DateTime<Utc>) -> bool {
+    read(item).is_ok_and(|(_, health)| health.is_well(now))
+}
+
+/// How the endpoint of this row, if there is one, answers.
+pub(super) fn at_hand(item: Option<&Item>) -> Result<Health> {
+    Ok(read(item)?.1)
 }
 
 async fn store(
@@ -64,9 +70,15 @@ pub(super) async fn admit(
     })
 }
 
-/// Notes how an attempt went. Nothing is written of one that is well and stays so, and nothing read while
-/// it is held: it is held only while it is well.
-pub(super) async fn note(ctx: &Ctx, endpoint: &Endpoint, well: bool, probed: bool) -> Result<()> {
+/// Notes how an attempt went and how many milliseconds it took. Nothing is written of one that is well and stays
+/// so, and nothing read while it is held: it is held only while it is well.
+pub(super) async fn note(
+    ctx: &Ctx,
+    endpoint: &Endpoint,
+    well: bool,
+    probed: bool,
+    took_ms: u64,
+) -> Result<()> {
     let (merchant, id) = (&endpoint.merchant_id, &endpoint.id);
     let held = ctx.recent.get(&keys::endpoint(merchant, id), ctx.now());
     if well && held.is_some() {
@@ -77,9 +89,10 @@ pub(super) async fn note(ctx: &Ctx, endpoint: &Endpoint, well: bool, probed: boo
         let (condition, health) = read(ctx.store.get(&key).await?.as_ref())?;
         let now = ctx.now();
         let changed = match well {
-            true => Health::default(),
+            true => health.succeeded(),
             false => health.failed(probed, now),
         };
+        let changed = changed.took(took_ms, now);
         if changed == health {
             return Ok(());
         }
@@ -93,6 +106,19 @@ pub(super) async fn note(ctx: &Ctx, endpoint: &Endpoint, well: bool, probed: boo
             return endpoint::tell(ctx, endpoint, EventType::EndpointFailing).await;
         }
         return Ok(());
+    }
+    Ok(())
+}
+
+/// Notes that an attempt takes long, while it does: who waits for its end would send many more meanwhile.
+pub(super) async fn note_long(ctx: &Ctx, endpoint: &Endpoint) -> Result<()> {
+    let key = keys::endpoint_health(&endpoint.merchant_id, &endpoint.id);
+    for _ in 0..RACE_ROUNDS_MAX {
+        let (condition, health) = read(ctx.store.get(&key).await?.as_ref())?;
+        let changed = health.took_long(ctx.now());
+        if changed == health || store(ctx, endpoint, condition, &changed).await? {
+            return Ok(());
+        }
     }
     Ok(())
 }

@@ -10,6 +10,7 @@ pub mod feed;
 pub mod filter;
 mod health;
 mod order;
+mod pace;
 pub mod recover;
 pub mod samples;
 pub mod schedule;

@@ -53,6 +53,7 @@ impl Line {
             endpoint_id: endpoint.id.clone(),
             event_id: first.event_id.clone(),
             accepted_at: first.accepted_at,
+            paced: None,
         })
     }
 }
@@ -230,5 +231,6 @@ pub(super) async fn first(
         endpoint_id: endpoint.clone(),
         event_id: first.event_id,
         accepted_at: first.accepted_at,
+        paced: None,
     }))
 }

@@ -178,6 +178,7 @@ async fn tell(ctx: &Ctx, endpoint: &Endpoint, recovery: &Recovery, delay: u16) -
     let message = Message {
         body: serde_json::to_string(&notice).map_err(Error::internal)?,
         delay_seconds: delay,
+        group: Some(endpoint.merchant_id.to_string()),
     };
     let queue = ctx.config.webhook_retry_queue()?;
     ctx.queue.send_later(queue, vec![message]).await

@@ -1,9 +1,9 @@
 //! The schedule of attempts that wait for longer than a queue keeps a message: every minute, what is due
 //! goes to the queue of retries.
 
-use super::deliver::minute_of;
+use super::deliver::{self, minute_of};
 use crate::ctx::Ctx;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::model::notice::DeliveryNotice;
 use crate::queue::Message;
 use crate::store::{Condition, Item, Key, Write, WriteError, keys};
@@ -81,8 +81,6 @@ async fn hand_out(ctx: &Ctx, minute: i64) -> Result<usize> {
 /// Spread over the minute, so that receivers do not meet all at once.
 fn message(ctx: &Ctx, item: &Item) -> Result<Message> {
     let notice: DeliveryNotice = item.read()?;
-    Ok(Message {
-        body: serde_json::to_string(&notice).map_err(Error::internal)?,
-        delay_seconds: u16::from(ctx.random::<1>()[0]) * 60 / 256,
-    })
+    let delay = u16::from(ctx.random::<1>()[0]) * 60 / 256;
+    deliver::message(&notice, delay)
 }

@@ -91,12 +91,13 @@ async fn serve(router: Router) -> SocketAddr {
     address
 }
 
-const SETTINGS: [(&str, &str); 7] = [
+const SETTINGS: [(&str, &str); 8] = [
     ("TABLE_RECORDS", "records"),
     ("TABLE_OUTBOX", "outbox"),
     ("TABLE_WEBHOOKS", "webhooks"),
     ("QUEUE_WEBHOOK_DELIVER_URL", "deliver"),
     ("QUEUE_WEBHOOK_RETRY_URL", "retry"),
+    ("QUEUE_WEBHOOK_SLOW_URL", "slow"),
     ("SECRET_VAULT", "vault"),
     ("NET_ALLOW_LOOPBACK", "true"),
 ];

@@ -7,7 +7,9 @@ use super::{
 use crate::model::event::{EventType, RecordKind};
 use crate::sync::conflict::{Outcome, What};
 use crate::webhooks::deliver::{DeliveryState, SAMPLED_ONE_IN};
-use crate::webhooks::endpoint::{Log, OVERLAP_DAYS_MAX, OffReason, Ordering, Payload};
+use crate::webhooks::endpoint::{
+    Log, OVERLAP_DAYS_MAX, OffReason, Ordering, Payload, RATE_LIMIT_MAX,
+};
 use crate::webhooks::fanout::KeptBack;
 use crate::webhooks::filter;
 use crate::webhooks::recover::RecoveryState;
@@ -255,6 +257,12 @@ pub(super) fn schemas() -> Value {
             "description": "Headers that are sent along. They are kept like secrets and never shown.",
         })
     };
+    let rate_limit = |least: u32| {
+        json!({
+            "type": "integer", "minimum": least, "maximum": RATE_LIMIT_MAX,
+            "description": "The most webhooks a second; what is more waits its turn, which is no attempt. 0 takes the limit away, and without one as much is sent as there is. An endpoint that takes longer than two seconds to answer again and again is sent two a second at most until it is quick again.",
+        })
+    };
     let secret = || {
         json!({
             "type": ["string", "null"], "writeOnly": true,
@@ -275,6 +283,7 @@ pub(super) fn schemas() -> Value {
         "filter": filter(),
         "ordering": ordering(),
         "log": log(),
+        "rate_limit": nullable(rate_limit(1)),
         "header_names": { "type": "array", "items": { "type": "string" } },
         "jwks_path": {
             "type": "string",
@@ -297,9 +306,10 @@ pub(super) fn schemas() -> Value {
             "filter": filter(),
             "ordering": ordering(),
             "log": log(),
+            "rate_limit": rate_limit(0),
             "headers": headers(),
             "secret": secret(),
-        }), &["description", "payload", "filter", "ordering", "log", "headers", "secret"]),
+        }), &["description", "payload", "filter", "ordering", "log", "rate_limit", "headers", "secret"]),
         "ChangedEndpoint": object(json!({
             "merchant_id": merchant_id(),
             "url": url(),
@@ -309,8 +319,9 @@ pub(super) fn schemas() -> Value {
             "filter": filter(),
             "ordering": ordering(),
             "log": log(),
+            "rate_limit": rate_limit(0),
             "headers": headers(),
-        }), &["url", "event_types", "description", "payload", "filter", "ordering", "log", "headers"]),
+        }), &["url", "event_types", "description", "payload", "filter", "ordering", "log", "rate_limit", "headers"]),
         "NewSecret": object(json!({
             "merchant_id": merchant_id(),
             "secret": secret(),
