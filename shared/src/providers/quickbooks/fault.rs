@@ -92,6 +92,11 @@ fn judge(code: &str, message: &str, detail: &str) -> Fault {
         120 | 130 | 140 | 150 => Fault::Later {
             detail: said.to_owned(),
         },
+        // An earlier copy of the same request is still at work, or was just done: asked again with the same
+        // id, it says which.
+        600 => Fault::Later {
+            detail: format!("QuickBooks has this request already: {said}"),
+        },
         5010 => Fault::Stale,
         6240 => Fault::NameTaken,
         // Nothing of any record will be taken until somebody acts, so the connection stops.
@@ -143,6 +148,9 @@ mod tests {
             read(502, b"<html>bad gateway</html>"),
             Fault::Later { .. }
         ));
+        let twice =
+            br#"{"Fault":{"Error":[{"Message":"Duplicate Request","Detail":"d","code":"600"}]}}"#;
+        assert!(matches!(read(400, twice), Fault::Later { .. }));
         for (code, status) in [("3100", 403), ("6190", 400)] {
             let stopped = format!(
                 r#"{{"Fault":{{"Error":[{{"Message":"m","Detail":"d","code":"{code}"}}]}}}}"#

@@ -25,6 +25,8 @@ const ITEM_NAME_MAX: usize = 100;
 const DESCRIPTION_MAX: usize = 4000;
 const DOC_NUMBER_MAX: usize = 21;
 const PHONE_MAX: usize = 30;
+/// Decimals of an amount (the vendor's `Finance.xsd`: two places).
+const AMOUNT_DECIMALS: u32 = 2;
 /// The item that stands for shipping; QuickBooks makes it when shipping is switched on.
 const SHIPPING_ITEM: &str = "SHIPPING_ITEM_ID";
 /// The customer of every guest, and the item of a refund that names no goods.
@@ -297,9 +299,38 @@ fn known_currency(currency: Currency, settings: &Settings) -> Result<bool, Fault
     Ok(foreign)
 }
 
+/// QuickBooks keeps two decimals, and would round what has three.
+fn fits(document: Document, sections: &[Parts]) -> Result<(), Fault> {
+    let currency = document.total().currency;
+    let step = 10_i64.pow(currency.exponent().saturating_sub(AMOUNT_DECIMALS));
+    let mut amounts = vec![document.total().amount];
+    for parts in sections {
+        amounts.extend([parts.tax, parts.discount]);
+        amounts.extend(parts.lines.iter().map(|part| part.amount.amount));
+    }
+    match document {
+        Document::Payment {
+            payment, applied, ..
+        } => amounts.extend([payment.amount.amount, applied]),
+        Document::JournalEntry(payout) => amounts.extend(Leg::all(payout).map(|leg| leg.debit)),
+        _ => {}
+    }
+    match amounts.into_iter().find(|amount| amount % step != 0) {
+        None => Ok(()),
+        Some(amount) => refused(
+            "too_many_decimals",
+            format!(
+                "QuickBooks keeps two decimals, so it cannot hold {}; post this by hand",
+                Money::new(amount, currency)
+            ),
+        ),
+    }
+}
+
 pub fn dependencies(document: Document, settings: &Settings) -> Result<Vec<Dependency>, Fault> {
     let sections = sections(document);
     let currency = document.total().currency;
+    fits(document, &sections)?;
     let customer = match document {
         Document::JournalEntry(_) => return known_currency(currency, settings).map(|_| Vec::new()),
         Document::Payment { order, .. } => order.customer.as_ref(),
@@ -753,6 +784,10 @@ fn sales_form(
     }
     if let Some(detail) = said.detail {
         body["TxnTaxDetail"] = detail;
+        if settings.country == "US" {
+            // Without it, what QuickBooks thinks is due on shipping comes on top of the tax that is given.
+            body["ShippingTaxIncludedInTotalTax"] = json!(true);
+        }
     }
     match document {
         Document::SalesReceipt(..) => deposit(&mut body, settings, total)?,

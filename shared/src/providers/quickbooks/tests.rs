@@ -609,3 +609,33 @@ proptest! {
         prop_assert_eq!(document.total().amount, whole - redeemed);
     }
 }
+
+/// QuickBooks would round it, and what stands there would not be what was paid.
+#[test]
+fn what_has_three_decimals_is_refused_before_anything_is_made() {
+    let dinars = |amount: i64| json!({ "amount": amount, "currency": "KWD" });
+    let sold = |amount: i64, price: &str| {
+        order(json!({
+            "currency": "KWD", "total": dinars(amount), "subtotal": dinars(amount),
+            "taxes": [], "shipping": dinars(0), "discount": dinars(0),
+            "lines": [{
+                "sku": "m", "name": "M", "quantity": "1", "unit_price": price, "total": dinars(amount),
+            }],
+        }))
+    };
+    let mut settings = Settings::of(&company(json!([]))).unwrap();
+    settings.multicurrency = true;
+    let fine = sold(1295, "1.295");
+    for document in [
+        Document::SalesReceipt(&fine, 0),
+        Document::Invoice(&fine, 0),
+    ] {
+        assert_eq!(
+            code(map::dependencies(document, &settings)),
+            "too_many_decimals"
+        );
+    }
+    let whole = sold(1290, "1.290");
+    let (body, _) = body(Document::SalesReceipt(&whole, 0), &settings).unwrap();
+    assert_eq!(body["Line"][0]["Amount"], json!(1.29));
+}

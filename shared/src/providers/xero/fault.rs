@@ -22,10 +22,12 @@ fn refused(code: &str, detail: impl Into<String>) -> Fault {
 pub const NOT_FOUND: &str = "xero_not_found";
 
 /// Whether Xero says that what a request names is not there. It says so in plain text
-/// ("The resource you're looking for cannot be found"); a page of that status is of something that stands
-/// between us, which knows nothing of the books.
+/// ("The resource you're looking for cannot be found"); whatever else has that status is of something that
+/// stands between us, which knows nothing of the books.
 pub fn is_gone(answer: &Response) -> bool {
-    answer.status == 404 && !answer.body.trim_ascii_start().starts_with(b"<")
+    let said = String::from_utf8_lossy(&answer.body);
+    let page = said.trim_start().starts_with('<');
+    answer.status == 404 && !page && said.to_lowercase().contains("cannot be found")
 }
 
 /// Reads a refusal of a whole call.

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use super::books::Books;
 use super::fault::Fault;
 use super::money::{self, cents, number};
-use super::sales::Sums;
+use super::sales::{SHIPPING, Sums};
 use super::state::text;
 
 type Fields = Map<String, Value>;
@@ -91,7 +91,18 @@ pub fn apply(books: &Books<'_>, fields: &mut Fields, sums: &Sums) -> Result<Deci
     Ok(total)
 }
 
-/// A total that was sent is honoured; otherwise the rate of the address is found. Where tax is not
+/// What is charged for shipping.
+fn shipped(fields: &Fields) -> Decimal {
+    let lines = fields.get("Line").and_then(Value::as_array);
+    let lines = lines.into_iter().flatten();
+    lines
+        .filter(|line| line["SalesItemLineDetail"]["ItemRef"]["value"] == SHIPPING)
+        .filter_map(|line| money::decimal(&line["Amount"]))
+        .sum()
+}
+
+/// A total that was sent is honoured, except for what is due on shipping (`Finance.xsd`,
+/// `ShippingTaxIncludedInTotalTax`); otherwise the rate of the address is found. Where tax is not
 /// automated, a form names the group of its taxes, and without one it has none.
 fn in_us(
     books: &Books<'_>,
@@ -119,14 +130,6 @@ fn in_us(
         }
         detail
     };
-    if let Some(total) = wanted {
-        if !total.is_zero() && !any {
-            return Err(Fault::business(
-                "A tax amount was given, but no line of the transaction is taxable.",
-            ));
-        }
-        return Ok(shown(json!({"TotalTax": number(total)})));
-    }
     let percent: Decimal = match &named {
         Some(code) => rates(books, text(code, "Id").unwrap_or_default())
             .iter()
@@ -138,6 +141,21 @@ fn in_us(
             .parse()
             .unwrap_or_default(),
     };
+    if let Some(total) = wanted {
+        if !total.is_zero() && !any {
+            return Err(Fault::business(
+                "A tax amount was given, but no line of the transaction is taxable.",
+            ));
+        }
+        // What is due on shipping is found by the address, whatever code its line has.
+        let included = fields.get("ShippingTaxIncludedInTotalTax") == Some(&json!(true));
+        let shipping = match books.automated_tax() && !included {
+            true => shipped(fields),
+            false => Decimal::ZERO,
+        };
+        let total = total + cents(shipping * percent / Decimal::ONE_HUNDRED);
+        return Ok(shown(json!({"TotalTax": number(total)})));
+    }
     let after_discount = fields.get("ApplyTaxAfterDiscount") == Some(&json!(true));
     let base = if after_discount {
         less_discount(taxable, sums)
