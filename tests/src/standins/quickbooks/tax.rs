@@ -149,7 +149,7 @@ fn in_us(
         }
         // What is due on shipping is found by the address, whatever code its line has.
         let included = fields.get("ShippingTaxIncludedInTotalTax") == Some(&json!(true));
-        let shipping = match books.automated_tax() && !included {
+        let shipping = match books.automated_tax() && !included && !total.is_zero() {
             true => shipped(fields),
             false => Decimal::ZERO,
         };
