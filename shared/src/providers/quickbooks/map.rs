@@ -661,12 +661,16 @@ fn say_tax(parts: &mut Parts, settings: &Settings, of_several: bool) -> Result<S
                 Some(detail)
             }
         };
+        // Tax that lies on shipping alone needs a line that bears it too.
+        let bearing = match parts.tax {
+            0 => vec![false; count],
+            _ => taxes::bearing(&tax_form(parts, of_several)),
+        };
         take_out(parts);
-        let taxed = |part: &Part| part.taxed == Taxed::Yes && parts.tax != 0;
-        let code = |part| Some(if taxed(part) { "TAX" } else { "NON" }.to_owned());
+        let code = |bears: &bool| Some(if *bears { "TAX" } else { "NON" }.to_owned());
         return Ok(Said {
             how: None,
-            codes: parts.lines.iter().map(code).collect(),
+            codes: bearing.iter().take(count).map(code).collect(),
             gross: vec![None; count],
             detail,
         });

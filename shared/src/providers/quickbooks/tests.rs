@@ -616,8 +616,7 @@ fn what_has_three_decimals_is_refused_before_anything_is_made() {
     let dinars = |amount: i64| json!({ "amount": amount, "currency": "KWD" });
     let sold = |amount: i64, price: &str| {
         order(json!({
-            "currency": "KWD", "total": dinars(amount), "subtotal": dinars(amount),
-            "taxes": [], "shipping": dinars(0), "discount": dinars(0),
+            "currency": "KWD", "total": dinars(amount),
             "lines": [{
                 "sku": "m", "name": "M", "quantity": "1", "unit_price": price, "total": dinars(amount),
             }],
@@ -638,4 +637,25 @@ fn what_has_three_decimals_is_refused_before_anything_is_made() {
     let whole = sold(1290, "1.290");
     let (body, _) = body(Document::SalesReceipt(&whole, 0), &settings).unwrap();
     assert_eq!(body["Line"][0]["Amount"], json!(1.29));
+}
+
+/// QuickBooks refuses a tax of a form on which nothing is taxable.
+#[test]
+fn tax_on_shipping_alone_has_a_line_that_bears_it() {
+    let settings = Settings::of(&company(json!([]))).unwrap();
+    let mut books = line("book", 1000, false);
+    books["taxable"] = json!(false);
+    let sold = order(json!({
+        "lines": [books], "shipping": { "name": "Post", "amount": money(500) }, "total": money(1540),
+        "taxes": [{ "name": "State", "rate": "8", "amount": money(40) }],
+    }));
+    let (body, _) = body(Document::SalesReceipt(&sold, 0), &settings).unwrap();
+    let codes: Vec<&Value> = body["Line"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|line| &line["SalesItemLineDetail"]["TaxCodeRef"]["value"])
+        .collect();
+    assert_eq!(codes, [&json!("NON"), &json!("TAX")]);
+    assert_eq!(body["ShippingTaxIncludedInTotalTax"], json!(true));
 }

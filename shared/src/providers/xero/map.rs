@@ -4,7 +4,7 @@
 //! would reckon. So each line says its tax, spread to the last unit, and the total is the shop's.
 
 use super::settings::Settings;
-use super::taxes::{amounts, kind, stacked, taxed};
+use super::taxes::{amounts, kind, stacked, taxed, untaxed};
 use crate::model::event::fingerprint;
 use crate::model::money::{Currency, Money};
 use crate::model::order::{Line, Order, Refund};
@@ -324,8 +324,9 @@ impl Lines {
                 }
             }
             "NoTax" => {
-                let free = (kind(Decimal::ZERO, settings)?, 0);
-                self.taxes = vec![free; self.parts.len()];
+                let free = kind(Decimal::ZERO, settings)?;
+                let free = self.parts.iter().map(|part| (untaxed(part, &free), 0));
+                self.taxes = free.collect();
             }
             _ => {}
         }

@@ -11,6 +11,12 @@ use serde_json::Value;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
+/// The type of what concerns no tax, in every region.
+pub const NO_TAX: &str = "NONE";
+/// The types of sales at no rate, which a return tells of: zero-rated where a region has that, and in
+/// Australia what is free of GST ([tax types](https://developer.xero.com/documentation/api/accounting/types#taxtypes)).
+const FREE: [&str; 3] = ["ZERORATEDOUTPUT", "ZERORATED", "EXEMPTOUTPUT"];
+
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Settings {
     base_currency: String,
@@ -158,6 +164,7 @@ impl Settings {
         let Some(base_currency) = organisation["BaseCurrency"].as_str() else {
             return Err(super::incomplete());
         };
+        let registered = organisation["SalesTaxBasis"] != "NONE";
         let mut accounts: Vec<&Value> = all(accounts, "Accounts").collect();
         accounts.sort_by_key(|account| (text(account, "Code"), text(account, "AccountID")));
         let mut chart = chart(&accounts, base_currency);
@@ -192,11 +199,12 @@ impl Settings {
                 let tax_type = text(rate, "TaxType").to_owned();
                 let percent: Decimal = rate["EffectiveRate"].to_string().parse().ok()?;
                 let output = rate["ReportTaxType"] == "OUTPUT" || tax_type.starts_with("OUTPUT");
-                // Nothing to report is the plainest of all that are nothing.
-                let plain = tax_type == "NONE";
+                let free = FREE.iter().position(|free| tax_type == *free);
                 let rank = (
-                    Reverse(percent.is_zero() && plain),
+                    // Whoever is not registered reports nothing.
+                    Reverse(!registered && tax_type == NO_TAX),
                     Reverse(tax_type == usual),
+                    free.filter(|_| percent.is_zero()).unwrap_or(FREE.len()),
                     Reverse(output),
                     tax_type.clone(),
                 );

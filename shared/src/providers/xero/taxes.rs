@@ -2,7 +2,7 @@
 //! line.
 
 use super::map::{Lines, Part, Unit, refused};
-use super::settings::Settings;
+use super::settings::{NO_TAX, Settings};
 use crate::model::allocate::allocate;
 use crate::providers::taxed::{Taxed, bearers};
 use crate::providers::{self, Fault};
@@ -47,6 +47,15 @@ pub fn kind(percent: Decimal, settings: &Settings) -> Result<String, Fault> {
     }
 }
 
+/// The tax type of a part that bears no tax: what is sold is sold at no rate, as `free` says, and what is only
+/// owed concerns no tax.
+pub fn untaxed(part: &Part, free: &str) -> String {
+    match part.taxed {
+        Taxed::Never => NO_TAX.to_owned(),
+        _ => free.to_owned(),
+    }
+}
+
 /// Puts `tax` of so much per cent on the lines that bear it.
 pub fn taxed(
     unit: Unit,
@@ -56,11 +65,24 @@ pub fn taxed(
     percent: Option<Decimal>,
     settings: &Settings,
 ) -> Result<Lines, Fault> {
+    let how = if included { "Inclusive" } else { "Exclusive" };
     let Some(percent) = percent.filter(|_| tax != 0) else {
+        let free = settings.tax_type(Decimal::ZERO);
+        let (types, taxes) = match free.filter(|free| *free != NO_TAX) {
+            Some(free) => (how, parts.iter().map(|part| (untaxed(part, free), 0))),
+            None => {
+                return Ok(Lines {
+                    unit,
+                    types: "NoTax",
+                    taxes: Vec::new(),
+                    parts,
+                });
+            }
+        };
         return Ok(Lines {
             unit,
-            types: "NoTax",
-            taxes: Vec::new(),
+            types,
+            taxes: taxes.collect(),
             parts,
         });
     };
@@ -79,13 +101,13 @@ pub fn taxed(
     let bear = parts.iter().zip(&bearing).filter(|(_, bears)| **bears);
     let weights: Vec<i64> = bear.map(|(part, _)| part.amount).collect();
     let mut shares = allocate(tax, &weights).into_iter();
-    let taxes = bearing.iter().map(|bears| match bears {
+    let taxes = bearing.iter().zip(&parts).map(|(bears, part)| match bears {
         true => (bearer.clone(), shares.next().unwrap_or_default()),
-        false => (other.clone(), 0),
+        false => (untaxed(part, &other), 0),
     });
     Ok(Lines {
         unit,
-        types: if included { "Inclusive" } else { "Exclusive" },
+        types: how,
         taxes: taxes.collect(),
         parts,
     })

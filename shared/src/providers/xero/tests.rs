@@ -13,7 +13,13 @@ use serde_json::{Value, json};
 
 /// A British organisation that knows euros and dinars.
 fn settings() -> Settings {
-    let organisation = json!({ "Organisations": [{ "BaseCurrency": "GBP" }] });
+    settings_of("ACCRUALS")
+}
+
+/// The same with this basis of its sales tax.
+fn settings_of(basis: &str) -> Settings {
+    let organisation =
+        json!({ "Organisations": [{ "BaseCurrency": "GBP", "SalesTaxBasis": basis }] });
     let accounts = json!({ "Accounts": [
         { "AccountID": "o", "Code": "260", "Type": "REVENUE", "Status": "ACTIVE", "TaxType": "OUTPUT2" },
         { "AccountID": "s", "Code": "200", "Type": "SALES", "Status": "ACTIVE", "TaxType": "OUTPUT2" },
@@ -134,7 +140,10 @@ fn defaults_are_read_from_the_organisation() {
         Some("OUTPUT2"),
         "that of the account, and of sales"
     );
-    assert_eq!((percent("0"), percent("7.5")), (Some("NONE"), None));
+    assert_eq!(
+        (percent("0"), percent("7.5")),
+        (Some("ZERORATEDOUTPUT"), None)
+    );
     for (currency, account) in [("GBP", "b"), ("EUR", "e"), ("KWD", "b")] {
         let account_of = settings.money_account(Role::Money, currency.parse().unwrap());
         assert_eq!(account_of, Ok(account), "{currency}");
@@ -164,7 +173,7 @@ fn an_invoice_is_as_xero_takes_it() {
                 { "Description": "Mug", "Quantity": 2, "UnitAmount": 5, "AccountCode": "200",
                   "ItemCode": "MUG", "TaxType": "OUTPUT2", "TaxAmount": 2 },
                 { "Description": "Mug", "Quantity": 1, "UnitAmount": 3, "AccountCode": "200",
-                  "ItemCode": "MUG", "TaxType": "NONE", "TaxAmount": 0 },
+                  "ItemCode": "MUG", "TaxType": "ZERORATEDOUTPUT", "TaxAmount": 0 },
                 // 20 % of 1150 is 230: discount and shipping bear tax.
                 { "Description": "Sale", "Quantity": 1, "UnitAmount": -1, "AccountCode": "200",
                   "TaxType": "OUTPUT2", "TaxAmount": -0.2 },
@@ -209,7 +218,24 @@ fn amounts_that_xero_would_round_are_said_in_words() {
         (&json!(1), &json!(7.49))
     );
     assert_eq!(line["Description"], "Mug (0.75 × 9.99)");
-    assert_eq!(body["LineAmountTypes"], "NoTax");
+}
+
+/// A bookshop's return tells of its sales although they bear no tax; that of a shop that is not registered
+/// does not exist.
+#[test]
+fn what_is_sold_without_tax_is_sold_at_no_rate() {
+    let sold = order(json!({ "tip": money(150), "total": money(1150) }));
+    let invoice = body(Document::Invoice(&sold, 0)).unwrap();
+    let types = |body: &Value| {
+        let lines = body["LineItems"].as_array().unwrap().iter();
+        let types = lines.map(|line| line["TaxType"].as_str().unwrap_or_default().to_owned());
+        (body["LineAmountTypes"].clone(), types.collect::<Vec<_>>())
+    };
+    let expected = ["ZERORATEDOUTPUT".to_owned(), "NONE".to_owned()];
+    assert_eq!(types(&invoice), (json!("Exclusive"), expected.to_vec()));
+
+    let percent = |settings: &Settings| settings.tax_type(Decimal::ZERO).map(str::to_owned);
+    assert_eq!(percent(&settings_of("NONE")).as_deref(), Some("NONE"));
 }
 
 #[test]
