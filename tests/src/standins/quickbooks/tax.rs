@@ -91,12 +91,15 @@ pub fn apply(books: &Books<'_>, fields: &mut Fields, sums: &Sums) -> Result<Deci
     Ok(total)
 }
 
-/// What is charged for shipping.
+/// What is charged for shipping that is taxable.
 fn shipped(fields: &Fields) -> Decimal {
     let lines = fields.get("Line").and_then(Value::as_array);
     let lines = lines.into_iter().flatten();
     lines
-        .filter(|line| line["SalesItemLineDetail"]["ItemRef"]["value"] == SHIPPING)
+        .filter(|line| {
+            let sold = &line["SalesItemLineDetail"];
+            sold["ItemRef"]["value"] == SHIPPING && sold["TaxCodeRef"]["value"] == "TAX"
+        })
         .filter_map(|line| money::decimal(&line["Amount"]))
         .sum()
 }
@@ -147,7 +150,6 @@ fn in_us(
                 "A tax amount was given, but no line of the transaction is taxable.",
             ));
         }
-        // What is due on shipping is found by the address, whatever code its line has.
         let included = fields.get("ShippingTaxIncludedInTotalTax") == Some(&json!(true));
         let shipping = match books.automated_tax() && !included && !total.is_zero() {
             true => shipped(fields),
