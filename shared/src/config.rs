@@ -2,21 +2,21 @@
 //! a function uses; a test compares the two.
 
 use crate::error::{Code, Error, Result};
-use crate::providers::Category;
+use crate::providers::{Category, Manifest, PROVIDERS};
 use crate::store::Table;
 use std::collections::BTreeMap;
 
 /// One environment variable.
-pub struct Variable {
-    pub name: &'static str,
-    pub meaning: &'static str,
+struct Variable {
+    name: &'static str,
+    meaning: &'static str,
 }
 
 /// Switches webhooks to developers off.
 const WEBHOOKS_SWITCH: &str = "ENABLE_WEBHOOKS";
 
-/// All variables with their meaning.
-pub const VARIABLES: &[Variable] = &[
+/// Those that do not come with a provider.
+const VARIABLES: &[Variable] = &[
     Variable {
         name: "PUBLIC_URL",
         meaning: "Base URL under which clients and browsers reach the API",
@@ -78,14 +78,6 @@ pub const VARIABLES: &[Variable] = &[
         meaning: "URL of the queue of connections whose tokens are to be renewed",
     },
     Variable {
-        name: "QUEUE_SYNC_QUICKBOOKS_URL",
-        meaning: "URL of the queue of what is to be carried to QuickBooks",
-    },
-    Variable {
-        name: "QUEUE_SYNC_XERO_URL",
-        meaning: "URL of the queue of what is to be carried to Xero",
-    },
-    Variable {
         name: "QUEUE_HOOKS_URL",
         meaning: "URL of the queue of webhooks that providers sent",
     },
@@ -131,11 +123,29 @@ pub const VARIABLES: &[Variable] = &[
     },
 ];
 
+/// The variable with the address of the queue of what is to be carried to `provider`.
+fn sync_queue(provider: &str) -> String {
+    format!("QUEUE_SYNC_{}_URL", provider.to_uppercase())
+}
+
+/// All variables by their names, each with its meaning; those that come with a provider are the last.
+pub fn variables() -> impl Iterator<Item = (String, String)> {
+    let of_providers = PROVIDERS.iter().filter_map(|provider| {
+        let Manifest { name, title, .. } = provider.accounting()?.manifest();
+        let meaning = format!("URL of the queue of what is to be carried to {title}");
+        Some((sync_queue(name), meaning))
+    });
+    VARIABLES
+        .iter()
+        .map(|Variable { name, meaning }| ((*name).to_owned(), (*meaning).to_owned()))
+        .chain(of_providers)
+}
+
 /// The configuration of one function: what its environment holds. What is absent is an error only
 /// for the function that asks for it.
 #[derive(Debug, Clone, Default)]
 pub struct Config {
-    values: BTreeMap<&'static str, String>,
+    values: BTreeMap<String, String>,
 }
 
 impl Config {
@@ -149,9 +159,12 @@ impl Config {
         reason = "this is the one place that reads variables"
     )]
     pub fn from_environment() -> Result<Config> {
-        let read = |variable: &Variable| Some((variable.name, std::env::var(variable.name).ok()?));
+        let read = |(name, _): (String, String)| {
+            let value = std::env::var(&name).ok()?;
+            Some((name, value))
+        };
         let config = Config {
-            values: VARIABLES.iter().filter_map(read).collect(),
+            values: variables().filter_map(read).collect(),
         };
         config.check()?;
         Ok(config)
@@ -170,12 +183,14 @@ impl Config {
         Ok(())
     }
 
-    /// A configuration made by hand, for tests: names must be those of [`VARIABLES`].
+    /// A configuration made by hand, for tests: names must be those of [`variables`].
     pub fn of(values: &[(&str, &str)]) -> Config {
-        let known = |name: &str| VARIABLES.iter().find(|v| v.name == name).map(|v| v.name);
         let values = values.iter().map(|(name, value)| {
-            let name = known(name).unwrap_or_else(|| panic!("{name} is no variable"));
-            (name, (*value).to_owned())
+            assert!(
+                variables().any(|(known, _)| known == *name),
+                "{name} is no variable"
+            );
+            ((*name).to_owned(), (*value).to_owned())
         });
         Config {
             values: values.collect(),
@@ -234,7 +249,7 @@ impl Config {
 
     /// The queue of what is to be carried to `provider`.
     pub fn sync_queue(&self, provider: &str) -> Result<&str> {
-        self.need(&format!("QUEUE_SYNC_{}_URL", provider.to_uppercase()))
+        self.need(&sync_queue(provider))
     }
 
     pub fn hooks_queue(&self) -> Result<&str> {
@@ -304,7 +319,6 @@ impl Config {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::providers::PROVIDERS;
 
     const DOCUMENTED: &str = include_str!("../../docs/configuration.md");
 
@@ -324,8 +338,7 @@ mod tests {
 
     #[test]
     fn every_variable_is_documented() {
-        let rows = VARIABLES.iter();
-        let rows = rows.map(|Variable { name, meaning }| format!("| `{name}` | {meaning} |"));
+        let rows = variables().map(|(name, meaning)| format!("| `{name}` | {meaning} |"));
         has_rows("## The functions' environment\n", rows.collect());
     }
 
@@ -364,7 +377,7 @@ mod tests {
     fn every_category_has_a_switch() {
         for category in Category::ALL {
             let switch = category.switch();
-            assert!(VARIABLES.iter().any(|variable| variable.name == switch));
+            assert!(variables().any(|(name, _)| name == switch));
             assert!(Config::of(&[]).enabled(category).is_ok());
             assert!(Config::of(&[]).check().is_ok());
             for word in ["true", "false"] {

@@ -1,8 +1,10 @@
 //! The accounts of a company: shown, chosen, refused, and used for what is sold from then on.
 
+use crate::books;
 use crate::cell;
+use crate::pull;
 use crate::run::{Books, Job, Run, alone, merchant};
-use crate::shop::{GIFT_CARDS, MERCHANT, PAYOUTS, Shop, TIPS};
+use crate::shop::{GIFT_CARDS, MERCHANT, PAYOUTS, Shop, Size, TIPS};
 use crate::world::{PLATFORM_KEY, World};
 use crossdock::api::{self, integrations};
 use crossdock::engine::again::{self, Wanted};
@@ -13,6 +15,7 @@ use crossdock::store::{Store, keys};
 use crossdock::sync::push::{Link, LinkState, RowKind, RowRef};
 use futures::FutureExt;
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 const SEED: u64 = 42;
@@ -36,7 +39,7 @@ fn call(run: &Run, method: &str, what: &str, body: Option<Value>) -> Result<Valu
     Ok(serde_json::from_str(&answer.body).unwrap())
 }
 
-fn set(run: &Run, settings: Value) -> Result<Value, Error> {
+pub fn set(run: &Run, settings: Value) -> Result<Value, Error> {
     let body = json!({ "merchant_id": MERCHANT, "settings": settings });
     call(run, "PUT", "settings", Some(body))
 }
@@ -425,5 +428,53 @@ fn customers_are_named_only_where_orders_are_booked() {
             }
         }
         set(json!({ "label": "Ours", "guest_customer": null })).unwrap();
+    }
+}
+
+/// A category takes up the name of an item, and cannot be sold.
+#[test]
+fn goods_that_are_named_like_a_category_have_an_item_beside_it() {
+    for kind in ["Category", "Group"] {
+        let mut run = Run::new(SEED, Shop::one_order);
+        let goods: Vec<String> = run.shop().expected.skus.iter().cloned().collect();
+        for name in goods.iter().filter(|name| *name != "REFUND") {
+            let item = json!({ "Name": name, "Type": kind });
+            books::quickbooks(&run, "item", &item);
+        }
+        let unsent = std::mem::take(&mut run.unsent);
+        run.whole(Job::Accept(unsent));
+        run.drain();
+        let receipts = entities(&run, "SalesReceipt");
+        let lines = receipts.iter().filter_map(|one| one["Line"].as_array());
+        let named = lines.flatten().filter_map(|line| {
+            let item = &line["SalesItemLineDetail"]["ItemRef"];
+            item["name"].as_str().map(str::to_owned)
+        });
+        let beside: Vec<String> = named.filter(|name| name.ends_with(" (shop)")).collect();
+        assert!(!beside.is_empty(), "{kind}: {receipts:?}");
+        assert_eq!(run.parked(), BTreeSet::new(), "{kind}");
+    }
+}
+
+/// A company that numbers its forms itself passes over our numbers; nothing else is different.
+#[test]
+fn a_company_that_numbers_its_forms_itself_has_the_same_books() {
+    for books in [Books::Receipts, Books::Invoices] {
+        let mut run = Run::of(SEED, books, |dice| Shop::sized(dice, Size::Large, books));
+        let company = json!({ "custom_transaction_numbers": false }).to_string();
+        alone(run.world.control("POST", "realms", &company));
+        for index in std::mem::take(&mut run.unsent) {
+            run.whole(Job::Accept(vec![index]));
+        }
+        run.drain();
+        assert_eq!(run.check(), Ok(()), "{books:?}");
+        for _ in 0..2 {
+            pull::pulled(&run);
+            run.drain();
+        }
+        assert_eq!(pull::told(&run), Vec::<Value>::new(), "{books:?}: an echo");
+        let (_, differences) = pull::open_differences(&mut run);
+        assert_eq!(differences, [], "{books:?}");
+        assert_eq!(run.check(), Ok(()), "{books:?}");
     }
 }

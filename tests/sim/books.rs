@@ -73,20 +73,22 @@ pub fn work(run: &mut Run, dies_at: Option<u64>) -> u64 {
 }
 
 /// The next message of a reconciliation.
-fn to_compare(run: &Run) -> Option<String> {
+pub fn to_compare(run: &Run) -> Option<String> {
     let mut state = run.world.state();
     let mut sent = state.sent.iter();
     let place = sent.position(|(url, _)| url == RECONCILE_QUEUE)?;
     Some(state.sent.remove(place).1)
 }
 
-/// One message of a reconciliation; it comes again when its worker dies or fails.
-fn compare(run: &Run, body: &str, polls: &mut u64, dies_at: Option<u64>) {
+/// One message of a reconciliation; it comes again when its worker dies or fails. Returns whether it is
+/// done.
+pub fn compare(run: &Run, body: &str, polls: &mut u64, dies_at: Option<u64>) -> bool {
     let notice: ReconcileNotice = serde_json::from_str(body).unwrap();
     let again = || {
         run.world.advance(Duration::from_secs(90));
         let message = (RECONCILE_QUEUE.to_owned(), body.to_owned());
         run.world.state().sent.push(message);
+        false
     };
     let mut future = Box::pin(reconcile::run(&run.ctx, &notice));
     loop {
@@ -99,7 +101,7 @@ fn compare(run: &Run, body: &str, polls: &mut u64, dies_at: Option<u64>) {
         let mut context = Context::from_waker(Waker::noop());
         match future.as_mut().poll(&mut context) {
             Poll::Pending => {}
-            Poll::Ready(Ok(())) => return,
+            Poll::Ready(Ok(())) => return true,
             Poll::Ready(Err(error)) => {
                 run.world
                     .note(|| format!("not compared: {}", error.chain()));

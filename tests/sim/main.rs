@@ -9,6 +9,7 @@
 
 mod accounts;
 mod bad_input;
+mod bad_reads;
 mod books;
 mod calls;
 mod cell;

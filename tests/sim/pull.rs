@@ -1,6 +1,7 @@
 //! What somebody changes at the provider meets the ledger once and is decided as the merchant set it,
 //! whoever dies meanwhile; and what we wrote ourselves comes back without an echo.
 
+use crate::accounts;
 use crate::books;
 use crate::run::{Books, Job, Run, alone, merchant};
 use crate::shop::{Shop, Size};
@@ -10,15 +11,16 @@ use axum::http;
 use crossdock::engine::hooks;
 use crossdock::engine::pull::{self, Pull, PullNotice};
 use crossdock::engine::reconcile::{Decision, Reconciliation};
+use crossdock::error::Code;
 use crossdock::model::event::EventType;
 use crossdock::model::ids::ConnectionId;
 use crossdock::model::notice::{HookNotice, StoredEvent};
-use crossdock::oauth::connection::{Connection, Entry, Happened, Health, Settings};
+use crossdock::oauth::connection::{Connection, Entry, Happened, Health};
 use crossdock::oauth::manage;
 use crossdock::store::{Condition, Store, Table, Write, keys};
 use crossdock::sync::changed::Changed;
 use crossdock::sync::conflict::{Conflicts, Winner};
-use crossdock::sync::push::{Form, Link, LinkState};
+use crossdock::sync::push::{Link, LinkState};
 use crossdock::sync::reconcile::{Class, Decided, Difference};
 use futures::FutureExt;
 use local::standins::quickbooks::DEFAULT_REALM;
@@ -31,7 +33,7 @@ const BOOKS: [Books; 3] = [Books::Receipts, Books::Invoices, Books::Xero];
 
 /// Which group of fields somebody changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Edit {
+pub enum Edit {
     Amounts,
     Words,
 }
@@ -40,7 +42,7 @@ const NOTE: &str = "Ring the bell twice";
 const DAY: &str = "2026-01-03";
 
 /// A merchant whose orders stand in the books.
-fn sold(books: Books, seed: u64) -> Run {
+pub fn sold(books: Books, seed: u64) -> Run {
     let mut run = Run::of(seed, books, |dice| Shop::sized(dice, Size::Large, books));
     for index in std::mem::take(&mut run.unsent) {
         run.whole(Job::Accept(vec![index]));
@@ -51,12 +53,14 @@ fn sold(books: Books, seed: u64) -> Run {
 }
 
 fn set(run: &Run, books: Books, conflicts: Conflicts) {
-    let settings = Settings {
-        orders_as: (books == Books::Invoices).then_some(Form::Invoice),
-        conflicts,
-        ..Settings::default()
-    };
-    alone(manage::set(&run.ctx, &merchant(), &id(run), settings)).unwrap();
+    let invoices = (books == Books::Invoices).then_some("invoice");
+    let settings = json!({ "orders_as": invoices, "conflicts": conflicts });
+    let shown = accounts::set(run, settings).unwrap();
+    assert_eq!(shown["settings"]["conflicts"], json!(conflicts));
+    // One word of it that is wrong changes nothing.
+    let wrong = json!({ "amounts": conflicts.amounts, "words": "nobody_wins" });
+    let refusal = accounts::set(run, json!({ "conflicts": wrong })).unwrap_err();
+    assert_eq!(refusal.code(), Code::ValidationFailed);
 }
 
 /// Read past the troubles of the store.
@@ -67,7 +71,7 @@ fn id(run: &Run) -> ConnectionId {
     connection.id
 }
 
-fn notice(run: &Run) -> PullNotice {
+pub fn notice(run: &Run) -> PullNotice {
     PullNotice {
         merchant_id: merchant(),
         connection_id: id(run),
@@ -77,7 +81,7 @@ fn notice(run: &Run) -> PullNotice {
 }
 
 /// What is on its way in the queue of pulls.
-fn pulls(run: &Run) -> Vec<PullNotice> {
+pub fn pulls(run: &Run) -> Vec<PullNotice> {
     let mut state = run.world.state();
     let (ours, rest) = std::mem::take(&mut state.sent)
         .into_iter()
@@ -89,7 +93,7 @@ fn pulls(run: &Run) -> Vec<PullNotice> {
 }
 
 /// Lets the schedule come once, and every message that follows of it.
-fn pulled(run: &Run) {
+pub fn pulled(run: &Run) {
     run.world.advance(Duration::from_secs(60));
     let mut open = vec![notice(run)];
     for _ in 0..200 {
@@ -111,7 +115,7 @@ fn pulled(run: &Run) {
 }
 
 /// Everything that was ever told of changes over there, in order of the rows.
-fn told(run: &Run) -> Vec<Value> {
+pub fn told(run: &Run) -> Vec<Value> {
     let memory = &run.world.memory;
     let page = memory.scan(Table::Records, None, 10_000);
     let items = page.now_or_never().unwrap().unwrap().items;
@@ -160,7 +164,7 @@ const fn order_entity(books: Books) -> &'static str {
 }
 
 /// An order that stands in the books and can still be changed there, with its document.
-fn document(run: &Run, books: Books) -> Option<(String, Value)> {
+pub fn document(run: &Run, books: Books) -> Option<(String, Value)> {
     let all = entities(run, order_entity(books)).into_iter();
     let mut open = all.filter(|one| books != Books::Xero || one["Status"] == "AUTHORISED");
     let one = open.find(|one| {
@@ -172,7 +176,7 @@ fn document(run: &Run, books: Books) -> Option<(String, Value)> {
 }
 
 /// Somebody changes a document there.
-fn edit(run: &Run, books: Books, one: &Value, edit: Edit) {
+pub fn edit(run: &Run, books: Books, one: &Value, edit: Edit) {
     run.world.advance(Duration::from_secs(30));
     match books {
         Books::Xero => {
@@ -198,13 +202,13 @@ fn edit(run: &Run, books: Books, one: &Value, edit: Edit) {
 }
 
 /// What stands there of the order with this number.
-fn stands(run: &Run, books: Books, number: &str) -> Value {
+pub fn stands(run: &Run, books: Books, number: &str) -> Value {
     let mut all = entities(run, order_entity(books)).into_iter();
     let numbered = |one: &Value| one["DocNumber"] == number || one["InvoiceNumber"] == number;
     all.find(numbered).expect("it stands there")
 }
 
-fn has(one: &Value, books: Books, edit: Edit) -> bool {
+pub fn has(one: &Value, books: Books, edit: Edit) -> bool {
     match (books, edit) {
         (Books::Xero, Edit::Amounts) => one["DateString"].as_str().unwrap().starts_with(DAY),
         (Books::Xero, Edit::Words) => one["Reference"] == NOTE,
@@ -305,7 +309,7 @@ fn take_away(run: &Run, entity: &str, one: &Value, void: bool) {
 }
 
 /// The differences of the days on which anything was sold that wait for a decision.
-fn open_differences(run: &mut Run) -> (Reconciliation, Vec<Difference>) {
+pub fn open_differences(run: &mut Run) -> (Reconciliation, Vec<Difference>) {
     let day = |number| chrono::NaiveDate::from_ymd_opt(2026, 1, number).unwrap();
     let (at, _, differences) = books::compare_all(run, day(1), day(3));
     let open = |one: &Difference| one.decided == Decided::Open;

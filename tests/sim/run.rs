@@ -962,7 +962,7 @@ impl Run {
     }
 
     /// What is parked in the end, and with what code.
-    fn parked(&self) -> BTreeSet<String> {
+    pub fn parked(&self) -> BTreeSet<String> {
         let group = keys::ledger(&merchant(), &self.connection);
         let mut codes = BTreeSet::new();
         for item in whole(&self.world, &group) {

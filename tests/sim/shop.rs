@@ -87,6 +87,8 @@ pub struct Shop {
     returned: Vec<Settled>,
     /// What went back to gift cards of orders that are not paid in full.
     unsettled_cards: Vec<Sum>,
+    /// Whether any refund is of what was sold, where what is sold is summed.
+    goods_came_back: bool,
 }
 
 const DAILY_MARK: &str = "Crossdock daily sales";
@@ -264,6 +266,7 @@ impl Shop {
                 redeemed: 0,
             });
             shop.expected.skus.insert("REFUND".to_owned());
+            shop.goods_came_back = true;
         }
         let payouts = match size {
             Size::Small => usize::from(dice.per_mille(250)),
@@ -548,29 +551,33 @@ impl Shop {
             .find(|known| Some(*known) == channel)
             .unwrap_or(CHANNELS[0]);
         let settled = paid_in_full && (!self.fixed || same);
+        // What came in beyond the latest total is owed. A summary says so and a receipt; on an invoice it
+        // is the customer's credit.
+        let received = history.last().unwrap().total;
+        let excess = paid - redeemed - (received - redeemed.min(received));
+        let excess = if settled { excess.max(0) } else { 0 };
+        let shown_excess = if self.invoices { 0 } else { excess };
         if settled {
             let last = history.last().unwrap();
             self.settled.push(Settled {
                 channel,
-                sum: (currency, last.total),
+                sum: (currency, last.total + excess),
                 tip: last.tip,
-                gift_cards: last.gift_cards,
+                gift_cards: last.gift_cards + excess,
                 redeemed: redeemed.min(last.total),
             });
         }
         let booked = paid_in_full || self.invoices;
         if booked {
-            if refunds > 0 {
-                self.expected.skus.insert("REFUND".to_owned());
-            }
             let last = history.last().unwrap();
             let redeemed = redeemed.min(last.total);
             let shown = if self.fixed { 0 } else { redeemed };
             self.expected
                 .sales
-                .insert(id.to_owned(), (currency, last.total - shown));
+                .insert(id.to_owned(), (currency, last.total + shown_excess - shown));
             self.owe(TIPS, (currency, last.tip));
-            self.owe(GIFT_CARDS, (currency, last.gift_cards - redeemed));
+            let cards = last.gift_cards + shown_excess - redeemed;
+            self.owe(GIFT_CARDS, (currency, cards));
             self.expected.skus.extend(last.skus.iter().cloned());
             let mark = customer.map_or_else(
                 || "Crossdock guests".to_owned(),
@@ -578,15 +585,27 @@ impl Shop {
             );
             self.expected.customers.insert((mark, currency));
         }
+        let mut left = excess;
         for index in 0..refunds {
             let amount = (currency, 1 + dice.below((paid / 3) as usize) as i64);
             let method = dice.per_mille(200).then_some("gift_card");
+            // Paid back is first what came in beyond the total, by refunds that fit in.
+            let paid_back = if amount.1 <= left { amount.1 } else { 0 };
+            left -= paid_back;
+            if booked {
+                let shown = if self.invoices { 0 } else { paid_back };
+                if shown == 0 {
+                    self.expected.skus.insert("REFUND".to_owned());
+                }
+                self.goods_came_back |= paid_back == 0;
+                self.owe(GIFT_CARDS, (currency, -shown));
+            }
             if settled {
                 self.returned.push(Settled {
                     channel,
                     sum: amount,
                     tip: 0,
-                    gift_cards: 0,
+                    gift_cards: paid_back,
                     redeemed: method.map_or(0, |_| amount.1),
                 });
             }
@@ -619,7 +638,8 @@ impl Shop {
         expected.sales.clear();
         expected.payments.clear();
         expected.customers.clear();
-        expected.skus.retain(|sku| sku == "REFUND");
+        let came_back = self.goods_came_back;
+        expected.skus.retain(|sku| sku == "REFUND" && came_back);
         // What went back to gift cards stays owed.
         expected.owed.clear();
         let mut sums: BTreeMap<(&str, &'static str), (i64, i64)> = BTreeMap::new();
@@ -652,7 +672,8 @@ impl Shop {
         }
         let back = self.returned.iter();
         for one in back {
-            *expected.owed.entry((GIFT_CARDS, one.sum.0)).or_default() += one.redeemed;
+            let owed = expected.owed.entry((GIFT_CARDS, one.sum.0)).or_default();
+            *owed += one.redeemed - one.gift_cards;
         }
         // Those of orders that are in the books by themselves on other conditions.
         for one in &self.unsettled_cards {
@@ -667,19 +688,22 @@ impl Shop {
         for (currency, amount) in std::mem::take(&mut self.unsettled_cards) {
             *expected.owed.entry((GIFT_CARDS, currency)).or_default() -= amount;
         }
-        let mut sums: BTreeMap<(&str, &'static str, bool), i64> = BTreeMap::new();
+        let mut sums: BTreeMap<(&str, &'static str, bool), (i64, i64)> = BTreeMap::new();
         for one in &self.returned {
             let to_cards = one.redeemed != 0;
-            let sum = sums.entry((one.channel, one.sum.0, to_cards));
-            *sum.or_default() += one.sum.1;
+            let sum = sums.entry((one.channel, one.sum.0, to_cards)).or_default();
+            sum.0 += one.sum.1;
+            sum.1 += one.gift_cards;
         }
-        for ((channel, currency, to_cards), total) in sums {
+        for ((channel, currency, to_cards), (total, paid_back)) in sums {
             let cards = if to_cards { ".cards" } else { "" };
             let id = format!("{}{cards}", summary(2, channel, currency));
             let shown = if to_cards && !self.fixed { 0 } else { total };
             expected.refunds.insert(id, (currency, shown));
             expected.customers.insert((DAILY_MARK.to_owned(), currency));
-            expected.skus.insert(DAILY_SKU.to_owned());
+            if total != paid_back {
+                expected.skus.insert(DAILY_SKU.to_owned());
+            }
         }
     }
 

@@ -183,6 +183,19 @@ fn britain_names_a_code_for_each_line_and_shows_prices_with_their_tax() {
     let made = receipt(&run, "RefundReceipt", "r-1");
     assert_eq!(coded(&run, &made), pairs(&[("20.0% S", "50")]));
     assert_eq!(taxed(&made), pairs(&[("10", "50")]));
+    // The same, told as it was sold.
+    let refund = json!({
+        "id": "r-2", "order_id": "S-1", "amount": money(6000, "GBP"), "tax": money(1000, "GBP"),
+        "lines": [line("A", 6000, "GBP", true)], "prices_include_tax": true, "refunded_at": DAY,
+    });
+    accept(&mut run, "order.refunded", "r-2", refund);
+    run.relay_and_push();
+    stands(&run, "refund", "r-2");
+    let made = receipt(&run, "RefundReceipt", "r-2");
+    assert_eq!(made["GlobalTaxCalculation"], "TaxInclusive");
+    assert_eq!(coded(&run, &made), pairs(&[("20.0% S", "50")]));
+    assert_eq!(taxed(&made), pairs(&[("10", "50")]));
+    assert_eq!(made["TotalAmt"].as_f64(), Some(60.0));
 }
 
 #[test]

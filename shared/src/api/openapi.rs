@@ -873,7 +873,12 @@ fn record_schemas() -> Value {
                 "oneOf": [money(), { "type": "null" }],
                 "description": "Part of the total, and never taxed.",
             },
-            "total": money(),
+            "total": {
+                "allOf": [money()],
+                "description": "What the order costs. It does not go down when money goes back: that is \
+                    an `order.refunded` event. What came in beyond it is owed to the customer, and \
+                    refunds pay that back first.",
+            },
         }), &["channel", "customer", "discounts", "shipping", "taxes", "prices_include_tax", "tip"]),
         "Payment": object(json!({
             "id": reference("Id"), "order_id": reference("Id"),
@@ -889,12 +894,16 @@ fn record_schemas() -> Value {
             "id": reference("Id"), "order_id": nullable(reference("Id")),
             "customer": nullable(reference("Customer")), "amount": money(), "lines": lines,
             "shipping": nullable(money()), "tax": nullable(money()), "tip": nullable(money()),
+            "prices_include_tax": {
+                "type": "boolean", "default": false,
+                "description": "Whether the lines and the shipping hold the tax.",
+            },
             "method": {
                 "oneOf": [text(1, 64), { "type": "null" }],
                 "description": "`gift_card` when it goes back to a gift card, and no money out.",
             },
             "reason": { "type": ["string", "null"] }, "refunded_at": time(),
-        }), &["order_id", "customer", "lines", "shipping", "tax", "tip", "method", "reason"]),
+        }), &["order_id", "customer", "lines", "shipping", "tax", "tip", "prices_include_tax", "method", "reason"]),
         "Payout": object(json!({
             "id": reference("Id"),
             "version": { "type": "integer", "minimum": 1 },

@@ -21,7 +21,7 @@ use crate::model::order::Refund;
 use crate::model::order_record::OrderRecord;
 use crate::model::summary::{Summary, SummaryName, Sums, ends};
 use crate::oauth::connection::{self, Connection, Posting};
-use crate::providers::accounting::Accounting;
+use crate::providers::accounting::{Accounting, accounting};
 use crate::store::{Condition, Item, Key, Write, keys, list_all};
 use crate::sync::push::{Held, Link, Open, RowKind, RowRef};
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
@@ -73,8 +73,8 @@ pub(super) async fn load(
     };
     let summary = item.read::<Made>()?.summary;
     let kind = match record.kind {
-        RecordKind::Refund => Kind::Refund(Box::new(summary.refund()), None),
-        _ => Kind::Order(Box::new(summary.order_record(item.rev))),
+        RecordKind::Refund => Kind::refund(summary.refund(), None),
+        _ => Kind::order(summary.order_record(item.rev)),
     };
     Ok(Some(Record {
         rev: item.rev,
@@ -90,6 +90,7 @@ pub(super) async fn note(
     mut row: Row<'_>,
     name: &SummaryName,
     record: &Record,
+    paid_back: bool,
 ) -> Result<bool> {
     let id = name.id();
     let mut busy = None;
@@ -102,7 +103,8 @@ pub(super) async fn note(
             Ok(()) => {
                 // Without one, somebody set out to post it by itself, and goes on with that.
                 let summed = row.link.summed.as_ref();
-                let within = |held: Held| held.record_rev >= record.rev;
+                let within =
+                    |held: Held| held.record_rev >= record.rev && held.paid_back == paid_back;
                 return Ok(summed
                     .is_some_and(|summed| summed.held.is_some_and(within) != record.is_settled()));
             }
@@ -256,6 +258,7 @@ async fn make(ctx: &Ctx, connection: &Connection, day: NaiveDate) -> Result<()> 
 struct Found<'a> {
     row: Row<'a>,
     rev: u64,
+    paid_back: bool,
     summary: RowRef,
     /// Whether the summary is to hold it.
     wanted: bool,
@@ -279,7 +282,10 @@ async fn try_make(ctx: &Ctx, connection: &Connection, day: NaiveDate) -> Result<
     let changed = found.into_iter().filter_map(|one| {
         let rev = wanted.get(&one.summary).filter(|_| one.wanted);
         let rev = rev.map(|summary| summary.rev);
-        let link = one.row.link.put_into(&one.summary.id, one.rev, rev, now)?;
+        let link = one
+            .row
+            .link
+            .put_into(&one.summary.id, (one.rev, one.paid_back), rev, now)?;
         Some((one.row, link))
     });
     let mut changed: Vec<(Row, Link)> = changed.collect();
@@ -331,6 +337,9 @@ async fn add_up<'a>(
 ) -> Result<(Vec<Found<'a>>, BTreeMap<RowRef, Sums>)> {
     let mut found = Vec::new();
     let mut sums: BTreeMap<RowRef, Sums> = BTreeMap::new();
+    let Some(provider) = accounting(&connection.provider) else {
+        return Ok((found, sums));
+    };
     let group = keys::day(&connection.merchant_id, day);
     let mut after = None;
     loop {
@@ -351,6 +360,7 @@ async fn add_up<'a>(
                 if name.day != day {
                     continue;
                 }
+                let paid_back = record.paid_back(provider, connection);
                 let wanted = record.is_settled() && !record.is_early(connection, &row.link);
                 let summary = RowRef {
                     kind: row.name().row.kind,
@@ -361,10 +371,14 @@ async fn add_up<'a>(
                         .entry(summary.clone())
                         .or_insert_with(|| Sums::new(name));
                     match &record.kind {
-                        Kind::Order(order) => sums.add_order(order),
-                        Kind::Refund(refund, order) => {
-                            let order = order.as_ref().and_then(|order| order.order.as_ref());
-                            sums.add_refund(refund, order);
+                        Kind::Order { record, received } => {
+                            sums.add_order(record, received.as_deref());
+                        }
+                        Kind::Refund {
+                            refund, record: of, ..
+                        } => {
+                            let order = of.as_ref().and_then(|of| of.order.as_ref());
+                            sums.add_refund(paid_back.unwrap_or(refund), order);
                         }
                         // It is in no summary.
                         Kind::Payout(_) => {}
@@ -374,6 +388,7 @@ async fn add_up<'a>(
                     found.push(Found {
                         row,
                         rev: record.rev,
+                        paid_back: paid_back.is_some(),
                         summary,
                         wanted,
                     });
@@ -429,10 +444,9 @@ async fn read<'a>(
                 let order = order
                     .and_then(Option::as_ref)
                     .map(Item::read::<OrderRecord>);
-                let order = order.transpose()?.map(Box::new);
-                Kind::Refund(Box::new(item.read::<Refund>()?), order)
+                Kind::refund(item.read::<Refund>()?, order.transpose()?)
             }
-            _ => Kind::Order(Box::new(item.read()?)),
+            _ => Kind::order(item.read()?),
         };
         let record = Record {
             rev: item.rev,

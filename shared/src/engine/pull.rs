@@ -30,6 +30,8 @@ use std::time::Duration;
 /// So much of what was read is read again: what a provider stores late, or stamps with another of its
 /// clocks, is found then. What is known already costs nothing but the reading.
 const OVERLAP: TimeDelta = TimeDelta::minutes(5);
+/// How far the clock of a provider may be ahead of ours.
+const AHEAD_MAX: TimeDelta = TimeDelta::hours(1);
 /// Pages of one message; another message goes on.
 const RUN_PAGES_MAX: usize = 10;
 /// Most often that a full compare is made because more changed than is told: while thousands of things
@@ -261,8 +263,18 @@ pub async fn run(ctx: &Ctx, notice: &PullNotice) -> Result<()> {
         Err(Stop::Ours(error)) if error.code() == Code::ConnectionReauthRequired => Ok(()),
         Err(Stop::Ours(error)) if error.code() == Code::Busy => Err(error.later(BUSY)),
         Err(Stop::Ours(error)) => Err(error),
-        Err(Stop::Theirs(fault)) => Err(refused(fault)),
+        Err(Stop::Theirs(fault)) => {
+            // Last, since what went well before says nothing against it.
+            session.note_refusal(&fault).await;
+            Err(refused(fault))
+        }
     }
+}
+
+/// An answer that cannot be true.
+fn later(detail: &str) -> Stop {
+    let detail = detail.to_owned();
+    Stop::Theirs(Fault::Later { detail })
 }
 
 /// A refusal to tell what changed is no reason to stop asking.
@@ -353,8 +365,6 @@ impl Puller<'_> {
         let all = notes.len() < NOTES_MAX;
         let taken = self.take_notes(notes).await?;
         if let Some(fault) = refusal {
-            // Last, since what went well before says nothing against it.
-            self.session.note_refusal(&fault).await;
             return Err(Stop::Theirs(fault));
         }
         // What cannot be told yet is left for another time.
@@ -408,6 +418,11 @@ impl Puller<'_> {
         let request = changes.changes(tenant, stream, since);
         let read = |answer: &_| changes.read_changes(stream, since, answer);
         let (Page { seen, next, clock }, _) = self.session.call(request, read).await?;
+        let reached = match next {
+            Next::From(at) | Next::Until(at) => Some(at),
+            Next::TooMany => None,
+        };
+        self.check_times(&seen, reached.into_iter().chain(clock))?;
         if let Some(clock) = clock {
             self.pull.ahead = (clock - self.ctx.now()).num_milliseconds();
         }
@@ -576,14 +591,41 @@ impl Puller<'_> {
         }
     }
 
-    /// Reads things by their ids, and lets them meet the ledger.
+    /// Reads things by their ids, and lets them meet the ledger. A list that leaves one out may be an
+    /// incomplete one, so each of those is asked for by itself before it counts as deleted.
     async fn read(&mut self, kind: &'static str, ids: &[&str]) -> Result<(), Stop> {
-        let changes = self.changes;
-        let request = changes.by_id(&self.session.tenant, kind, ids);
-        let read = |answer: &_| changes.read_by_id(kind, ids, answer);
-        let (seen, _) = self.session.call(request, read).await?;
-        self.meet(&seen).await?;
+        let (changes, tenant) = (self.changes, &self.session.tenant);
+        let request = changes.by_id(tenant, kind, ids);
+        let read = |answer: &_| changes.read_by_id(kind, answer);
+        let (mut all, _) = self.session.call(request, read).await?;
+        let told: BTreeSet<String> = all.iter().map(|one| one.id.clone()).collect();
+        for id in ids.iter().filter(|id| !told.contains(**id)) {
+            let read = |answer: &_| changes.read_one(kind, answer);
+            let request = changes.one(tenant, kind, id);
+            let (one, _) = self.session.call(request, read).await?;
+            all.push(one.unwrap_or_else(|| Seen::deleted(kind, id)));
+        }
+        if all.iter().any(|one| !ids.contains(&&one.id[..])) {
+            return Err(later("it answers with things that were not asked for"));
+        }
+        self.check_times(&all, [])?;
+        self.meet(&all).await?;
         Ok(())
+    }
+
+    /// Fails for times that are still to come: a cursor that believed them would pass over all that
+    /// changes until then, and so would a row.
+    fn check_times(
+        &self,
+        all: &[Seen],
+        besides: impl IntoIterator<Item = DateTime<Utc>>,
+    ) -> Result<(), Stop> {
+        let last = self.ctx.now() + AHEAD_MAX;
+        let told = all.iter().filter_map(|one| one.at).chain(besides);
+        match told.max().filter(|at| *at > last) {
+            Some(at) => Err(later(&format!("it tells of {at}, which is still to come"))),
+            None => Ok(()),
+        }
     }
 
     /// Begins to read everything that the ledger knows.

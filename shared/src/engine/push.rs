@@ -15,7 +15,7 @@ use crate::model::event::{EventType, RecordKind, fingerprint};
 use crate::model::ids::{MerchantId, RecordId};
 use crate::model::money::AMOUNT_MAX;
 use crate::model::notice::{Notice, RecordRef};
-use crate::model::order::Refund;
+use crate::model::order::{Order, Refund};
 use crate::model::order_record::OrderRecord;
 use crate::model::payout::{Payout, PayoutRecord};
 use crate::model::summary::{Summary, SummaryName};
@@ -51,18 +51,72 @@ pub(super) struct Record {
 }
 
 pub(super) enum Kind {
-    Order(Box<OrderRecord>),
-    Refund(Box<Refund>, Option<Box<OrderRecord>>),
+    Order {
+        record: Box<OrderRecord>,
+        /// How a receipt shows the order, where that is otherwise than the shop told it.
+        received: Option<Box<Order>>,
+    },
+    Refund {
+        refund: Box<Refund>,
+        record: Option<Box<OrderRecord>>,
+        /// The same of the refund.
+        paid_back: Option<Box<Refund>>,
+    },
     Payout(Box<Payout>),
 }
 
+impl Kind {
+    pub(super) fn order(record: OrderRecord) -> Kind {
+        Kind::Order {
+            received: record.as_received().map(Box::new),
+            record: Box::new(record),
+        }
+    }
+
+    pub(super) fn refund(refund: Refund, record: Option<OrderRecord>) -> Kind {
+        let paid_back = record
+            .as_ref()
+            .and_then(|record| record.as_paid_back(&refund));
+        Kind::Refund {
+            paid_back: paid_back.map(Box::new),
+            refund: Box::new(refund),
+            record: record.map(Box::new),
+        }
+    }
+}
+
 impl Record {
-    fn subject(&self) -> Subject<'_> {
+    fn subject(&self, provider: &dyn Accounting, connection: &Connection) -> Subject<'_> {
         match &self.kind {
-            Kind::Order(record) => Subject::Order(record),
-            Kind::Refund(refund, record) => Subject::Refund(refund, record.as_deref()),
+            Kind::Order { record, received } => Subject::Order(record, received.as_deref()),
+            Kind::Refund { refund, record, .. } => {
+                let paid_back = self.paid_back(provider, connection);
+                Subject::Refund(refund, record.as_deref(), paid_back)
+            }
             Kind::Payout(payout) => Subject::Payout(payout),
         }
+    }
+
+    /// The refund as a receipt shows it, if it pays back what came in beyond its order and the books show
+    /// that as owed: a summary or a receipt of the order does, and an invoice does not.
+    pub(super) fn paid_back(
+        &self,
+        provider: &dyn Accounting,
+        connection: &Connection,
+    ) -> Option<&Refund> {
+        let Kind::Refund {
+            record: Some(record),
+            paid_back,
+            ..
+        } = &self.kind
+        else {
+            return None;
+        };
+        let day = record.filed()?.day;
+        let usual = provider.order_forms().first().copied();
+        let alone = connection.settings.orders_as.or(usual);
+        let shown = connection.posting(day) == Posting::Daily || alone == Some(Form::SalesReceipt);
+        paid_back.as_deref().filter(|_| shown)
     }
 
     /// The summary in which it is posted at `connection`, of which `link` is its own row; `None` for what
@@ -70,7 +124,7 @@ impl Record {
     pub(super) fn summed_in(&self, connection: &Connection, link: &Link) -> Option<SummaryName> {
         let name = match &self.kind {
             _ if self.summary.is_some() => return None,
-            Kind::Order(record) => {
+            Kind::Order { record, .. } => {
                 let order = record.order.as_ref()?;
                 let filed = record.filed()?;
                 SummaryName {
@@ -80,7 +134,7 @@ impl Record {
                     cards: false,
                 }
             }
-            Kind::Refund(refund, record) => SummaryName {
+            Kind::Refund { refund, record, .. } => SummaryName {
                 day: refund.refunded_at.date_naive(),
                 channel: record
                     .as_ref()
@@ -99,8 +153,8 @@ impl Record {
     /// Whether a summary is to hold it: what is paid in full, and what went back of that.
     pub(super) fn is_settled(&self) -> bool {
         match &self.kind {
-            Kind::Order(record) => record.is_paid(),
-            Kind::Refund(_, record) => record.as_ref().is_none_or(|record| record.is_paid()),
+            Kind::Order { record, .. } => record.is_paid(),
+            Kind::Refund { record, .. } => record.as_ref().is_none_or(|record| record.is_paid()),
             Kind::Payout(_) => true,
         }
     }
@@ -112,8 +166,8 @@ impl Record {
             return Some(summary.name.ends() - TimeDelta::nanoseconds(1));
         }
         match &self.kind {
-            Kind::Order(record) => Some(record.order.as_ref()?.placed_at),
-            Kind::Refund(refund, _) => Some(refund.refunded_at),
+            Kind::Order { record, .. } => Some(record.order.as_ref()?.placed_at),
+            Kind::Refund { refund, .. } => Some(refund.refunded_at),
             Kind::Payout(payout) => Some(payout.paid_at),
         }
     }
@@ -155,7 +209,7 @@ impl Record {
             .held_form()
             .filter(|form| provider.order_forms().contains(form));
         let form = held.or(wanted).unwrap_or(Form::Invoice);
-        documents(self.subject(), form, provider)
+        documents(self.subject(provider, connection), form, provider)
     }
 }
 
@@ -332,7 +386,8 @@ async fn push_connection(
         let summed_in = work.record.summed_in(connection, &row.link);
         let settled = work.record.is_settled() || row.link.summed.is_some();
         if let Some(name) = summed_in.filter(|_| settled && !early) {
-            if daily::note(ctx, row, &name, &work.record).await? {
+            let paid_back = work.record.paid_back(provider, connection).is_some();
+            if daily::note(ctx, row, &name, &work.record, paid_back).await? {
                 days.insert(name.day);
             }
             continue;
@@ -613,7 +668,7 @@ pub(super) async fn load(
     }
     let record = Record {
         rev: item.rev,
-        kind: Kind::Order(Box::new(order)),
+        kind: Kind::order(order),
         summary: None,
     };
     records.insert(0, (target.clone(), record));
@@ -645,7 +700,7 @@ async fn load_refund(
     let Some(item) = ctx.store.get(&key).await? else {
         return Ok(None);
     };
-    let kind = Kind::Refund(Box::new(item.read()?), order.map(Box::new));
+    let kind = Kind::refund(item.read()?, order);
     Ok(Some((
         target.clone(),
         Record {

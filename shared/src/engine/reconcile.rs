@@ -153,6 +153,13 @@ fn expiring(write: Write, now: DateTime<Utc>) -> Write {
     write.expiring((now + FINDINGS_LIFE).timestamp())
 }
 
+/// The write of a reconciliation's own row.
+fn row(connection: &Connection, on: Condition, reconciliation: &Reconciliation) -> Result<Write> {
+    let key = keys::reconciliation(&connection.merchant_id, &connection.id, &reconciliation.id);
+    let write = Write::put(key, on, reconciliation)?;
+    Ok(expiring(write, reconciliation.started_at))
+}
+
 /// Sends a message for every connection with books: what the schedule does for one is its own, so none
 /// waits for another, or ends with it. Returns how many those are.
 pub async fn plan(ctx: &Ctx) -> Result<usize> {
@@ -247,9 +254,7 @@ pub async fn start(
                 state: State::Stopped,
                 ..last.clone()
             };
-            let key = keys::reconciliation(merchant, id, &last.id);
-            let write = Write::put(key, held, &stopped)?;
-            given_up = Some(expiring(write, last.started_at));
+            given_up = Some(row(connection, held, &stopped)?);
         } else if running && !days {
             return Err(Error::new(
                 Code::Conflict,
@@ -280,13 +285,12 @@ pub async fn start(
         started_at: now,
         updated_at: now,
     };
-    let own = keys::reconciliation(merchant, id, &reconciliation.id);
     let current = Current {
         id: reconciliation.id.clone(),
     };
     let mut writes = vec![
         Write::put(key, condition, &current)?,
-        expiring(Write::put(own, Condition::Absent, &reconciliation)?, now),
+        row(connection, Condition::Absent, &reconciliation)?,
     ];
     writes.extend(given_up);
     ctx.store.transact(writes).await?;
@@ -420,14 +424,8 @@ pub async fn run(ctx: &Ctx, notice: &ReconcileNotice) -> Result<()> {
                 let detail = format!("the books could not be read: {code}: {detail}");
                 // The message comes again, and is given up in the end.
                 reconciliation.problem = Some(detail.clone());
-                let key = keys::reconciliation(
-                    &connection.merchant_id,
-                    &connection.id,
-                    &reconciliation.id,
-                );
-                let write = Write::put(key, condition, &reconciliation)?;
-                let written = ctx.store.write(expiring(write, reconciliation.started_at));
-                if let Err(error) = written.await {
+                let write = row(&connection, condition, &reconciliation)?;
+                if let Err(error) = ctx.store.write(write).await {
                     tracing::warn!(error = %Error::from(error).chain(), "what is wrong could not be noted");
                 }
                 return Err(Error::new(Code::UpstreamFailed, detail));
@@ -440,13 +438,8 @@ pub async fn run(ctx: &Ctx, notice: &ReconcileNotice) -> Result<()> {
         }
     }
     reconciliation.updated_at = ctx.now();
-    let key = keys::reconciliation(&connection.merchant_id, &connection.id, &reconciliation.id);
-    let write = Write::put(key, condition, &reconciliation)?;
-    match ctx
-        .store
-        .write(expiring(write, reconciliation.started_at))
-        .await
-    {
+    let write = row(&connection, condition, &reconciliation)?;
+    match ctx.store.write(write).await {
         Ok(()) => {}
         // The same message is at work elsewhere.
         Err(WriteError::Condition(_)) => return Ok(()),

@@ -168,6 +168,9 @@ pub struct Refund {
     pub shipping: Option<Money>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tax: Option<Money>,
+    /// Whether the lines and the shipping hold the tax.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub prices_include_tax: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tip: Option<Money>,
     /// How it went back, where the shop says so: [`GIFT_CARD`] for what is owed on a gift card again.
@@ -187,6 +190,19 @@ pub struct Refund {
 }
 
 impl Line {
+    /// A line over what the shop owes to the customer because more came in than the order costs.
+    pub(super) fn owed(total: Money) -> Line {
+        Line {
+            sku: "OVERPAYMENT".to_owned(),
+            name: "Paid beyond the order".to_owned(),
+            quantity: Decimal::ONE,
+            unit_price: total.major(),
+            total,
+            taxable: false,
+            gift_card: true,
+        }
+    }
+
     /// Whether tax is reckoned on it.
     pub fn bears_tax(&self) -> bool {
         self.taxable && !self.gift_card
@@ -349,6 +365,22 @@ impl Refund {
         self.method.as_deref() == Some(GIFT_CARD)
     }
 
+    pub fn tax_amount(&self) -> i64 {
+        self.tax.map_or(0, |tax| tax.amount)
+    }
+
+    /// What of it is for goods, in minor units, with or without tax as its lines are.
+    pub fn goods_amount(&self) -> i64 {
+        let rest = [self.shipping, self.tip].into_iter().flatten();
+        let rest: i64 = rest.map(|money| money.amount).sum();
+        let on_top = if self.prices_include_tax {
+            0
+        } else {
+            self.tax_amount()
+        };
+        self.amount.amount - rest - on_top
+    }
+
     pub fn faults(&self) -> Vec<FieldError> {
         let mut faults = Vec::new();
         let currency = self.amount.currency;
@@ -381,24 +413,35 @@ impl Refund {
                 check_amount(&mut faults, path, amount, currency);
             }
         }
-        let parts: i64 = [self.shipping, self.tax, self.tip]
-            .into_iter()
-            .flatten()
-            .map(|money| money.amount)
-            .sum();
         let lines: i64 = self.lines.iter().map(|l| l.total.amount).sum();
-        let fits = if self.lines.is_empty() {
-            parts <= self.amount.amount
-        } else {
-            parts + lines == self.amount.amount
+        let goods = self.goods_amount();
+        let fits = match self.lines.is_empty() {
+            true => goods >= 0,
+            false => goods == lines,
         };
+        let tip = self.tip.map_or(0, |tip| tip.amount);
+        if faults.is_empty()
+            && self.prices_include_tax
+            && self.tax_amount() > self.amount.amount - tip
+        {
+            faults.push(FieldError::new(
+                "/tax",
+                "tax_too_large",
+                "prices include tax, so the tax cannot be more than the amount without the tip",
+            ));
+        }
         if faults.is_empty() && !fits {
             faults.push(FieldError::new(
                 "/amount",
                 "total_mismatch",
                 format!(
-                    "lines, shipping, tax and tip make {}, but amount says {}",
-                    Money::new(parts + lines, currency),
+                    "lines, shipping, {}tip make {}, but amount says {}",
+                    if self.prices_include_tax {
+                        ""
+                    } else {
+                        "tax and "
+                    },
+                    Money::new(self.amount.amount - goods + lines, currency),
                     self.amount
                 ),
             ));
@@ -603,5 +646,16 @@ mod tests {
         let more = refund(501);
         assert_eq!(codes(&more.faults()), [("#/amount", "total_mismatch")]);
         assert!(more.to_gift_card());
+        let included = |tip: i64| Refund {
+            prices_include_tax: true,
+            ..refund(tip)
+        };
+        // Its tax is part of the rest, so there must be as much.
+        assert_eq!(codes(&included(500).faults()), []);
+        assert_eq!(codes(&included(501).faults()), [("#/tax", "tax_too_large")]);
+        assert_eq!(
+            (refund(100).goods_amount(), included(100).goods_amount()),
+            (400, 500)
+        );
     }
 }

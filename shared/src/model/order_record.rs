@@ -4,7 +4,7 @@
 use super::channel::Channel;
 use super::ids::{EventId, RecordId};
 use super::money::{Currency, Money};
-use super::order::{Order, Payment, PaymentOutcome, Refund};
+use super::order::{Line, Order, Payment, PaymentOutcome, Refund};
 use crate::error::FieldError;
 use chrono::{DateTime, NaiveDate, Utc};
 use serde::{Deserialize, Serialize};
@@ -101,6 +101,54 @@ impl OrderRecord {
         let gift_cards = self.came().filter(|payment| payment.redeems());
         let sum: i64 = gift_cards.map(|payment| payment.amount.amount).sum();
         sum.min(order.total.amount)
+    }
+
+    /// The money that came in beyond what the order costs, in minor units: the shop owes it to the
+    /// customer.
+    fn excess(&self) -> i64 {
+        let Some(order) = &self.order else { return 0 };
+        let money = self.came().filter(|payment| !payment.redeems());
+        let money: i64 = money.map(|payment| payment.amount.amount).sum();
+        let asked = order.total.amount - self.redeemed(order);
+        (money - asked).max(0)
+    }
+
+    /// The order as a receipt shows it, where more came in than it costs: with a line over what is owed to
+    /// the customer, which is what a gift card is as well. `None` where it is as the shop told it.
+    pub fn as_received(&self) -> Option<Order> {
+        let excess = self.excess();
+        let order = self.order.as_ref().filter(|_| excess > 0)?;
+        let mut order = order.clone();
+        order
+            .lines
+            .push(Line::owed(Money::new(excess, order.currency)));
+        order.total.amount += excess;
+        Some(order)
+    }
+
+    /// A refund of this order as a receipt shows it, where it pays back what came in beyond the order's
+    /// total: nothing that was sold comes back then. The refunds take of that in the order of their ids,
+    /// each all of its amount or nothing. `None` where it is as the shop told it.
+    pub fn as_paid_back(&self, refund: &Refund) -> Option<Refund> {
+        let mut left = self.excess();
+        for (id, amount) in &self.refunds {
+            let pays_back = amount.amount <= left;
+            if pays_back {
+                left -= amount.amount;
+            }
+            if *id == refund.id {
+                return pays_back.then(|| Refund {
+                    lines: vec![Line::owed(refund.amount)],
+                    shipping: None,
+                    tax: None,
+                    taxes: Vec::new(),
+                    prices_include_tax: false,
+                    tip: None,
+                    ..refund.clone()
+                });
+            }
+        }
+        None
     }
 
     /// What came in for the order, be it money or not.
@@ -243,5 +291,70 @@ mod tests {
         let fault = record.apply_payment(payment("b", 1000, "JPY")).unwrap_err();
         assert_eq!(fault.code, "currency_mismatch");
         assert_eq!(record.paid(), 1000);
+    }
+
+    fn order(version: u64, total: i64) -> Order {
+        let money = json!({ "amount": total, "currency": "USD" });
+        serde_json::from_value(json!({
+            "id": "1", "version": version, "number": "1", "currency": "USD",
+            "placed_at": "2026-01-01T09:00:00Z", "customer": null, "total": money,
+            "lines": [{
+                "sku": "mug", "name": "Mug", "quantity": "1", "total": money,
+                "unit_price": Money::new(total, "USD".parse().unwrap()).major().to_string(),
+            }],
+        }))
+        .unwrap()
+    }
+
+    fn refund(id: &str, amount: i64) -> Refund {
+        serde_json::from_value(json!({
+            "id": id, "order_id": "1", "amount": { "amount": amount, "currency": "USD" },
+            "tax": { "amount": 1, "currency": "USD" }, "refunded_at": "2026-01-02T10:00:00Z",
+        }))
+        .unwrap()
+    }
+
+    /// A price that was cut after it was paid, and money that went back for it.
+    #[test]
+    fn what_came_in_beyond_an_order_is_owed_until_it_is_paid_back() {
+        let mut record = OrderRecord::default();
+        record.apply_order(order(1, 1000)).unwrap();
+        record.apply_payment(payment("a", 1000, "USD")).unwrap();
+        let first = refund("r1", 300);
+        record.apply_refund(&first).unwrap();
+        assert_eq!(record.as_received(), None, "as much came as was asked for");
+        assert_eq!(record.as_paid_back(&first), None, "something came back");
+
+        record.apply_order(order(2, 600)).unwrap();
+        let received = record.as_received().unwrap();
+        assert_eq!(received.total.amount, 1000, "what came in");
+        assert_eq!(received.faults(), []);
+        let owed = received.lines.last().unwrap();
+        assert_eq!((owed.total.amount, owed.gift_card), (400, true));
+        let back = record.as_paid_back(&first).unwrap();
+        assert_eq!(
+            (back.amount.amount, back.tax, back.faults()),
+            (300, None, vec![])
+        );
+        assert!(back.lines.iter().all(|line| line.gift_card));
+        // A hundred is left, which is less than this one.
+        let (second, third) = (refund("r2", 101), refund("r3", 100));
+        record.apply_refund(&second).unwrap();
+        record.apply_refund(&third).unwrap();
+        assert_eq!(record.as_paid_back(&second), None);
+        assert!(record.as_paid_back(&third).is_some());
+    }
+
+    #[test]
+    fn gift_cards_beyond_an_order_keep_what_they_are_worth() {
+        let mut record = OrderRecord::default();
+        record.apply_order(order(1, 600)).unwrap();
+        let mut card = payment("card", 1000, "USD");
+        card.method = super::super::order::GIFT_CARD.to_owned();
+        record.apply_payment(card).unwrap();
+        assert_eq!(record.redeemed(&order(1, 600)), 600);
+        assert_eq!(record.as_received(), None);
+        record.apply_payment(payment("a", 50, "USD")).unwrap();
+        assert_eq!(record.as_received().unwrap().total.amount, 650);
     }
 }

@@ -201,9 +201,11 @@ impl Sums {
         group
     }
 
-    /// Adds an order that is paid in full.
-    pub fn add_order(&mut self, record: &OrderRecord) {
+    /// Adds an order that is paid in full, and how a receipt shows it where that is otherwise.
+    pub fn add_order(&mut self, record: &OrderRecord, received: Option<&Order>) {
         let Some(order) = &record.order else { return };
+        let redeemed = record.redeemed(order);
+        let order = received.unwrap_or(order);
         let rates = rates(order);
         // Where there is no tax, prices hold none.
         let included = order.prices_include_tax && !rates.is_empty();
@@ -214,14 +216,14 @@ impl Sums {
         group.add_goods(&order.lines);
         self.summary.gift_cards += gift_cards(&order.lines);
         self.summary.tips += order.tip_amount();
-        self.summary.redeemed += record.redeemed(order);
+        self.summary.redeemed += redeemed;
         self.summary.count += 1;
     }
 
     /// Adds a refund, with the order that it belongs to, if any.
     pub fn add_refund(&mut self, refund: &Refund, order: Option<&Order>) {
         let amount = |money: Option<Money>| money.map_or(0, |money| money.amount);
-        let (shipping, tax) = (amount(refund.shipping), amount(refund.tax));
+        let (shipping, tax) = (amount(refund.shipping), refund.tax_amount());
         let mut taxes = match tax {
             0 => Vec::new(),
             _ => order.map(rates).unwrap_or_default(),
@@ -231,12 +233,12 @@ impl Sums {
         for (rate, share) in taxes.iter_mut().zip(allocate(tax, &weights)) {
             rate.amount = share;
         }
-        let group = self.group(taxes, false);
+        let group = self.group(taxes, refund.prices_include_tax && tax != 0);
         group.tax += tax;
         group.shipping += shipping;
         group.add_goods(&refund.lines);
         if refund.lines.is_empty() {
-            let goods = refund.amount.amount - shipping - tax - amount(refund.tip);
+            let goods = refund.goods_amount();
             let sum = match tax {
                 0 => &mut group.untaxed,
                 _ => &mut group.taxable,
@@ -447,6 +449,7 @@ impl Summary {
             lines: group.lines("Refunds", currency),
             shipping: some(group.shipping),
             tax: some(group.tax),
+            prices_include_tax: group.included,
             tip: None,
             method: name.cards.then(|| GIFT_CARD.to_owned()),
             reason: None,
@@ -652,8 +655,10 @@ mod tests {
             "tip": order.tip, "refunded_at": "2026-11-30T10:00:00Z",
         });
         if detailed {
-            let shipping = order.shipping_amount();
-            let amount = order.lines_amount() + shipping + tax + order.tip_amount();
+            let (shipping, included) = (order.shipping_amount(), order.prices_include_tax);
+            let on_top = if included { 0 } else { tax };
+            let amount = order.lines_amount() + shipping + on_top + order.tip_amount();
+            refund["prices_include_tax"] = json!(included);
             refund["amount"] = json!(Money::new(amount, order.currency));
             refund["lines"] = json!(order.lines);
             refund["shipping"] = json!(Money::new(shipping, order.currency));
@@ -670,8 +675,8 @@ mod tests {
             let records: Vec<OrderRecord> = all.iter().map(|made| record(made, currency)).collect();
             let mut sums = Sums::new(name(currency));
             let mut backwards = Sums::new(name(currency));
-            records.iter().for_each(|record| sums.add_order(record));
-            records.iter().rev().for_each(|record| backwards.add_order(record));
+            records.iter().for_each(|record| sums.add_order(record, None));
+            records.iter().rev().for_each(|record| backwards.add_order(record, None));
             let summary = sums.summary();
             prop_assert_eq!(&summary, &backwards.summary(), "the order of orders does not matter");
             let stored = serde_json::to_string(&summary).unwrap();
@@ -729,7 +734,8 @@ mod tests {
             let part = |part: &Refund| {
                 let amount = |money: Option<Money>| money.map_or(0, |money| money.amount);
                 let lines: i64 = part.lines.iter().map(|line| line.total.amount).sum();
-                lines + amount(part.shipping) + amount(part.tax) + amount(part.tip)
+                let on_top = if part.prices_include_tax { None } else { part.tax };
+                lines + amount(part.shipping) + amount(on_top) + amount(part.tip)
             };
             let parts: i64 = refund.parts().map(part).sum();
             prop_assert_eq!((summary.total(), refund.amount.amount, parts), (total, total, total));

@@ -2,7 +2,7 @@
 
 use super::accounts::Role;
 use super::changes::Changes;
-use super::{Fault, Provider, Tenant, quickbooks, xero};
+use super::{Fault, Provider, Tenant, provider};
 use crate::model::http::{Request, Response};
 use crate::model::money::Money;
 use crate::model::order::{Order, Payment, Refund};
@@ -53,14 +53,18 @@ pub struct Found {
     pub remote: Remote,
     /// The mark that it carries.
     pub mark: Option<String>,
+    /// Whether a document can name it; it takes up its name in any case.
+    pub fits: bool,
 }
 
 /// A record of the shop that the books are to show.
 #[derive(Debug, Clone, Copy)]
 pub enum Subject<'a> {
-    Order(&'a OrderRecord),
-    /// Money that went back, with the order that it belongs to, if any.
-    Refund(&'a Refund, Option<&'a OrderRecord>),
+    /// An order, with how a receipt shows it where that is otherwise.
+    Order(&'a OrderRecord, Option<&'a Order>),
+    /// Money that went back, with the order that it belongs to, if any, and how a receipt shows it where
+    /// that is otherwise.
+    Refund(&'a Refund, Option<&'a OrderRecord>, Option<&'a Refund>),
     Payout(&'a Payout),
 }
 
@@ -249,9 +253,10 @@ pub fn documents<'a>(
     provider: &dyn Accounting,
 ) -> Vec<Document<'a>> {
     match subject {
-        Subject::Order(record) => match (&record.order, order_form) {
+        Subject::Order(record, received) => match (&record.order, order_form) {
             (Some(order), Form::SalesReceipt) if record.is_paid() => {
-                vec![Document::SalesReceipt(order, record.redeemed(order))]
+                let redeemed = record.redeemed(order);
+                vec![Document::SalesReceipt(received.unwrap_or(order), redeemed)]
             }
             (Some(order), Form::Invoice) => {
                 let on_invoice = match provider.gift_cards_pay() {
@@ -266,12 +271,13 @@ pub fn documents<'a>(
             }
             _ => Vec::new(),
         },
-        Subject::Refund(_, Some(record))
+        Subject::Refund(_, Some(record), _)
             if order_form == Form::SalesReceipt && !record.is_paid() =>
         {
             Vec::new()
         }
-        Subject::Refund(refund, record) => {
+        Subject::Refund(refund, record, paid_back) => {
+            let refund = paid_back.unwrap_or(refund);
             let order = record.and_then(|record| record.order.as_ref());
             let document = |form: &Form| match form {
                 Form::RefundReceipt => Some(Document::RefundReceipt(refund, order)),
@@ -420,7 +426,7 @@ pub trait Accounting: Provider + ByDay {
     fn is(&self, dependency: &Dependency, found: &Found) -> bool {
         let named = |name: &String| self.same_name(name, &found.name);
         let ours = dependency.mark.is_none() || dependency.mark == found.mark;
-        ours && dependency.names.iter().any(named)
+        found.fits && ours && dependency.names.iter().any(named)
     }
 
     /// One call that creates each dependency under the name beside it.
@@ -541,13 +547,7 @@ pub trait ByDay {
     ) -> Result<Option<Theirs>, Fault>;
 }
 
-/// Every accounting system.
-pub const ACCOUNTING: &[&dyn Accounting] = &[&quickbooks::QuickBooks, &xero::Xero];
-
 /// Finds an accounting system by its name in paths.
 pub fn accounting(name: &str) -> Option<&'static dyn Accounting> {
-    ACCOUNTING
-        .iter()
-        .copied()
-        .find(|provider| provider.manifest().name == name)
+    provider(name)?.accounting()
 }

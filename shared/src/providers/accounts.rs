@@ -22,7 +22,7 @@ pub enum Role {
     Refunds,
     /// What is owed to those who were tipped.
     Tips,
-    /// What is owed to those who hold gift cards.
+    /// What is owed to those who hold gift cards, and to those who paid more than their order costs.
     GiftCards,
     /// What payment processors keep.
     Fees,

@@ -69,13 +69,14 @@ pub trait Changes: Send + Sync {
     /// Things of one kind by their ids, at most [`Changes::read_max`].
     fn by_id(&self, tenant: &Tenant, kind: &str, ids: &[&str]) -> Request;
 
-    /// Reads the answer, with one for each id: what is not there is deleted.
-    fn read_by_id(
-        &self,
-        kind: &'static str,
-        ids: &[&str],
-        answer: &Response,
-    ) -> Result<Vec<Seen>, Fault>;
+    /// Reads the answer: those that stand in it. That one is left out says nothing yet.
+    fn read_by_id(&self, kind: &'static str, answer: &Response) -> Result<Vec<Seen>, Fault>;
+
+    /// One thing at its own address.
+    fn one(&self, tenant: &Tenant, kind: &str, id: &str) -> Request;
+
+    /// Reads the answer; `None` where the provider says that there is no such thing.
+    fn read_one(&self, kind: &'static str, answer: &Response) -> Result<Option<Seen>, Fault>;
 }
 
 /// A member of `value` by its path, such as `CurrencyRef.value`.

@@ -25,6 +25,7 @@ mod tests;
 
 use crate::model::http::{Authorization, Method, Request, Response};
 use crate::sync::budget::Limits;
+use accounting::Accounting;
 use chrono::TimeDelta;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
@@ -380,6 +381,11 @@ pub struct Account {
 /// A provider, as far as connecting goes: builds requests, reads responses.
 pub trait Provider: Send + Sync {
     fn manifest(&self) -> &'static Manifest;
+
+    /// What it is asked for as an accounting system, if it is one.
+    fn accounting(&self) -> Option<&'static dyn Accounting> {
+        None
+    }
 
     /// Adds the proof that `grant` gives to a request of the provider's API.
     fn authorize(&self, request: Request, grant: &Grant) -> Request {

@@ -91,10 +91,11 @@ fn names_are_unique_and_fit_into_paths_and_variables() {
         assert_eq!(found, Some(*name));
     }
     assert!(provider("nobody").is_none());
-    for accounting in accounting::ACCOUNTING {
-        let manifest = accounting.manifest();
-        assert_eq!(manifest.category, Category::Accounting);
-        assert!(provider(manifest.name).is_some(), "{}", manifest.name);
+    for provider in PROVIDERS {
+        let Manifest { name, category, .. } = provider.manifest();
+        let keeps_books = provider.accounting().map(|one| one.manifest().name);
+        let wanted = (*category == Category::Accounting).then_some(*name);
+        assert_eq!(keeps_books, wanted, "{name}");
     }
 }
 

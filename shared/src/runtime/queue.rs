@@ -6,6 +6,7 @@ use crate::ctx::Ctx;
 use crate::engine;
 use crate::error::{Disposition, Error, Result};
 use crate::model::notice::{Envelope, HookNotice, Notice, RetryNotice};
+use crate::providers::accounting::accounting;
 use crate::webhooks::{self, deliver::Arrival};
 use aws_lambda_events::sqs::{BatchItemFailure, SqsBatchResponse, SqsEvent, SqsMessage};
 use futures::future::{BoxFuture, join_all};
@@ -14,24 +15,12 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::collections::BTreeSet;
 
-/// Handles a batch: one result for each message, in order.
-type BatchHandler = for<'a> fn(&'a Ctx, Vec<String>) -> BoxFuture<'a, Vec<Result<()>>>;
-
 /// The `sync_<provider>` functions: pushes what the notices are about.
 pub async fn push(provider: &'static str) -> Result<(), lambda_runtime::Error> {
-    match provider {
-        "quickbooks" => run(quickbooks).await,
-        "xero" => run(xero).await,
-        other => Err(format!("no provider is named {other}").into()),
+    if accounting(provider).is_none() {
+        return Err(format!("nothing is carried to a provider named {provider}").into());
     }
-}
-
-fn quickbooks(ctx: &Ctx, bodies: Vec<String>) -> BoxFuture<'_, Vec<Result<()>>> {
-    Box::pin(push_batch(ctx, "quickbooks", bodies))
-}
-
-fn xero(ctx: &Ctx, bodies: Vec<String>) -> BoxFuture<'_, Vec<Result<()>>> {
-    Box::pin(push_batch(ctx, "xero", bodies))
+    run(move |ctx, bodies| Box::pin(push_batch(ctx, provider, bodies))).await
 }
 
 async fn push_batch(ctx: &Ctx, provider: &str, bodies: Vec<String>) -> Vec<Result<()>> {
@@ -272,7 +261,10 @@ fn parse<T: DeserializeOwned>(body: &str) -> Result<T> {
     serde_json::from_str(body).map_err(Error::internal)
 }
 
-async fn run(handler: BatchHandler) -> Result<(), lambda_runtime::Error> {
+async fn run<H>(handler: H) -> Result<(), lambda_runtime::Error>
+where
+    H: for<'a> Fn(&'a Ctx, Vec<String>) -> BoxFuture<'a, Vec<Result<()>>>,
+{
     let body = |message: &SqsMessage| message.body.clone().unwrap_or_default();
     run_messages(move |ctx, messages| handler(ctx, messages.iter().map(body).collect())).await
 }

@@ -105,6 +105,20 @@ pub struct Seen {
     pub shown: Shown,
 }
 
+impl Seen {
+    /// What is no longer there.
+    pub fn deleted(kind: &'static str, id: &str) -> Seen {
+        Seen {
+            kind,
+            id: id.to_owned(),
+            standing: Standing::Gone(Gone::Deleted),
+            at: None,
+            mark: None,
+            shown: Shown::default(),
+        }
+    }
+}
+
 /// What people see of a thing over there, as far as it has it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Shown {
@@ -173,6 +187,13 @@ fn number(version: &str) -> Option<u64> {
     digits[..end].parse().ok()
 }
 
+/// Whether a version that counts milliseconds is of more than an hour from now. Those that count changes
+/// are far below.
+fn is_to_come(version: u64, now: DateTime<Utc>) -> bool {
+    let soon = (now + TimeDelta::hours(1)).timestamp_millis();
+    u64::try_from(soon).is_ok_and(|soon| version > soon)
+}
+
 /// What `link`, of which the document is called `title` in words, makes of `seen`.
 ///
 /// `there_is_newer` says who changed last, where the policy asks. What is `fixed` cannot be written
@@ -198,7 +219,9 @@ pub fn judge(
         Standing::Gone(gone) => return Verdict::Changed(Box::new(vanish(link, *gone, title, now))),
         Standing::Stands { remote, words } => (remote, words),
     };
-    let older = number(&there.version) < number(&remote.version);
+    // A moment that is still to come was never a version.
+    let held = number(&remote.version).filter(|held| !is_to_come(*held, now));
+    let older = held.is_some_and(|held| number(&there.version) < Some(held));
     if there.version == remote.version || older {
         return Verdict::Known;
     }

@@ -307,6 +307,10 @@ pub struct Held {
     pub record_rev: u64,
     /// The first revision of the summary that holds it.
     pub since: u64,
+    /// Whether it was a refund that pays back what came in beyond its order: that hangs on the order, so
+    /// it may change while the refund does not.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub paid_back: bool,
 }
 
 /// Stands beside the ledger for a row of it that somebody has to come back to, with what it takes to
@@ -496,22 +500,29 @@ impl Link {
         (!same).then_some(link)
     }
 
-    /// The link after revision `record_rev` of the record was put into revision `rev` of the summary of
-    /// this id, or taken out of it where it is not to be there; `None` when that is recorded.
+    /// The link after this revision of the record, be it of what is paid back or not, was put into revision
+    /// `rev` of the summary of this id, or taken out of it where it is not to be there; `None` when that is
+    /// recorded.
     pub fn put_into(
         &self,
         id: &str,
-        record_rev: u64,
+        (record_rev, paid_back): (u64, bool),
         rev: Option<u64>,
         now: DateTime<Utc>,
     ) -> Option<Link> {
         let before = self.summed.as_ref().and_then(|summed| summed.held);
         let held = rev.map(|rev| match before {
             // It was there already.
-            Some(held) if held.record_rev == record_rev && held.since <= rev => held,
+            Some(held)
+                if (held.record_rev, held.paid_back) == (record_rev, paid_back)
+                    && held.since <= rev =>
+            {
+                held
+            }
             _ => Held {
                 record_rev,
                 since: rev,
+                paid_back,
             },
         });
         let known = self.sum_up(id, record_rev, now);
@@ -1119,17 +1130,21 @@ mod tests {
             "no summary has it"
         );
         assert_eq!(noted.sum_up("daily", 1, NOW), None, "it is recorded");
-        let held = noted.put_into("daily", 1, Some(4), NOW).unwrap();
+        let held = noted.put_into("daily", (1, false), Some(4), NOW).unwrap();
         assert_eq!(held.plan(goal("c", 1), false), Step::Done);
         assert_eq!(held.plan(goal("other", 2), false), Step::Done);
-        assert_eq!(held.put_into("daily", 1, Some(5), NOW), None, "it is there");
-        let out = held.put_into("daily", 1, None, NOW).unwrap();
-        assert!(!out.is_summed() && out.put_into("daily", 1, None, NOW).is_none());
+        assert_eq!(
+            held.put_into("daily", (1, false), Some(5), NOW),
+            None,
+            "it is there"
+        );
+        let out = held.put_into("daily", (1, false), None, NOW).unwrap();
+        assert!(!out.is_summed() && out.put_into("daily", (1, false), None, NOW).is_none());
         // Whoever set out to post it by itself was first.
         let open = intended(&noted, "call", "c", 1);
         for alone in [&open, &open.settle(remote("0"), NOW)] {
             assert_eq!(alone.sum_up("daily", 2, NOW), None);
-            assert_eq!(alone.put_into("daily", 2, Some(1), NOW), None);
+            assert_eq!(alone.put_into("daily", (2, false), Some(1), NOW), None);
             assert_eq!(alone.standing_in(None), alone.standing());
         }
     }
@@ -1138,16 +1153,16 @@ mod tests {
     fn what_is_summed_stands_as_its_summary_does() {
         let summary = intended(&Link::default(), "call", "c", 4).settle(remote("0"), NOW);
         let noted = Link::default().sum_up("daily", 1, NOW).unwrap();
-        let held = noted.put_into("daily", 1, Some(4), NOW).unwrap();
+        let held = noted.put_into("daily", (1, false), Some(4), NOW).unwrap();
         assert_eq!(noted.standing_in(Some(&summary)), Standing::Pending);
         assert_eq!(held.standing_in(None), Standing::Pending);
         assert_eq!(held.standing_in(Some(&summary)), Standing::Synced);
         let newer = held.sum_up("daily", 2, NOW).unwrap();
         assert_eq!(newer.standing_in(Some(&summary)), Standing::Pending);
-        let next = newer.put_into("daily", 2, Some(5), NOW).unwrap();
+        let next = newer.put_into("daily", (2, false), Some(5), NOW).unwrap();
         assert_eq!(next.standing_in(Some(&summary)), Standing::Pending);
         // What was claimed for a revision that never came is claimed anew.
-        let again = next.put_into("daily", 2, Some(4), NOW).unwrap();
+        let again = next.put_into("daily", (2, false), Some(4), NOW).unwrap();
         assert_eq!(again.standing_in(Some(&summary)), Standing::Synced);
         let parked = summary.park(problem(), 5, NOW);
         assert_eq!(held.standing_in(Some(&parked)), Standing::Parked);

@@ -2,6 +2,7 @@
 //! (<https://developer.intuit.com/app/developer/qbo/docs/learn/explore-the-quickbooks-online-api/change-data-capture>)
 //! tells whole objects of the last 30 days, at most 1,000 in an answer, and stubs of what was deleted.
 
+use super::list::NOT_FOUND;
 use super::{answer, form_entity, get, incomplete, query, quoted, remote, total};
 use crate::model::http::{Request, Response};
 use crate::providers::accounting::DependencyKind;
@@ -224,31 +225,29 @@ impl Changes for QuickBooksChanges {
         )
     }
 
-    fn read_by_id(
-        &self,
-        kind: &'static str,
-        ids: &[&str],
-        response: &Response,
-    ) -> Result<Vec<Seen>, Fault> {
+    fn read_by_id(&self, kind: &'static str, response: &Response) -> Result<Vec<Seen>, Fault> {
         let body = answer(response)?;
         let found = &body["QueryResponse"];
         if !found.is_object() {
             return Err(incomplete());
         }
         let found = found[entity_of(kind)].as_array().into_iter().flatten();
-        let found = found.map(|one| seen(kind, one).ok_or_else(incomplete));
-        let found: Vec<Seen> = found.collect::<Result<_, Fault>>()?;
-        let of = |id: &&str| {
-            let there = found.iter().find(|one| one.id == **id);
-            there.cloned().unwrap_or_else(|| Seen {
-                kind,
-                id: (*id).to_owned(),
-                standing: Standing::Gone(Gone::Deleted),
-                at: None,
-                mark: None,
-                shown: Shown::default(),
-            })
+        found
+            .map(|one| seen(kind, one).ok_or_else(incomplete))
+            .collect()
+    }
+
+    fn one(&self, tenant: &Tenant, kind: &str, id: &str) -> Request {
+        get(tenant, &format!("{}/{id}", entity_of(kind).to_lowercase()))
+    }
+
+    fn read_one(&self, kind: &'static str, response: &Response) -> Result<Option<Seen>, Fault> {
+        let body = match answer(response) {
+            Err(Fault::Refused { code, .. }) if code == NOT_FOUND => return Ok(None),
+            body => body?,
         };
-        Ok(ids.iter().map(of).collect())
+        seen(kind, &body[entity_of(kind)])
+            .ok_or_else(incomplete)
+            .map(Some)
     }
 }

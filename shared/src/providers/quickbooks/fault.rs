@@ -89,7 +89,13 @@ fn judge(code: &str, message: &str, detail: &str) -> Fault {
         3200 | 100 => Fault::Unauthorized,
         3001 => throttled(),
         // Wrong cluster, company locked, maintenance, and the intermittent 120.
-        120 | 130 | 140 | 150 => Fault::Later {
+        120 => Fault::Later {
+            detail: format!(
+                "QuickBooks says that whoever connected it may not do this; if it stays so, have an \
+                 administrator of the company connect it again: {said}"
+            ),
+        },
+        130 | 140 | 150 => Fault::Later {
             detail: said.to_owned(),
         },
         // An earlier copy of the same request is still at work, or was just done: asked again with the same
@@ -115,7 +121,10 @@ fn judge(code: &str, message: &str, detail: &str) -> Fault {
                 610 | 2500 => {
                     "Something that the receipt names was deleted or made inactive in QuickBooks: "
                 }
-                6140 => "QuickBooks holds another document with this number: ",
+                6140 => {
+                    "QuickBooks holds another document with this number; give that one another number \
+                     there, then retry: "
+                }
                 6200 | 6210 => {
                     "The books are closed for this date; reopen them or post it by hand: "
                 }

@@ -168,7 +168,7 @@ fn refund<'a>(refund: &'a Refund, order: Option<&'a Order>, owed: i64) -> Parts<
         amount(refund.tip),
     );
     let mut lines: Vec<Part> = refund.lines.iter().map(part).collect();
-    let goods = refund.amount.amount - shipping - tax - tip;
+    let goods = refund.goods_amount();
     if lines.is_empty() && goods != 0 && refund.summed.is_none() {
         let name = refund.reason.clone().unwrap_or_else(|| "Refund".to_owned());
         lines.push(Part {
@@ -194,7 +194,7 @@ fn refund<'a>(refund: &'a Refund, order: Option<&'a Order>, owed: i64) -> Parts<
         lines,
         discount: 0,
         tax,
-        included: false,
+        included: refund.prices_include_tax,
         taxes: match order {
             Some(order) => rates(&order.taxes),
             None => rates(&refund.taxes),
@@ -249,6 +249,13 @@ fn item_name(sku: &str) -> String {
         true => sku.replace(':', "-").chars().take(ITEM_NAME_MAX).collect(),
         false => name,
     }
+}
+
+/// The name of an item where its own is taken by something that nobody sells: a category, say.
+fn beside(name: &str) -> String {
+    const SUFFIX: &str = " (shop)";
+    let room = ITEM_NAME_MAX - SUFFIX.len();
+    format!("{}{SUFFIX}", clean(name, room))
 }
 
 /// On whom `document` is booked that names no customer.
@@ -368,7 +375,7 @@ fn item_dependency(part: &Part, settings: &Settings) -> Result<Option<Dependency
             return Ok(Some(Dependency {
                 kind,
                 key: name.clone(),
-                names: vec![name.clone()],
+                names: vec![name.clone(), beside(&name)],
                 mark: None,
                 body: json!({
                     "Type": "NonInventory",

@@ -246,6 +246,10 @@ impl Provider for QuickBooks {
         &MANIFEST
     }
 
+    fn accounting(&self) -> Option<&'static dyn Accounting> {
+        Some(&QuickBooks)
+    }
+
     fn hooks(&self) -> Option<&'static dyn Hooks> {
         Some(&webhook::Webhooks)
     }
@@ -393,6 +397,8 @@ impl Accounting for QuickBooks {
                 name: entity[name_field(kind)].as_str()?.to_owned(),
                 remote: remote(entity)?,
                 mark: map::mark(entity, kind),
+                // A category and a bundle have names as items do, and are none that is sold by itself.
+                fits: !matches!(entity["Type"].as_str(), Some("Category" | "Group")),
             })
         });
         found.map(|found| found.ok_or_else(incomplete)).collect()

@@ -10,7 +10,7 @@ use crate::providers::{Fault, Tenant};
 use crate::sync::conflict::{Content, Gone, Seen, Shown, Standing};
 use crate::sync::push::Form;
 use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 /// Kinds, in the words of the webhooks, with their addresses and the members that hold their ids.
 const KINDS: [(&str, &str, &str); 7] = [
@@ -253,8 +253,7 @@ impl Changes for XeroChanges {
     fn by_id(&self, tenant: &Tenant, kind: &str, ids: &[&str]) -> Request {
         let (_, path, _) = known(kind);
         if let ([id], true) = (ids, self.read_max(kind) == 1) {
-            let path = format!("{path}/{id}");
-            return request(Method::Get, tenant, &path, &[("unitdp", "4")]);
+            return self.one(tenant, kind, id);
         }
         let ids = ids.join(",");
         let query = [
@@ -267,31 +266,33 @@ impl Changes for XeroChanges {
         request(Method::Get, tenant, path, &query)
     }
 
-    fn read_by_id(
-        &self,
-        kind: &'static str,
-        ids: &[&str],
-        response: &Response,
-    ) -> Result<Vec<Seen>, Fault> {
+    fn read_by_id(&self, kind: &'static str, response: &Response) -> Result<Vec<Seen>, Fault> {
+        if self.read_max(kind) == 1 {
+            return Ok(self.read_one(kind, response)?.into_iter().collect());
+        }
         let (_, path, _) = known(kind);
-        let body = match fault::is_gone(response) {
-            true => json!({ path: [] }),
-            false => answer(response)?,
-        };
+        let body = answer(response)?;
         let found = elements(&body, path)?.iter();
-        let found = found.map(|one| seen(kind, one).ok_or_else(incomplete));
-        let found: Vec<Seen> = found.collect::<Result<_, Fault>>()?;
-        let of = |id: &&str| {
-            let there = found.iter().find(|one| one.id == **id);
-            there.cloned().unwrap_or_else(|| Seen {
-                kind,
-                id: (*id).to_owned(),
-                standing: Standing::Gone(Gone::Deleted),
-                at: None,
-                mark: None,
-                shown: Shown::default(),
-            })
-        };
-        Ok(ids.iter().map(of).collect())
+        found
+            .map(|one| seen(kind, one).ok_or_else(incomplete))
+            .collect()
+    }
+
+    fn one(&self, tenant: &Tenant, kind: &str, id: &str) -> Request {
+        let (_, path, _) = known(kind);
+        let path = format!("{path}/{id}");
+        request(Method::Get, tenant, &path, &[("unitdp", "4")])
+    }
+
+    fn read_one(&self, kind: &'static str, response: &Response) -> Result<Option<Seen>, Fault> {
+        if fault::is_gone(response) {
+            return Ok(None);
+        }
+        let (_, path, _) = known(kind);
+        let body = answer(response)?;
+        let one = elements(&body, path)?.first();
+        one.and_then(|one| seen(kind, one))
+            .ok_or_else(incomplete)
+            .map(Some)
     }
 }

@@ -255,7 +255,7 @@ fn of_refund_section(
     for line in &refund.lines {
         parts.push(part(line, unit)?);
     }
-    let goods = unit.take(refund.amount.amount)? - shipping - tax - tip;
+    let (goods, included) = (unit.take(refund.goods_amount())?, refund.prices_include_tax);
     if parts.is_empty() && goods != 0 && refund.summed.is_none() {
         let reason = refund.reason.as_deref().unwrap_or_default();
         let taxed = if tax != 0 { Taxed::Yes } else { Taxed::No };
@@ -280,7 +280,7 @@ fn of_refund_section(
         None => settings.percentages().collect(),
     };
     let amounts = amounts(&parts);
-    let off = |percent: &Decimal| base(&amounts, tax, false, *percent).1;
+    let off = |percent: &Decimal| base(&amounts, tax, included, *percent).1;
     let asked = candidates.into_iter().min_by_key(off);
     let within = tolerance(parts.len(), refund.summed.unwrap_or(1));
     let known = asked.filter(|percent| !sum.is_zero() || off(percent) <= within);
@@ -290,7 +290,7 @@ fn of_refund_section(
             "no sales tax rate of this organisation makes the tax of this refund; post it by hand",
         );
     }
-    taxed(unit, parts, tax, false, known, settings)
+    taxed(unit, parts, tax, included, known, settings)
 }
 
 impl Lines {

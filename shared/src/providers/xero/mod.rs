@@ -158,6 +158,10 @@ impl Provider for Xero {
         &MANIFEST
     }
 
+    fn accounting(&self) -> Option<&'static dyn Accounting> {
+        Some(&Xero)
+    }
+
     fn hooks(&self) -> Option<&'static dyn Hooks> {
         Some(&webhook::Webhooks)
     }
@@ -464,6 +468,7 @@ impl Accounting for Xero {
                 name: element[name].as_str()?.to_owned(),
                 remote: remote(element, id)?,
                 mark: element["ContactNumber"].as_str().map(str::to_owned),
+                fits: true,
             })
         });
         found.map(|found| found.ok_or_else(incomplete)).collect()

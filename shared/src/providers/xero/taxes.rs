@@ -68,21 +68,12 @@ pub fn taxed(
     let how = if included { "Inclusive" } else { "Exclusive" };
     let Some(percent) = percent.filter(|_| tax != 0) else {
         let free = settings.tax_type(Decimal::ZERO);
-        let (types, taxes) = match free.filter(|free| *free != NO_TAX) {
-            Some(free) => (how, parts.iter().map(|part| (untaxed(part, free), 0))),
-            None => {
-                return Ok(Lines {
-                    unit,
-                    types: "NoTax",
-                    taxes: Vec::new(),
-                    parts,
-                });
-            }
-        };
+        let free = free.filter(|free| *free != NO_TAX);
+        let taxes = free.map(|free| parts.iter().map(|part| (untaxed(part, free), 0)).collect());
         return Ok(Lines {
             unit,
-            types,
-            taxes: taxes.collect(),
+            types: free.map_or("NoTax", |_| how),
+            taxes: taxes.unwrap_or_default(),
             parts,
         });
     };

@@ -293,6 +293,15 @@ fn a_refund_is_a_credit_note_and_money_on_it() {
         let note = body(Document::CreditNote(&refund_of_it, Some(&order))).unwrap();
         assert_eq!(note["LineItems"][0]["TaxType"], "OUTPUT2", "{taxes}");
     }
+    // The same with prices that hold the tax.
+    let whole = refund(json!({
+        "tax": money(100), "prices_include_tax": true, "lines": [line("1", "6.00", 600, true)],
+    }));
+    let note = body(Document::CreditNote(&whole, Some(&order))).unwrap();
+    assert_eq!(note["LineAmountTypes"], "Inclusive");
+    assert_eq!(note["LineItems"][0]["TaxType"], "OUTPUT2");
+    assert_eq!(note["LineItems"][0]["TaxAmount"].to_string(), "1");
+    assert_eq!(total(&note).to_string(), "6");
     let odd = refund(json!({ "order_id": null, "tax": money(77) }));
     assert_eq!(code(body(Document::CreditNote(&odd, None))), "no_tax_rate");
 }
