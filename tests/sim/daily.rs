@@ -303,6 +303,12 @@ fn a_switch_counts_from_the_next_day_and_leaves_what_was_posted() {
     // Placed tomorrow by the clock of the shop.
     sell(&mut run, "3", 2, 5000, ("8.25", 413));
     assert_eq!(entities(&run, "SalesReceipt").len(), 2);
+    let waits = get(&run, "records/order/3");
+    assert_eq!(
+        (&waits["state"], &waits["next_attempt_at"]),
+        (&json!("pending"), &json!("2026-01-03T00:00:00Z")),
+        "{waits}"
+    );
     night(&mut run, 2);
     assert_eq!(entities(&run, "SalesReceipt").len(), 3);
     let back = set(&run, json!({ "posting": "each" })).unwrap();

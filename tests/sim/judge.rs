@@ -82,7 +82,7 @@ impl Run {
     /// they say. This holds at every moment, since both are written at once.
     pub fn check_open(&self) -> Result<(), String> {
         let changed = std::mem::take(&mut self.world.state().ledger_changed);
-        if self.old_rows || !changed {
+        if self.rows_unchecked || !changed {
             return Ok(());
         }
         let (merchant, id) = (merchant(), &self.connection);

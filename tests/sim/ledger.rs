@@ -296,7 +296,7 @@ fn a_resync_sends_what_differs_once_and_counts_each_page_once() {
             detail: "from before".to_owned(),
         });
         put(&run, order_key(&run), &differs);
-        run.old_rows = true;
+        run.rows_unchecked = true;
         run.whole(Job::Resync);
         let mut died = false;
         for _ in 0..20 {
@@ -332,7 +332,7 @@ fn a_resync_sends_what_differs_once_and_counts_each_page_once() {
         );
         assert_ne!(link(&run).content.as_deref(), Some("something else"));
         assert_eq!(link(&run).problem, None);
-        run.old_rows = false;
+        run.rows_unchecked = false;
         assert_eq!(run.check_open(), Ok(()));
         if !died {
             assert!(dies_at > 10, "a step has nothing to do");
@@ -381,7 +381,7 @@ fn a_resync_mends_what_is_older_than_its_pointers() {
     let parked = link(&run).park(problem, 1, run.ctx.now());
     let old = parked.wait(9, run.ctx.now()).unwrap();
     put(&run, order_key(&run), &old);
-    run.old_rows = true;
+    run.rows_unchecked = true;
     assert_eq!(get(&run, "errors", &[])["data"], json!([]));
     // A window in which nothing lies, so that nothing is pushed.
     let from = Some("2027-01-01T00:00:00Z".parse().unwrap());
@@ -389,7 +389,7 @@ fn a_resync_mends_what_is_older_than_its_pointers() {
     let start = resync::start(&run.ctx, &connection, from, None);
     alone(start).unwrap();
     run.drain();
-    run.old_rows = false;
+    run.rows_unchecked = false;
     assert_eq!(run.check_open(), Ok(()));
     assert_eq!(get(&run, "errors", &[])["data"][0]["code"], "old");
     let waiting = get(&run, "records", &[("state", "waiting")]);

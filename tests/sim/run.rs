@@ -349,8 +349,9 @@ pub struct Run {
     shop: Shop,
     /// Events that are still to be sent.
     pub unsent: Vec<usize>,
-    /// Whether the ledger holds rows from before there was anything that points to them.
-    pub old_rows: bool,
+    /// Whether it is not looked after each step what points to the rows of the ledger: there are some from
+    /// before anything did, or too many.
+    pub rows_unchecked: bool,
     /// How often what is done every day is still to be done.
     plans: usize,
     /// How much goes wrong while it does.
@@ -439,7 +440,7 @@ impl Run {
         let shop = shop(&mut world.state().dice);
         Run {
             unsent: (0..shop.events.len()).collect(),
-            old_rows: false,
+            rows_unchecked: false,
             plans: 0,
             chances: Chances::default(),
             world,

@@ -547,16 +547,25 @@ fn view(row: &Shown, current: Option<&Item>, now: DateTime<Utc>) -> Result<Value
         "summary": link.summed.as_ref().map(|summed| json!({ "id": summed.id, "held": held(link) })),
         "attempts": link.attempts,
         "error": row.problem,
-        "next_attempt_at": link.next_attempt_at.filter(|at| *at > now),
+        "next_attempt_at": coming(link, now),
         "updated_at": link.updated_at,
     }))
+}
+
+/// When something is done about it by itself. What is to be in a daily summary waits until its day is over,
+/// far ahead though that be.
+fn coming(link: &Link, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+    let summed = link.summed.as_ref().filter(|summed| summed.held.is_none());
+    let ends = summed.and_then(|summed| Some(SummaryName::parse(&summed.id)?.ends()));
+    let coming = link.next_attempt_at.or(ends);
+    coming.filter(|at| *at > now)
 }
 
 /// A row of the ledger in which something is wrong, and what to do about it.
 fn trouble(connection: &Connection, row: &Shown, now: DateTime<Utc>) -> Value {
     let Shown { record, link, .. } = row;
     let state = row.standing;
-    let coming = link.next_attempt_at.filter(|at| *at > now);
+    let coming = coming(link, now);
     let todo = match (state, coming) {
         _ if link.gone.is_some() => {
             "Nothing, if it was meant to go; a retry does not make it again. Else post it there by hand."
