@@ -501,3 +501,37 @@ fn a_maker_that_is_overtaken_does_no_harm() {
         }
     }
 }
+
+/// A price that is cut after the refund for it was summed makes of that refund what pays back, and the
+/// other way round, though the refund itself is as it was.
+#[test]
+fn a_refund_is_summed_anew_when_its_order_makes_something_else_of_it() {
+    for books in [Books::Receipts, Books::Invoices] {
+        let mut run = shop(books);
+        sell(&mut run, "1", 1, 1000, ("8.25", 83));
+        night(&mut run, 1);
+        let refund = json!({
+            "id": "r-1", "order_id": "1", "amount": money(300), "refunded_at": "2026-01-02T09:00:00Z",
+        });
+        run.tell(event("r-1".to_owned(), "order.refunded", refund));
+        run.relay_and_push();
+        night(&mut run, 2);
+        let shown = |run: &Run| {
+            let receipts = entities(run, "RefundReceipt");
+            assert_eq!(receipts.len(), 1, "{books:?}: {receipts:?}");
+            let lines = receipts[0]["Line"].as_array().unwrap().iter();
+            let named = lines.filter_map(|line| line["Description"].as_str());
+            named.map(str::to_owned).collect::<Vec<_>>()
+        };
+        assert_eq!(shown(&run), ["Refunds without tax"], "{books:?}");
+        for (version, cents, tax, said) in [
+            (2, 700, 58, "Gift cards"),
+            (3, 1000, 83, "Refunds without tax"),
+        ] {
+            run.tell(order("1", version, 1, cents, ("8.25", tax)));
+            run.relay_and_push();
+            work(&mut run, None);
+            assert_eq!(shown(&run), [said], "{books:?} {version}");
+        }
+    }
+}
