@@ -277,7 +277,9 @@ impl Series {
         for result in results {
             result.unwrap();
         }
-        run.world.advance(Duration::from_secs(60));
+        // Past the overlap of two readings, so that each batch is read once: two of invoices with their
+        // payments are more than an answer holds, and then everything that stands there is compared.
+        run.world.advance(Duration::from_secs(400));
         let pulled = read_again(run, ctx, meter, &self.connection);
         let each = |nanoseconds: u64| nanoseconds as f64 / 1000.0 / notices.len() as f64;
         Cost {

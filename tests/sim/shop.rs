@@ -585,7 +585,8 @@ impl Shop {
             );
             self.expected.customers.insert((mark, currency));
         }
-        let mut left = excess;
+        // Gift cards hold still what the order did not take of them.
+        let mut left = if settled { (paid - received).max(0) } else { 0 };
         for index in 0..refunds {
             let amount = (currency, 1 + dice.below((paid / 3) as usize) as i64);
             let method = dice.per_mille(200).then_some("gift_card");

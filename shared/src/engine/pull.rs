@@ -271,10 +271,12 @@ pub async fn run(ctx: &Ctx, notice: &PullNotice) -> Result<()> {
     }
 }
 
-/// An answer that cannot be true.
-fn later(detail: &str) -> Stop {
-    let detail = detail.to_owned();
-    Stop::Theirs(Fault::Later { detail })
+/// An answer that cannot be true. It is asked for again, and the health of the connection says so.
+fn untrue(detail: &str) -> Stop {
+    Stop::Theirs(Fault::Refused {
+        code: "answer_not_true".to_owned(),
+        detail: format!("the accounting system gave an answer that cannot be true: {detail}"),
+    })
 }
 
 /// A refusal to tell what changed is no reason to stop asking.
@@ -606,7 +608,7 @@ impl Puller<'_> {
             all.push(one.unwrap_or_else(|| Seen::deleted(kind, id)));
         }
         if all.iter().any(|one| !ids.contains(&&one.id[..])) {
-            return Err(later("it answers with things that were not asked for"));
+            return Err(untrue("it answers with things that were not asked for"));
         }
         self.check_times(&all, [])?;
         self.meet(&all).await?;
@@ -623,7 +625,7 @@ impl Puller<'_> {
         let last = self.ctx.now() + AHEAD_MAX;
         let told = all.iter().filter_map(|one| one.at).chain(besides);
         match told.max().filter(|at| *at > last) {
-            Some(at) => Err(later(&format!("it tells of {at}, which is still to come"))),
+            Some(at) => Err(untrue(&format!("it tells of {at}, which is still to come"))),
             None => Ok(()),
         }
     }

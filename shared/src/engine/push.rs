@@ -116,7 +116,9 @@ impl Record {
         let usual = provider.order_forms().first().copied();
         let alone = connection.settings.orders_as.or(usual);
         let shown = connection.posting(day) == Posting::Daily || alone == Some(Form::SalesReceipt);
-        paid_back.as_deref().filter(|_| shown)
+        // Where what was sold is an invoice for good, it stands there as it was paid first.
+        let follows = usual == Some(Form::SalesReceipt);
+        paid_back.as_deref().filter(|_| shown && follows)
     }
 
     /// The summary in which it is posted at `connection`, of which `link` is its own row; `None` for what

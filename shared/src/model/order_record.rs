@@ -130,7 +130,9 @@ impl OrderRecord {
     /// total: nothing that was sold comes back then. The refunds take of that in the order of their ids,
     /// each all of its amount or nothing. `None` where it is as the shop told it.
     pub fn as_paid_back(&self, refund: &Refund) -> Option<Refund> {
-        let mut left = self.excess();
+        // With what gift cards hold still, of which the order took no more than it costs.
+        let total = self.order.as_ref()?.total.amount;
+        let mut left = (self.paid() - total).max(0);
         for (id, amount) in &self.refunds {
             let pays_back = amount.amount <= left;
             if pays_back {
@@ -356,5 +358,9 @@ mod tests {
         assert_eq!(record.as_received(), None);
         record.apply_payment(payment("a", 50, "USD")).unwrap();
         assert_eq!(record.as_received().unwrap().total.amount, 650);
+        // What goes back of the card takes from what it holds still, and nothing that was sold comes back.
+        let back = refund("r", 450);
+        record.apply_refund(&back).unwrap();
+        assert!(record.as_paid_back(&back).is_some());
     }
 }
