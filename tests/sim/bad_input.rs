@@ -12,6 +12,7 @@ use crossdock::sync::push::{Link, LinkState, RowKind, RowRef};
 use futures::FutureExt;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
+use std::fmt::Debug;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
@@ -178,13 +179,23 @@ fn every_bad_answer(books: Books) {
             }
         }
     }
+    end_well(books, &cases, |(story, tamper)| {
+        attempt(books, *story, tamper)
+    });
+}
+
+/// Tries every case, and fails with all that end badly.
+pub fn end_well<T: Debug + Sync>(
+    books: Books,
+    cases: &[T],
+    attempt: impl Fn(&T) -> Result<(), String> + Sync,
+) {
     let mut wrong = Vec::new();
     let act = |index: u64| {
-        let (story, tamper) = &cases[usize::try_from(index).unwrap()];
-        let tried = catch_unwind(AssertUnwindSafe(|| attempt(books, *story, tamper)));
-        tried
+        let case = &cases[usize::try_from(index).unwrap()];
+        catch_unwind(AssertUnwindSafe(|| attempt(case)))
             .unwrap_or_else(|_| Err("it panicked; the message is above".to_owned()))
-            .map_err(|wrong| format!("{books:?} {story:?} {tamper:?}: {wrong}"))
+            .map_err(|wrong| format!("{books:?} {case:?}: {wrong}"))
     };
     on_all_cores(0..cases.len() as u64, act, |given| {
         if let Some((_, Err(told))) = given {
