@@ -465,6 +465,14 @@ mod tests {
             assert_eq!(late, Verdict::Known, "{before} comes before {after}");
             changed(judged(&link(before), &seen(after, "x", "w"), &policy, true));
         }
+        // One of a time that is still to come hides nothing that follows.
+        let to_come = link("/Date(7258114800000+0000)/");
+        changed(judged(
+            &to_come,
+            &seen("/Date(1000+0000)/", "x", "w"),
+            &policy,
+            true,
+        ));
     }
 
     /// Every policy with every change: what is written, and what stays.
